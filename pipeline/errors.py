@@ -1,0 +1,71 @@
+"""Errors that a user or a file can cause: each names the item, what was got, what was expected, and the remedy.
+
+In: the facts. Out: one sentence, printed by the command line without a traceback. What we ourselves guarantee is an `assert`, not one of these.
+All of them survive pickling, since Dask carries them between processes.
+"""
+
+from __future__ import annotations
+
+
+class StarError(Exception):
+    """One sentence about one item.
+
+    Args:
+        item: the file, clip, option or folder it is about.
+        problem: what is wrong with it, as the middle of a sentence.
+        got, expected: the facts, where there are any.
+        remedy: what to do next, in the imperative.
+    """
+
+    def __init__(
+        self,
+        item: object,
+        problem: str,
+        *,
+        got: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.item, self.problem, self.got, self.expected, self.remedy = str(item), problem, got, expected, remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        facts = [f"got {self.got}"] if self.got is not None else []
+        facts += [f"expected {self.expected}"] if self.expected is not None else []
+        text = f"{self.item}: {self.problem}"
+        text += f" ({', '.join(facts)})" if facts else ""
+        text += f"; {self.remedy}" if self.remedy else ""
+        return " ".join(text.split())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.item, self.problem, self.got, self.expected, self.remedy))
+
+
+def _rebuild(
+    kind: type[StarError], item: str, problem: str, got: object, expected: object, remedy: str | None
+) -> StarError:
+    return kind(item, problem, got=got, expected=expected, remedy=remedy)
+
+
+class ConfigError(StarError):
+    """An option, name or configuration value that does not exist or does not fit."""
+
+
+class DataError(StarError):
+    """A file or folder of the user's that is missing, empty, damaged or of another kind."""
+
+
+class DecodeError(DataError):
+    """A video that does not give exactly the frames asked for."""
+
+
+class SkeletonError(DataError):
+    """A skeleton or pose file that cannot be read exactly."""
+
+
+class ArtifactError(StarError):
+    """A prepared folder, token store or run that is missing, of another kind, made otherwise, or full."""
+
+
+class CorruptError(ArtifactError):
+    """Bytes of an artifact that do not match their digest."""

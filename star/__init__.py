@@ -1,0 +1,1 @@
+"""The STAR-Transformer and its training, from a token store. Needs no video library."""
