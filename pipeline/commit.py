@@ -1,0 +1,142 @@
+"""Atomic, verified commits, for both data stages and for checkpoints.
+
+In: bytes. Out: files that are either whole or absent: temporary name, fsync, rename, fsync of the folder. A commit
+record is a small JSON file that carries its own checksum and goes last: what it names is complete. No knowledge of
+what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ArtifactError, CorruptError
+
+TEMPORARY = ".part-"  # a dot file's suffix, then a random word: never a name that a reader looks for
+
+
+def sha256(*parts: bytes | memoryview) -> str:
+    """The hex digest of the parts, one after the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON that is equal for equal values: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def write_atomic(path: Path, data: bytes | memoryview) -> None:
+    """Put `data` at `path`, whole and on the disk, or leave what was there.
+
+    Raises:
+        ArtifactError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}{secrets.token_hex(6)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` outlast a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def unwritable(path: Path | str, error: OSError) -> ArtifactError:
+    """The sentence for a write that the system refused."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ArtifactError(
+            path, "the disk is full", remedy="free some space and run the same command again: finished shards are kept"
+        )
+    return ArtifactError(
+        path, f"cannot be written ({error.strerror or error})", remedy="choose a folder that you may write to"
+    )
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Remove what killed writers left behind, at any depth; returns how many files that were."""
+    swept = 0
+    for path in folder.rglob(f".*{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+        swept += 1
+    return swept
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder` for one coordinator; the lock goes with the process, however it ends.
+
+    Raises:
+        ArtifactError: another process holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a")  # noqa: SIM115 (held for the whole block, closed below)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ArtifactError(
+            folder, "another process is writing here", remedy="wait for it or choose another --out"
+        ) from None
+    except OSError:  # a file system without locks: the commits are atomic all the same
+        pass
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """A record as readable JSON with the checksum of its own content under "checksum"."""
+    body = dict(record)
+    assert "checksum" not in body
+    body["checksum"] = sha256(canonical_json(record))
+    return (json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def unseal(data: bytes, item: object) -> dict[str, Any]:
+    """The record that `seal` wrote.
+
+    Raises:
+        CorruptError: it is not JSON, not a record, or any bit of its content differs.
+    """
+    remedy = "restore this file from a copy, or delete it and run the same command again"
+    try:
+        body = json.loads(data)
+    except ValueError:
+        raise CorruptError(item, "is not a whole JSON record", got=f"{len(data)} bytes", remedy=remedy) from None
+    if not isinstance(body, dict) or "checksum" not in body:
+        raise CorruptError(item, "is no sealed record", remedy=remedy)
+    checksum = body.pop("checksum")
+    # the text must be the one `seal` writes, so that a flipped bit in the white space is found as well
+    if checksum != sha256(canonical_json(body)) or seal(body) != data:
+        raise CorruptError(item, "does not match its own checksum", remedy=remedy)
+    return body

@@ -1,0 +1,117 @@
+"""The options of the two data stages: frozen, keyword-only, checked when made.
+
+In: values from the command line or a caller. Out: a value object whose `content()` is exactly what changes an output's
+bytes; the rest (readers' budgets, batch sizes) may differ between the attempts at one artifact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+FRAMES = 16
+KINDS_OF_GEOMETRY = ("person", "center", "full")
+FRAME_CODECS = ("jpeg95", "lossless")
+SAMPLING = ("uniform", "random", "first", "middle", "last")
+READERS = ("pyav", "opencv", "decord")
+JM_LAYERS = ("layer1", "layer2", "layer3")
+PRECISIONS = ("auto", "fp32", "bf16")
+STORE_CODECS = ("none", "zstd", "lz4")
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError, naming what is allowed, where `value` is none of it."""
+    if value not in allowed:
+        raise ConfigError(
+            option, "no such choice", got=repr(value), expected=" | ".join(allowed), remedy="choose one of these"
+        )
+
+
+def at_least(option: str, value: float, least: float) -> None:
+    """Raise ConfigError where a number is too small."""
+    if not value >= least:
+        raise ConfigError(option, "the number is too small", got=value, expected=f"{least} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """How stage 1 makes clips.
+
+    Attributes:
+        sampling: where in the video the T = 16 frames of draw 0 lie (`pipeline.sampling`).
+        draws: R, index sets for each video; those after the first are random within the segments.
+        geometry: "person" (square around the chosen joints), "center" (torchvision's preset), "full" (letterbox).
+        frame_codec: "jpeg95" (4:4:4) or "lossless" (PNG).
+        shard_clips: clips in a shard, the unit of work and of commit.
+        seed: keys the random draws.
+        allow_corrupt: keep clips whose chosen frames the decoder marks corrupt, and mark them.
+        reader: the first reader to try; budget_s: seconds a clip's decoding may take before it counts as hung.
+    """
+
+    sampling: str = "uniform"
+    draws: int = 1
+    geometry: str = "person"
+    frame_codec: str = "jpeg95"
+    shard_clips: int = 64
+    seed: int = 0
+    allow_corrupt: bool = False
+    reader: str = "pyav"
+    budget_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        one_of("--sampling", self.sampling, SAMPLING)
+        one_of("--geometry", self.geometry, KINDS_OF_GEOMETRY)
+        one_of("--frame-codec", self.frame_codec, FRAME_CODECS)
+        one_of("--reader", self.reader, READERS)
+        at_least("--draws", self.draws, 1)
+        at_least("--shard-clips", self.shard_clips, 1)
+        at_least("--budget", self.budget_s, 0.1)
+
+    def content(self) -> dict[str, Any]:
+        """What decides a prepared clip's bytes: all but the reader (readers are exact) and its budget."""
+        return {name: value for name, value in asdict(self).items() if name not in ("reader", "budget_s")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions:
+    """How stage 2 makes tokens.
+
+    Attributes:
+        weights: "kinetics400", "random", or the path of a state dict of mc3_18.
+        jm_layer: the feature map that JM tokens are pooled from.
+        sigma: of the joint heatmaps, in cells of that map.
+        normalize: divide each JM token by its heatmap's sum (the paper sums).
+        views: K. View 0 is draw 0, centred and unflipped.
+        precision: "fp32", "bf16", or "auto" (bf16 where the machine computes in it), resolved once by the coordinator.
+        seed: of the random weights and of the views.
+        crop: side of the picture that the backbone sees, in pixels.
+        codec: of the token chunks; changes no value, but the bytes of the store.
+        deterministic: eager, fixed batch and threads.
+        device, batch_clips: where and how many clips at a time.
+    """
+
+    weights: str = "kinetics400"
+    jm_layer: str = "layer2"
+    sigma: float = 1.0
+    normalize: bool = False
+    views: int = 1
+    precision: str = "auto"
+    seed: int = 0
+    crop: int = 112
+    codec: str = "none"
+    deterministic: bool = False
+    device: str = "auto"
+    batch_clips: int = 4
+
+    def __post_init__(self) -> None:
+        one_of("--jm-layer", self.jm_layer, JM_LAYERS)
+        one_of("--precision", self.precision, PRECISIONS)
+        one_of("--codec", self.codec, STORE_CODECS)
+        at_least("--views", self.views, 1)
+        at_least("--batch", self.batch_clips, 1)
+        if not self.sigma > 0:
+            raise ConfigError("--sigma", "must be positive", got=self.sigma)
+        if self.crop % 16 or self.crop < 32:
+            raise ConfigError("--crop", "must be a multiple of 16 from 32 on", got=self.crop)
