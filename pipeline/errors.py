@@ -1,7 +1,7 @@
 """Errors that a user or a file can cause: each names the item, what was got, what was expected, and the remedy.
 
-In: the facts. Out: one sentence, printed by the command line without a traceback. What we ourselves guarantee is an `assert`, not one of these.
-All of them survive pickling, since Dask carries them between processes.
+In: the facts. Out: one sentence, printed by the command line without a traceback. What we ourselves guarantee is an
+`assert`, not one of these. All of them survive pickling, since Dask carries them between processes.
 """
 
 from __future__ import annotations
