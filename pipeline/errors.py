@@ -56,7 +56,27 @@ class DataError(StarError):
 
 
 class DecodeError(DataError):
-    """A video that does not give exactly the frames asked for."""
+    """A video that does not give exactly the frames asked for.
+
+    `frames` is the number of frames the video turned out to have, where that is the trouble, so that a caller can draw
+    its indices again; else None.
+    """
+
+    def __init__(
+        self,
+        item: object,
+        problem: str,
+        *,
+        got: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+        frames: int | None = None,
+    ) -> None:
+        self.frames = frames
+        super().__init__(item, problem, got=got, expected=expected, remedy=remedy)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"frames": self.frames})
 
 
 class SkeletonError(DataError):
