@@ -1,0 +1,166 @@
+"""What decides a training run, and how text and files become it.
+
+In: defaults (`star.presets`), a JSON file, `key=value` from a command line. Out: a frozen, strict `TrainConfig`; equal
+configs on equal stores give equal runs. How a run is carried out (device, loader workers, how often to save) is no part
+of it, so that a run can be continued elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import at_least
+from pipeline.errors import ConfigError
+from star.options import DataConfig, ModelConfig, OptimConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        preset: where its values started from; a name only.
+        seed: of initial weights, order, views, dropout and mixup.
+        eval_every: epochs between evaluations on the test split; 0: at the end only. No evaluation ever chooses a
+            checkpoint: what a run reports is its last step.
+    """
+
+    preset: str = ""
+    seed: int = 0
+    eval_every: int = 1
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        at_least("seed", self.seed, 0)
+        at_least("eval_every", self.eval_every, 0)
+
+
+def with_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
+    """`config` with `key=value` settings in order, for instance `optim.lr=1e-3`, `model.encoder_modules=full,binary`.
+
+    Raises:
+        ConfigError: no "=", an unknown key (the nearest ones are named), or a value of another type.
+    """
+    values = to_dict(config)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}", "has no '='", expected="key=value, for instance optim.lr=1e-3")
+        *sections, name = key.strip().split(".")
+        kinds, target = typing.get_type_hints(TrainConfig), values
+        for section in sections:
+            if not dataclasses.is_dataclass(kinds.get(section)):
+                raise _unknown(key)
+            kinds, target = typing.get_type_hints(kinds[section]), target[section]
+        if name not in kinds or dataclasses.is_dataclass(kinds[name]):
+            raise _unknown(key)
+        target[name] = _from_text(key, text.strip(), kinds[name])
+    return from_dict(values)
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain nested values; JSON can hold them and `from_dict` gives the equal config back."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """The config with these values, defaults for the rest.
+
+    Raises:
+        ConfigError: an unknown key, a value of another type, or one that does not fit.
+    """
+    config = _build(TrainConfig, values, "")
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def load_config(path: Path | str) -> TrainConfig:
+    """The config in a JSON file (any part of what `to_dict` gives; a run's `config.json` has it under "config").
+
+    Raises:
+        ConfigError: not there, not JSON, or see `from_dict`.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read ({error.strerror})", remedy="name a JSON file") from error
+    except ValueError as error:
+        raise ConfigError(path, f"is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(path, "holds no JSON object", got=type(values).__name__)
+    return from_dict(values.get("config", values))
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    kinds = typing.get_type_hints(cls)
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise _unknown(prefix + name)
+        kind = kinds[name]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ConfigError(prefix + name, "is a group of settings", got=repr(value))
+            given[name] = _build(typing.cast(type, kind), value, f"{prefix}{name}.")
+        else:
+            given[name] = _typed(prefix + name, value, kind)
+    return cls(**given)
+
+
+def _typed(key: str, value: Any, kind: Any) -> Any:
+    """`value` if it is of the field's type; an int may stand for a float, a list for a tuple."""
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ConfigError(key, "has a value of another type", got=repr(value), expected=_named(kind))
+
+
+def _from_text(key: str, text: str, kind: Any) -> Any:
+    """The value that a command line's text stands for."""
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if typing.get_origin(kind) is tuple:
+            return tuple(part.strip() for part in text.split(","))
+        if isinstance(kind, types.UnionType):  # str | int
+            return int(text) if text.isdecimal() else text
+        return kind(text)
+    except (ValueError, KeyError):
+        raise ConfigError(f"--set {key}={text}", "has a value of another type", expected=_named(kind)) from None
+
+
+def _named(kind: Any) -> str:
+    if kind is bool:
+        return "true or false"
+    return "names with commas between" if typing.get_origin(kind) is tuple else getattr(kind, "__name__", str(kind))
+
+
+def _keys(cls: type, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, kind in typing.get_type_hints(cls).items():
+        found += (
+            _keys(typing.cast(type, kind), f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else [prefix + name]
+        )
+    return found
+
+
+def _unknown(key: str) -> ConfigError:
+    known = _keys(TrainConfig)
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or [
+        name for name in known if name.endswith("." + key.rsplit(".", 1)[-1])
+    ]
+    return ConfigError(key, "no such setting", expected=" | ".join(near or known), remedy="correct the name")

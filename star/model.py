@@ -1,0 +1,202 @@
+"""The STAR-Transformer (Ahn et al., WACV 2023, arXiv 2210.07503), top to bottom in order of use.
+
+In: GG tokens (B, T, P, D), JM tokens (B, T, V, D') and which joints are there (B, T, V), as a token store holds them.
+Out: logits (B, A). Inside, z is (B, T, S, width) with S = (P + 1) + (V + 1) + 1: for each frame CLS_global, the grid,
+CLS_joint, the joints, CLS_total. No pixels, no labels, no training here.
+
+An absent joint (the paper is silent, this is ours) is one learned token, the same for every joint, plus its position:
+nothing is masked out of the attention, so a clip without any joint still has finite logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from star.attention import ATTENTION, attention_weights
+from star.options import ModelConfig
+
+
+class Standardise(nn.Module):
+    """(x - mean) / spread for each channel; the numbers are buffers, so a checkpoint holds them.
+
+    They start as 0 and 1 (nothing happens) and are set by `set` from the training split, never learnt.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("spread", torch.ones(channels))
+
+    def set(self, mean: Tensor, spread: Tensor) -> None:
+        """Take (channels,) statistics; a channel that never changes is only centred."""
+        self.mean.copy_(mean)
+        self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (tokens.to(self.mean.dtype) - self.mean) / self.spread
+
+
+class MultiClassTokens(nn.Module):
+    """Tokens of both kinds and three class tokens a frame -> z (B, T, S, width).
+
+    The class tokens are the same in every frame (ours): only positions tell frames apart.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.cls_total = _small(width)
+        if config.uses_gg:
+            self.gg_standard = Standardise(config.gg_channels)
+            self.gg_project = nn.Linear(config.gg_channels, width)
+            self.cls_global = _small(width)
+            self.gg_position = _small(config.frames, config.cells, width) if config.gg_positions else None
+        if config.uses_jm:
+            self.jm_standard = Standardise(config.jm_channels)
+            self.jm_project = nn.Linear(config.jm_channels, width)
+            self.cls_joint = _small(width)
+            self.absent = _small(width)
+            self.jm_position = _small(config.frames, config.joints, width) if config.jm_positions else None
+
+    @property
+    def class_slots(self) -> list[int]:
+        """Where in S the class tokens stand: CLS_global, CLS_joint, CLS_total, as far as they exist."""
+        slots, at = [], 0
+        if self.config.uses_gg:
+            slots, at = [at], at + 1 + self.config.cells
+        if self.config.uses_jm:
+            slots, at = [*slots, at], at + 1 + self.config.joints
+        return [*slots, at]
+
+    def forward(self, gg: Tensor | None, jm: Tensor | None, joint_mask: Tensor | None) -> Tensor:
+        parts: list[Tensor] = []
+        if self.config.uses_gg:
+            assert gg is not None, "this model takes GG tokens"
+            grid = self.gg_project(self.gg_standard(gg))
+            if self.gg_position is not None:
+                grid = grid + self.gg_position
+            parts += [self.cls_global.expand_as(grid[:, :, :1]), grid]
+        if self.config.uses_jm:
+            assert jm is not None, "this model takes JM tokens"
+            joints = self.jm_project(self.jm_standard(jm))
+            if joint_mask is not None:
+                joints = torch.where(joint_mask[..., None], joints, self.absent.to(joints.dtype))
+            if self.jm_position is not None:
+                joints = joints + self.jm_position
+            parts += [self.cls_joint.expand_as(joints[:, :, :1]), joints]
+        parts.append(self.cls_total.expand_as(parts[0]))
+        return torch.cat(parts, dim=2)
+
+
+class Attention(nn.Module):
+    """Multi-head spatio-temporal attention of one kind, with its projections: z (B, T, S, width) -> the same."""
+
+    def __init__(self, config: ModelConfig, kind: str) -> None:
+        super().__init__()
+        self.kind, self.heads, self.uniform = kind, config.heads, config.uniform_attention
+        self.ask_answer = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+
+    def forward(self, z: Tensor, weights: list[Tensor] | None = None) -> Tensor:
+        """`weights`, where given, is appended this module's (B, heads, T, S, T, S): only then they are made."""
+        q, k, v = self.ask_answer(z).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)  # (B, heads, T, S, d)
+        if weights is not None:
+            weights.append(attention_weights(q, k, kind=self.kind, uniform=self.uniform))
+        attended = ATTENTION[self.kind](q, k, v, uniform=self.uniform)
+        return self.out(attended.permute(0, 2, 3, 1, 4).flatten(-2))
+
+
+class Layer(nn.Module):
+    """One post-norm layer: z = LN(module(z) + z) for each attention module in turn, then z = LN(MLP(z) + z).
+
+    With the modules (full, zigzag) this is the paper's encoder layer, with (full, binary) its decoder layer: the two
+    groups of frames share the second module's weights and its norm, so that asking in both directions and putting the
+    results back in their frames is one call.
+    """
+
+    def __init__(self, config: ModelConfig, modules: Sequence[str]) -> None:
+        super().__init__()
+        width, hidden = config.width, config.mlp_ratio * config.width
+        self.attentions = nn.ModuleList(Attention(config, kind) for kind in modules)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in modules)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, z: Tensor, weights: list[Tensor] | None = None) -> Tensor:
+        for attention, norm in zip(self.attentions, self.norms, strict=True):
+            z = norm(self.dropout(attention(z, weights)) + z)
+        return self.mlp_norm(self.dropout(self.mlp(z)) + z)
+
+
+class StarTransformer(nn.Module):
+    """Tokens -> encoder -> decoder (which continues from the encoder's output) -> mean class token -> action."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = MultiClassTokens(config)
+        self.encoder = nn.ModuleList(Layer(config, config.encoder_modules) for _ in range(config.encoder_depth))
+        self.decoder = nn.ModuleList(Layer(config, config.decoder_modules) for _ in range(config.decoder_depth))
+        self.head = nn.Sequential(
+            nn.Linear(config.width, config.width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.width, config.classes),
+        )
+
+    def forward(
+        self,
+        gg: Tensor | None,
+        jm: Tensor | None,
+        joint_mask: Tensor | None = None,
+        *,
+        weights: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Logits (B, A).
+
+        Args:
+            gg: (B, T, P, D), any float type; not looked at by a model of JM tokens alone.
+            jm: (B, T, V, D'); not looked at by a model of GG tokens alone.
+            joint_mask: bool (B, T, V), true where the joint is there; None: everywhere.
+            weights: a list to which each attention module appends (B, heads, T, S, T, S), in order of use
+                (`module_names`). Costs T²S² memory: for pictures.
+        """
+        z = self.tokens(gg, jm, joint_mask)
+        for layer in self.encoder:
+            z = layer(z, weights)
+        for layer in self.decoder:
+            z = layer(z, weights)
+        return self.head(z[:, :, self.tokens.class_slots].mean(dim=(1, 2)))
+
+    @property
+    def module_names(self) -> list[str]:
+        """Of the attention modules in order of use, for instance "encoder 1 full", "encoder 1 zigzag"."""
+        config = self.config
+        encoder = [f"encoder {i + 1} {m}" for i in range(config.encoder_depth) for m in config.encoder_modules]
+        return encoder + [f"decoder {i + 1} {m}" for i in range(config.decoder_depth) for m in config.decoder_modules]
+
+    def standardise(self, *, gg: tuple[Tensor, Tensor] | None, jm: tuple[Tensor, Tensor] | None) -> None:
+        """Take (mean, spread) of each kind's channels, from the training split."""
+        if gg is not None and self.config.uses_gg:
+            self.tokens.gg_standard.set(*gg)
+        if jm is not None and self.config.uses_jm:
+            self.tokens.jm_standard.set(*jm)
+
+
+def seeded_model(config: ModelConfig, *, seed: int) -> StarTransformer:
+    """A model whose initial weights are a function of config and seed; the caller's random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices as well
+        return StarTransformer(config)
+
+
+def _small(*shape: int) -> nn.Parameter:
+    return nn.Parameter(0.02 * torch.randn(*shape))

@@ -1,0 +1,178 @@
+"""The choices behind a run: model, data, optimiser; frozen, keyword-only, checked when made.
+
+In: values. Out: value objects that `star.config.TrainConfig` gathers. Each default says whether it is the paper's
+(Ahn et al., WACV 2023, arXiv 2210.07503) or ours. No parsing here, and no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.config import at_least, one_of
+from pipeline.errors import ConfigError
+
+TOKENS = ("gg", "jm", "both")
+MODULES = ("full", "zigzag", "binary")
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The STAR-Transformer's shape.
+
+    Attributes:
+        frames, cells, gg_channels, joints, jm_channels, classes: T, P, D, V, D', A. Facts of the store: training takes
+            them from there (the defaults are NTU60 with JM tokens of layer2).
+        tokens: "both" (the paper's), "gg" or "jm" (its ablation).
+        width, heads: of every layer. Ours: 512 (the width of GG) and 8.
+        encoder_depth, decoder_depth: layers. Ours: 3 and 3.
+        encoder_modules, decoder_modules: attention modules of a layer, in order. The paper's: full and zigzag in the
+            encoder, full and binary in the decoder.
+        uniform_attention: every answer weighs the same instead of softmax. Ours: off.
+        jm_positions: a learned position (T, V, width) on the JM tokens. The paper's: on.
+        gg_positions: the same, (T, P, width), on the GG tokens. The paper leaves it open; ours: off.
+        mlp_ratio: hidden width of a layer's MLP. Ours: 4.
+        dropout: on the output of each module and MLP, and in the head. Ours: 0.1.
+    """
+
+    frames: int = 16
+    cells: int = 49
+    gg_channels: int = 512
+    joints: int = 25
+    jm_channels: int = 128
+    classes: int = 60
+    tokens: str = "both"
+    width: int = 512
+    heads: int = 8
+    encoder_depth: int = 3
+    decoder_depth: int = 3
+    encoder_modules: tuple[str, ...] = ("full", "zigzag")
+    decoder_modules: tuple[str, ...] = ("full", "binary")
+    uniform_attention: bool = False
+    jm_positions: bool = True
+    gg_positions: bool = False
+    mlp_ratio: int = 4
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        one_of("model.tokens", self.tokens, TOKENS)
+        for name in ("encoder_modules", "decoder_modules"):
+            for module in getattr(self, name) or ("",):
+                one_of(f"model.{name}", module, MODULES)
+        for name in (
+            "frames",
+            "joints",
+            "classes",
+            "width",
+            "heads",
+            "mlp_ratio",
+            "cells",
+            "gg_channels",
+            "jm_channels",
+        ):
+            at_least(f"model.{name}", getattr(self, name), 1)
+        for name in ("encoder_depth", "decoder_depth"):
+            at_least(f"model.{name}", getattr(self, name), 0)
+        if self.width % self.heads:
+            raise ConfigError("model.heads", "must divide model.width", got=f"{self.heads} heads, width {self.width}")
+        _share("model.dropout", self.dropout)
+
+    @property
+    def uses_gg(self) -> bool:
+        return self.tokens in ("gg", "both")
+
+    @property
+    def uses_jm(self) -> bool:
+        return self.tokens in ("jm", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which clips of the store, and how they are seen.
+
+    Attributes:
+        protocol: "" is the first that the store names.
+        views: of a training clip: "random" (another each epoch), "all", or a view's number. Evaluation sees all views.
+        fraction: share of each class's training clips that is used (at least one of each).
+        frame_step: every n-th token frame. The paper's: 1.
+        standardise: each channel by its training-split mean and spread. Ours: on (without it, frozen random features
+            learn half as well).
+        statistics_clips: at most so many training clips, evenly spread, give these statistics.
+        allow_missing_classes: train although the training split lacks a class of the store.
+        shuffled_labels: a control: training labels are dealt out at random (by the seed), so nothing can be learnt.
+    """
+
+    protocol: str = ""
+    views: str | int = "random"
+    fraction: float = 1.0
+    frame_step: int = 1
+    standardise: bool = True
+    statistics_clips: int = 4096
+    allow_missing_classes: bool = False
+    shuffled_labels: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.views, int):
+            one_of("data.views", self.views, ("random", "all"))
+        else:
+            at_least("data.views", self.views, 0)
+        at_least("data.frame_step", self.frame_step, 1)
+        at_least("data.statistics_clips", self.statistics_clips, 1)
+        if not 0 < self.fraction <= 1:
+            raise ConfigError("data.fraction", "must lie above 0 and not above 1", got=self.fraction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the weights move. Defaults: the paper's where it names one, else off.
+
+    Attributes:
+        kind: "sgd" (the paper's) or "adamw".
+        lr: the highest learning rate. The paper's: 2e-4.
+        momentum: of SGD. The paper's: 0.9. weight_decay: not on biases, norms, positions, class tokens. Ours: 0.
+        schedule: "constant" or "cosine" (to 0 at the last step); warmup: share of all steps in which the rate rises
+            from 0. The paper names none.
+        epochs: the paper's: 300.
+        batch_size: clips of a step, over all devices and micro-batches. The paper's: 4 on each of 4 devices.
+        micro_batch: clips that a device takes at a time (gradients are accumulated); 0: all of its share.
+        clip_norm: the gradient's norm is cut to this; 0: never.
+        label_smoothing: share of a label that is spread over all classes.
+        mixup: alpha of Beta(alpha, alpha), by which tokens and labels of pairs within a micro-batch mix; 0: off.
+        ema: decay of the moving average of the weights, which is then what is evaluated; 0: off.
+        precision: "fp32" or "bf16" (autocast; weights stay fp32).
+        compile: torch.compile the model.
+    """
+
+    kind: str = "sgd"
+    lr: float = 2e-4
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    epochs: int = 300
+    batch_size: int = 16
+    micro_batch: int = 0
+    clip_norm: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    ema: float = 0.0
+    precision: str = "fp32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("optim.kind", self.kind, OPTIMIZERS)
+        one_of("optim.schedule", self.schedule, SCHEDULES)
+        one_of("optim.precision", self.precision, PRECISIONS)
+        for name in ("epochs", "batch_size"):
+            at_least(f"optim.{name}", getattr(self, name), 1)
+        for name in ("lr", "weight_decay", "micro_batch", "clip_norm", "mixup"):
+            at_least(f"optim.{name}", getattr(self, name), 0)
+        for name in ("momentum", "warmup", "label_smoothing", "ema"):
+            _share(f"optim.{name}", getattr(self, name))
+
+
+def _share(option: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(option, "must lie in 0 to 1, without 1", got=value)
