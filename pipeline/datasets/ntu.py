@@ -1,0 +1,135 @@
+"""NTU RGB+D 60 and 120, and data in their layout: file names -> records.
+
+In: a folder of videos `SsssCcccPpppRrrrAaaa_rgb.avi` and one of skeletons `SsssCcccPpppRrrrAaaa.skeleton`, either of
+them nested as deep as its archives were (nturgbd_rgb_s001/...). Out: a Listing, one row a name. No file is opened.
+
+What is no part of the data set makes no row: names of other form, actions beyond its classes, and setups beyond its
+own, so that a folder holding all of NTU RGB+D 120 lists as ntu60 exactly as the smaller archives do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.manifest import class_names, missing, protocols
+from pipeline.records import Listing, VideoRecord
+
+_NAME = re.compile(r"(S([0-9]{3})C([0-9]{3})P([0-9]{3})R([0-9]{3}))A([0-9]{3})")
+_VIDEO = re.compile(rf"({_NAME.pattern})_rgb\.(?:avi|mp4|mkv)", re.IGNORECASE)
+_SKELETON = re.compile(rf"({_NAME.pattern})\.skeleton", re.IGNORECASE)
+_LAST_SETUP = {"ntu60": 17, "ntu120": 32, "synthetic": 999}
+
+
+def record_from_name(name: str) -> VideoRecord:
+    """The record of a name like S001C002P003R002A013: setup, camera, performer (subject), replication, action.
+
+    The key is the name without its action field, "S001C002P003R002": the clips of one performer, camera and
+    replication share it on purpose, so that nothing keyed by it can depend on the label.
+
+    Raises:
+        DataError: the name has another form, or a field that is 000.
+    """
+    match = _NAME.fullmatch(name)
+    fields = [int(text) for text in match.groups()[1:]] if match else []
+    if match is None or 0 in fields:
+        raise DataError(name, "is not an NTU clip name", expected="SsssCcccPpppRrrrAaaa, each field 001 to 999")
+    setup, camera, subject, replication, action = fields
+    return VideoRecord(
+        clip_id=name,
+        key=match.group(1),
+        label=action - 1,
+        subject=subject,
+        camera=camera,
+        setup=setup,
+        replication=replication,
+    )
+
+
+def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: bool = True) -> Listing:
+    """All clips of which a video or a skeleton is there, sorted by name.
+
+    A row with one of the two missing, or on the data set's list of missing skeletons (unless `exclude_missing` is
+    false), is excluded with the reason. Where a name is there twice, the file in the fewest folders, then the first
+    by path, is taken.
+
+    Args:
+        videos: folder of `<name>_rgb.avi` (or .mp4, .mkv).
+        skeletons: folder of `<name>.skeleton`; may be the same one.
+        dataset: "ntu60", "ntu120" or "synthetic".
+
+    Raises:
+        DataError: a folder is missing, empty, or holds no clip of the data set.
+        ConfigError: an unknown data set.
+    """
+    names = class_names(dataset)
+    video_paths = _find(videos, _VIDEO, dataset=dataset, classes=len(names), what="videos <name>_rgb.avi")
+    pose_paths = _find(skeletons, _SKELETON, dataset=dataset, classes=len(names), what="skeletons <name>.skeleton")
+    unusable = missing(dataset) if exclude_missing else frozenset()
+    records = []
+    for name in sorted(video_paths.keys() | pose_paths.keys()):
+        reason = ""
+        if name in unusable:
+            reason = "on the data set's list of missing skeletons"
+        elif name not in pose_paths:
+            reason = "no skeleton file"
+        elif name not in video_paths:
+            reason = "no video file"
+        video, skeleton = video_paths.get(name, ""), pose_paths.get(name, "")
+        records.append(replace(record_from_name(name), video=video, skeleton=skeleton, excluded=reason))
+    return Listing(
+        dataset=dataset,
+        class_names=names,
+        topology="ntu25",
+        protocols=protocols(dataset),
+        records=tuple(records),
+        roots={"videos": os.path.abspath(videos), "skeletons": os.path.abspath(skeletons)},
+    )
+
+
+def _find(root: Path, pattern: re.Pattern[str], *, dataset: str, classes: int, what: str) -> dict[str, str]:
+    """The files of the data set below a folder: name -> path relative to it, with forward slashes."""
+    if not Path(root).is_dir():
+        raise DataError(root, "is not a folder", expected=f"a folder of {what}", remedy="check the path")
+    found: dict[str, str] = {}
+    others = 0
+    for path in sorted(_walk(os.fspath(root)), key=lambda path: (path.count("/"), path)):
+        match = pattern.fullmatch(path.rpartition("/")[2])
+        if match is None:
+            others += 1
+            continue
+        name = match.group(1).upper()
+        record = record_from_name(name)
+        if record.label < classes and record.setup <= _LAST_SETUP[dataset]:
+            found.setdefault(name, path)
+        else:
+            others += 1
+    if not found:
+        got = f"{others} other files" if others else "an empty folder"
+        raise DataError(root, f"holds no {what} of {dataset}", got=got, remedy="check the path and the data set's name")
+    return found
+
+
+def _walk(root: str) -> Iterator[str]:
+    """Every file below a folder, through links to folders too (each real folder once), relative to it."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [("", root)]
+    while waiting:
+        prefix, folder = waiting.pop()
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise DataError(folder, "cannot be read", got=error.strerror, remedy="check its permissions") from error
+        for entry in entries:
+            if entry.is_dir():
+                waiting.append((f"{prefix}{entry.name}/", entry.path))
+            else:
+                yield f"{prefix}{entry.name}"
