@@ -1,0 +1,130 @@
+"""The frozen backbone: clips to feature maps of torchvision's `mc3_18`.
+
+In: clips (B, 3, T, H, W), normalised float, or frames (B, T, H, W, 3) uint8 through `normalize`.
+Out: {"layer2": (B, 128, T, H/4, W/4), "layer4": (B, 512, T, H/16, W/16), ...}, float32, no gradients.
+Knows weights, device and precision; knows no tokens, joints or files of clips.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.mc18 import CHANNELS, LAYERS, STRIDES, MC18Trunk
+from pipeline.weights import load_weights
+
+__all__ = ["CHANNELS", "LAYERS", "STRIDES", "FrozenMC18", "normalize", "resolve_precision"]
+
+# The Kinetics statistics of torchvision's preset for video models, RGB in [0, 1].
+MEAN = (0.43216, 0.394666, 0.37645)
+STD = (0.22803, 0.22145, 0.216989)
+
+
+def normalize(frames: Tensor) -> Tensor:
+    """RGB frames (B, T, H, W, 3) uint8 to normalised clips (B, 3, T, H, W) float32, on the same device.
+
+    Memory stays in the order (B, T, H, W, 3), which is the channels-last order that the backbone works in.
+    """
+    if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[-1] != 3:
+        got = f"{frames.dtype} {tuple(frames.shape)}"
+        raise DataError("frames", "are no RGB clips", got=got, expected="uint8 (B, T, H, W, 3)")
+    mean, std = (torch.tensor(values, device=frames.device) for values in (MEAN, STD))
+    return frames.float().div_(255).sub_(mean).div_(std).permute(0, 4, 1, 2, 3)
+
+
+def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str:
+    """ "fp32" or "bf16" for "fp32", "bf16" or "auto" on this machine.
+
+    "auto" takes bf16 where the device multiplies it natively (CPU: AVX512-BF16, AMX or Arm's bf16; CUDA: from compute
+    capability 8.0 on). "bf16" is also granted where oneDNN emulates it (any AVX-512): same rounding, no gain.
+
+    Raises:
+        ConfigError: an unknown name, or bf16 on a device that can neither multiply nor emulate it.
+    """
+    if precision == "fp32":
+        return "fp32"
+    if precision not in ("auto", "bf16"):
+        raise ConfigError("precision", "unknown", got=precision, expected="fp32, bf16 or auto")
+    native, possible = _bfloat16(torch.device(device))
+    if precision == "auto":
+        return "bf16" if native else "fp32"
+    if not possible:
+        raise ConfigError(
+            "precision", f"this machine's {device} has no bfloat16", got="bf16", remedy="use fp32 or another machine"
+        )
+    return "bf16"
+
+
+def _bfloat16(device: torch.device) -> tuple[bool, bool]:
+    """Whether the device multiplies bfloat16 natively, and whether it can at least emulate it."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return native, native
+    able = torch.cpu.get_capabilities()
+    native = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return native, native or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class FrozenMC18:
+    """torchvision's `mc3_18` in eval mode, without its classifier; callable on clips.
+
+    Attributes:
+        layers: the layers it returns. device, precision: as resolved.
+        source, digest: where the weights came from, and the SHA-256 of their tensors (for the fingerprint).
+    """
+
+    def __init__(
+        self,
+        weights: str | Path,
+        *,
+        layers: tuple[str, ...] = ("layer2", "layer4"),
+        precision: str = "fp32",
+        device: str | torch.device = "cpu",
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            weights: "kinetics400", "random" (with `seed`), or the path of a state dict of `mc3_18`.
+            layers: of "layer1" to "layer4"; what lies behind the deepest is never computed.
+            precision: "fp32", "bf16" or "auto" (`resolve_precision`).
+            compile: let torch.compile fuse what it can: a minute or more at the first clip of each shape.
+
+        Raises:
+            ConfigError: an unknown layer, precision or device. DataError: weights that do not fit.
+        """
+        unknown = [name for name in layers if name not in LAYERS]
+        if unknown or not layers:
+            raise ConfigError("layers", "unknown layer", got=unknown or "none", expected=f"some of {', '.join(LAYERS)}")
+        self.layers = tuple(layers)
+        self.device = torch.device(device)
+        self.precision = resolve_precision(precision, self.device)
+        loaded = load_weights(weights, seed=seed)
+        self.source, self.digest = loaded.source, loaded.digest
+        self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        trunk = MC18Trunk(loaded.tensors, self.layers).eval()
+        trunk.to(self.device, self._dtype)
+        for module in trunk.modules():
+            if isinstance(module, torch.nn.Conv3d):
+                module.to(memory_format=torch.channels_last_3d)
+            elif isinstance(module, torch.nn.Conv2d):
+                module.to(memory_format=torch.channels_last)
+        self._trunk = torch.compile(trunk, dynamic=False) if compile else trunk
+
+    @torch.inference_mode()
+    def __call__(self, clips: Tensor) -> dict[str, Tensor]:
+        """Feature maps (B, D, T, h, w) float32 on the backbone's device, for normalised clips (B, 3, T, H, W).
+
+        h = ceil(H / stride), likewise w (`STRIDES`); T is kept. Their memory is channels-last.
+        """
+        if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():
+            got = f"{clips.dtype} {tuple(clips.shape)}"
+            raise DataError("clips", "have the wrong shape", got=got, expected="floating (B, 3, T, H, W)")
+        clips = clips.to(self.device, self._dtype, memory_format=torch.channels_last_3d)
+        # TF32, which CUDA uses for float32 convolutions unless told otherwise, is off by 1e-3.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+            features = self._trunk(clips)
+        return {name: maps.float() for name, maps in features.items()}
