@@ -127,7 +127,7 @@ def _gather(
     # pure=False: a shard that was run before under the same arguments must run again, not be remembered
     futures = client.map(work, list(shards), *([arg] * len(shards) for arg in args), pure=False, retries=0)
     try:
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             try:
                 yield future.result()
             except KilledWorker as error:

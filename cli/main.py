@@ -1,0 +1,37 @@
+"""The `star` command: registers the commands and nothing else."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cli import check, demo, evaluate, extract, inspect, prepare, retry, train, verify
+from cli.options import guarded
+
+app = typer.Typer(
+    name="star",
+    help="Video + skeleton data sets into token stores, and the STAR-Transformer trained from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(prepare.app, name="prepare", help="Stage 1: videos and skeletons to prepared clips.")
+app.command("extract-tokens")(extract.extract_tokens)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("inspect")(inspect.inspect)
+app.command("verify")(verify.verify)
+app.command("retry")(retry.retry)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """The entry point of the distribution; exits with the codes of `cli.options`."""
+    check.one_parent()
+    sys.exit(guarded(lambda: app(standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    main()

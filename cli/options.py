@@ -1,0 +1,87 @@
+"""Options that several commands share, and the one way every command ends.
+
+In: a command's function. Out: the same with the shared options in its signature, errors told in one sentence, and exit
+codes: 0 done, 1 a user or data error, 2 usage, 3 finished but some clips failed, 130 stopped by Ctrl-C. Imports nothing
+heavy: `--help` must be instant.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.errors import StarError
+
+Workers = Annotated[int, typer.Option(help="Local worker processes.", min=1)]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of an existing Dask cluster, tcp://host:port, instead of local processes.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, how large and how long; do nothing.")]
+MaxFailures = Annotated[int, typer.Option(help="So many failed clips still end in exit code 0.", min=0)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Seed = Annotated[int, typer.Option(help="Keys everything random.", min=0)]
+Out = Annotated[Path, typer.Option(help="The folder to write; the same command goes on with it.", show_default=False)]
+
+CLIPS_FAILED = 3
+
+
+def sharing(shared: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the parameters of `shared` to a command, which gets `shared`'s result as its argument `stage`.
+
+    Typer builds a command line from a signature; five recipes with the same dozen options would be five copies of them.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own, extra = inspect.signature(command), inspect.signature(shared)
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in extra.parameters}
+            command(**given, stage=shared(**chosen))
+
+        kept = [p for name, p in own.parameters.items() if name != "stage"]
+        parameters = [*kept, *extra.parameters.values()]
+        hints = {
+            **typing.get_type_hints(command, include_extras=True),
+            **typing.get_type_hints(shared, include_extras=True),
+        }
+        parameters = [p.replace(kind=p.KEYWORD_ONLY, annotation=hints[p.name]) for p in parameters]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        del run.__wrapped__  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def guarded(main: Callable[[], None]) -> int:
+    """Run the command line; turn errors that a user or file can cause into one sentence on stderr."""
+    debug = "--debug" in sys.argv
+    try:
+        main()
+    except StarError as error:
+        if debug:
+            raise
+        print(f"star: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("star: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except OSError as error:
+        # a full disk or a lost mount can strike in any library below us; its own words name the file
+        if debug or (error.filename is None and error.errno is None):
+            raise
+        print(f"star: {error.filename or 'a file'}: {error.strerror}; nothing finished is lost", file=sys.stderr)
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0

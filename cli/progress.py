@@ -1,0 +1,81 @@
+"""Progress of a stage on stderr: a bar with rate and ETA on a terminal, a line now and then elsewhere.
+
+In: events {"total", "done"} and {"clip", "outcome"}, from any thread. Out: text on stderr, nothing on stdout.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+EVERY_S = 5.0  # between lines where there is no terminal
+
+
+class ClipProgress:
+    """Call it with events inside a `with` block."""
+
+    def __init__(self, title: str, *, unit: str = "clips", quiet: bool = False) -> None:
+        self.title, self.unit, self.quiet = title, unit, quiet
+        self.total = self.before = self.done = self.failed = 0
+        self._lock = threading.Lock()
+        self._start = self._told = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("[red]{task.fields[failed]}"),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=None, rate="", failed="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif not self.quiet and self.done and kind is None:
+            self._line()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take one event."""
+        with self._lock:
+            if "total" in event:
+                self.total, self.before = event["total"], event.get("done", 0)
+                self._start = self._told = time.monotonic()
+            else:
+                self.done += int(event.get("count", 1))
+                self.failed += event.get("outcome") == "failed"
+            if self._bar is not None:
+                self._bar.update(
+                    self._task,
+                    total=self.total or None,
+                    completed=self.before + self.done,
+                    rate=f"{self._rate():.1f} {self.unit}/s" if self.done else "",
+                    failed=f"{self.failed} failed" if self.failed else "",
+                )
+            elif not self.quiet and time.monotonic() - self._told > EVERY_S:
+                self._line()
+
+    def _rate(self) -> float:
+        return self.done / max(time.monotonic() - self._start, 1e-6)
+
+    def _line(self) -> None:
+        self._told = time.monotonic()
+        left = (self.total - self.before - self.done) / max(self._rate(), 1e-6)
+        eta = f", ETA {int(left // 60)}:{int(left % 60):02d}" if left >= 1 else ""
+        failed = f", {self.failed} failed" if self.failed else ""
+        count = f"{self.before + self.done}/{self.total} {self.unit}"
+        print(f"{self.title}: {count}, {self._rate():.1f} {self.unit}/s{eta}{failed}", file=sys.stderr, flush=True)
