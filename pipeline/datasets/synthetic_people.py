@@ -1,0 +1,112 @@
+"""The people of the synthetic set: proportions, tempo, manner and colours of each, drawn once for a subject.
+
+In: the seed and what names the person (a subject's number, or a performance for the second person of two). Out: a
+Person. Subjects in training and in test are drawn alike; nothing here knows an action or a split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.datasets.synthetic_body import Array, Body
+from pipeline.records import keyed_rng
+
+Colour = tuple[float, float, float]  # red, green, blue, 0..255
+
+SKINS: tuple[Colour, ...] = ((236, 196, 168), (224, 178, 146), (202, 150, 116), (168, 116, 84), (128, 86, 62))
+HAIRS: tuple[Colour, ...] = ((38, 30, 28), (62, 42, 32), (96, 66, 44), (142, 106, 66), (128, 124, 122))
+SHIRTS: tuple[Colour, ...] = (
+    (178, 62, 58),
+    (60, 104, 160),
+    (74, 132, 92),
+    (206, 160, 70),
+    (122, 84, 142),
+    (212, 110, 76),
+    (54, 134, 142),
+    (170, 78, 112),
+)
+TROUSERS: tuple[Colour, ...] = ((52, 62, 92), (60, 58, 62), (92, 80, 66), (66, 84, 108), (84, 88, 80))
+SHOES: tuple[Colour, ...] = ((44, 42, 44), (208, 206, 200), (120, 76, 52))
+HATS: tuple[Colour, ...] = ((196, 170, 122), (60, 66, 84), (150, 62, 56))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Colours, and how far sleeves and trouser legs reach (0 short, 1 long); `hair_length` in metres below the ears."""
+
+    skin: Colour
+    hair: Colour
+    shirt: Colour
+    trousers: Colour
+    shoes: Colour
+    long_sleeves: bool
+    long_legs: bool
+    hair_length: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """A body, how it looks, and its manner: `tempo` and `rate` about 1, `hand` the leading side (0 left, 1 right)."""
+
+    body: Body
+    look: Look
+    tempo: float
+    rate: float
+    amplitude: float
+    hand: int
+    arms: Array
+
+
+def person(seed: int, *key: object) -> Person:
+    """The person that the seed and the key's parts (strings, integers) name: a pure function of them."""
+    rng = keyed_rng(seed, "synthetic person", *key)
+    size = rng.uniform(0.90, 1.08)
+    legs, arms, broad = rng.uniform(0.96, 1.04), rng.uniform(0.96, 1.04), rng.uniform(0.92, 1.08)
+    lengths = {
+        "spine": size * rng.uniform(0.97, 1.03),
+        "neck": size,
+        "head": size**0.5,
+        "shoulder": size * broad,
+        "hip": size * broad,
+        "upper_arm": size * arms,
+        "forearm": size * arms,
+        "hand": size * arms,
+        "thigh": size * legs,
+        "shin": size * legs,
+        "foot": size,
+        "ankle": size,
+    }
+    standard = Body()
+    return Person(
+        body=Body(
+            girth=size * rng.uniform(0.88, 1.18), **{name: getattr(standard, name) * f for name, f in lengths.items()}
+        ),
+        look=_look(rng),
+        tempo=rng.uniform(0.86, 1.18),
+        rate=rng.uniform(0.9, 1.15),
+        amplitude=rng.uniform(0.88, 1.12),
+        hand=int(rng.random() < 0.85),
+        arms=rng.uniform(-1.0, 1.0, (2, 3)) * np.array([0.04, 0.01, 0.05]),
+    )
+
+
+def _look(rng: np.random.Generator) -> Look:
+    """Colours of one person, each a little off its palette's."""
+
+    def dye(palette: tuple[Colour, ...]) -> Colour:
+        colour = np.array(palette[rng.integers(len(palette))]) * rng.uniform(0.92, 1.08) + rng.uniform(-6, 6, 3)
+        red, green, blue = np.clip(colour, 0, 255)
+        return float(red), float(green), float(blue)
+
+    return Look(
+        skin=dye(SKINS),
+        hair=dye(HAIRS),
+        shirt=dye(SHIRTS),
+        trousers=dye(TROUSERS),
+        shoes=dye(SHOES),
+        long_sleeves=bool(rng.random() < 0.5),
+        long_legs=bool(rng.random() < 0.8),
+        hair_length=float(rng.choice([0.0, 0.0, 0.12, 0.2])),
+    )
