@@ -31,11 +31,13 @@ class TrainConfig:
         seed: of initial weights, order, views, dropout and mixup.
         eval_every: epochs between evaluations on the test split; 0: at the end only. No evaluation ever chooses a
             checkpoint: what a run reports is its last step.
+        log_every: steps between the lines of training in metrics.jsonl.
     """
 
     preset: str = ""
     seed: int = 0
     eval_every: int = 1
+    log_every: int = 1
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -43,6 +45,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)
         at_least("eval_every", self.eval_every, 0)
+        at_least("log_every", self.log_every, 1)
 
 
 def with_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:

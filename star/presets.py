@@ -23,6 +23,7 @@ def paper() -> TrainConfig:
     return TrainConfig(
         preset="paper",
         eval_every=10,
+        log_every=50,
         model=ModelConfig(),
         data=DataConfig(),
         optim=OptimConfig(kind="sgd", lr=2e-4, momentum=0.9, epochs=300, batch_size=16),
@@ -38,6 +39,7 @@ def fast() -> TrainConfig:
     return TrainConfig(
         preset="fast",
         eval_every=5,
+        log_every=10,
         model=ModelConfig(width=256, heads=4, encoder_depth=2, decoder_depth=2),
         data=DataConfig(),
         optim=OptimConfig(

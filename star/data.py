@@ -1,0 +1,225 @@
+"""A token store as a torch data set.
+
+In: a store, a protocol and its split, token kinds, views. Out: clips, or whole batches read at once, as tensors
+gg (B, T, P, D), jm (B, T, V, D'), joint_mask (B, T, V), labels (B,), clips (B,) (rows of the store). A kind that was
+not asked for has no channels. Does not shuffle (`star.sampler`), standardise (`star.model`) or augment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.errors import ConfigError
+from pipeline.records import keyed_rng
+from pipeline.store import TokenStore
+from star.sampler import Batches, Pick
+from star.selection import rows_of_split, share_of_each_class, usable_views
+
+READ_AT_ONCE = 64  # clips: what is read in one call when a whole split goes into memory
+
+
+class Batch(NamedTuple):
+    """Clips of a store, or one of them without the first axis; tokens are float16, the mask bool, the rest int64."""
+
+    gg: Tensor
+    jm: Tensor
+    joint_mask: Tensor
+    labels: Tensor
+    clips: Tensor
+
+
+class TokenDataset(Dataset[Batch]):
+    """One split of a token store.
+
+    An item is a clip; with views="all" it is a clip in one view (item i: clip i // K, view i % K). It is named by its
+    number, or by (epoch, number): with views="random" the view is a function of (seed, epoch, number), so that loader
+    workers need no state (a plain number is epoch 0).
+
+    The store is opened lazily, in the process that reads, so the data set may be sent to spawned workers.
+
+    Args:
+        store: an open store or where it lies.
+        protocol: one of the store's; "" is its first.
+        split: "train" or "test".
+        tokens: which kinds to give.
+        views: "random", "all", or a view's number.
+        seed: of random views, of the fraction and of shuffled labels.
+        frame_step: every n-th token frame.
+        fraction: share of each class's clips, at least one; a smaller share is part of a larger one.
+        shuffled_labels: labels are dealt out at random among the clips (a control).
+        in_memory: hold all tokens of the split; None: if they take at most a quarter of the free memory.
+
+    Attributes:
+        rows: (n,) rows of the store; labels: (n,); left_out: clips of the split that have no tokens (failed, excluded).
+
+    Raises:
+        ConfigError: unknown protocol, split, token kind or view.
+        ArtifactError: no store, or an unfinished one.
+        DataError: the split is empty.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore | str | Path,
+        *,
+        protocol: str = "",
+        split: str = "train",
+        tokens: Sequence[str] = ("gg", "jm"),
+        views: str | int = 0,
+        seed: int = 0,
+        frame_step: int = 1,
+        fraction: float = 1.0,
+        shuffled_labels: bool = False,
+        in_memory: bool | None = None,
+    ) -> None:
+        opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
+        self.url, self._store = opened.url, opened
+        self.sizes, self.attrs = opened.sizes, opened.attrs
+        self.protocol = protocol or self.attrs["protocols"][0]
+        self.split, self.tokens, self.seed, self.frame_step = split, tuple(tokens), seed, frame_step
+        for kind in self.tokens:
+            if kind not in ("gg", "jm"):
+                raise ConfigError("tokens", "no such kind", got=repr(kind), expected="gg | jm")
+        status = opened.status
+        self.views = usable_views(opened, status, views)  # (K,) numbers of the views to choose from
+        self.view_rule = views
+        self.rows, self.left_out = rows_of_split(opened, status[:, self.views], self.protocol, split)
+        labels = np.asarray(opened.labels)[self.rows]
+        if fraction < 1:
+            kept = share_of_each_class(labels, fraction, seed)
+            self.rows, labels = self.rows[kept], labels[kept]
+        if shuffled_labels:
+            labels = keyed_rng(seed, "shuffled labels").permutation(labels)
+        self.labels = labels
+        self._view_of_epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self._held: Batch | None = None
+        if in_memory or (in_memory is None and self.nbytes <= _free_memory() / 4):
+            self._held = self._hold()
+
+    def __len__(self) -> int:
+        return len(self.rows) * (len(self.views) if self.view_rule == "all" else 1)
+
+    @property
+    def class_names(self) -> list[str]:
+        return list(self.attrs["class_names"])
+
+    @property
+    def in_memory(self) -> bool:
+        return self._held is not None
+
+    @property
+    def nbytes(self) -> int:
+        """What all tokens of the split take in memory."""
+        s = self.sizes
+        a_frame = ("gg" in self.tokens) * s.cells * s.gg_channels + ("jm" in self.tokens) * s.joints * s.jm_channels
+        return 2 * len(self.rows) * len(self.views) * len(range(0, s.frames, self.frame_step)) * a_frame
+
+    def clip_ids(self) -> np.ndarray:
+        """(n,) str."""
+        return self.store.clip_ids[self.rows]
+
+    @property
+    def store(self) -> TokenStore:
+        if self._store is None:
+            self._store = TokenStore.open(self.url)
+        return self._store
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_store": None}
+
+    def __getitem__(self, item: int | Pick) -> Batch:
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[int | Pick]) -> list[Batch]:
+        batch = self.read(items)
+        return [Batch._make(tensor[i] for tensor in batch) for i in range(len(items))]
+
+    def read(self, items: Sequence[int | Pick]) -> Batch:
+        """A batch, read at once; no items give a batch of none."""
+        picks = np.asarray([(0, item) if isinstance(item, int | np.integer) else item for item in items], np.int64)
+        epochs, numbers = picks.reshape(-1, 2).T
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise IndexError(f"items {numbers.min()} to {numbers.max()} of {len(self)}")
+        clips, views = self._clips_and_views(epochs, numbers)
+        if self._held is not None:
+            held, at = self._held, torch.from_numpy(clips)
+            gg, jm, mask = (tensor[at, torch.from_numpy(views)] for tensor in held[:3])
+        else:
+            gg, jm, mask = self._fetch(self.rows[clips], self.views[views])
+        return Batch(gg, jm, mask, torch.from_numpy(self.labels[clips]), torch.from_numpy(self.rows[clips]))
+
+    def _clips_and_views(self, epochs: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each item its place among the rows, and its place among the views."""
+        if self.view_rule == "all":
+            return np.divmod(numbers, len(self.views))
+        if self.view_rule != "random" or len(self.views) == 1:
+            return numbers, np.zeros_like(numbers)
+        views = np.empty_like(numbers)
+        for epoch in np.unique(epochs).tolist():
+            if self._view_of_epoch[0] != epoch:
+                drawn = keyed_rng(self.seed, "views", epoch).integers(len(self.views), size=len(self.rows))
+                self._view_of_epoch = (epoch, drawn)
+            views[epochs == epoch] = self._view_of_epoch[1][numbers[epochs == epoch]]
+        return numbers, views
+
+    def _fetch(self, rows: np.ndarray, views: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """gg, jm and joint_mask from the store."""
+        read = self.store.read(rows, view=views)
+        step = self.frame_step
+        gg = read.gg[:, ::step] if "gg" in self.tokens else read.gg[:, ::step, :, :0]
+        jm = read.jm[:, ::step] if "jm" in self.tokens else read.jm[:, ::step, :, :0]
+        mask = read.joint_mask[:, ::step]
+        gg, jm, mask = (np.ascontiguousarray(array) for array in (gg, jm, mask))
+        return torch.from_numpy(gg), torch.from_numpy(jm), torch.from_numpy(mask)
+
+    def _hold(self) -> Batch:
+        """All tokens of the split, (n, K, ...), read in order of the rows."""
+        held: list[Tensor] = []
+        for first in range(0, len(self.rows), READ_AT_ONCE):
+            rows = self.rows[first : first + READ_AT_ONCE]
+            for k, view in enumerate(self.views):
+                parts = self._fetch(rows, np.full(len(rows), view))
+                if not held:
+                    shape = (len(self.rows), len(self.views))
+                    held = [torch.empty(*shape, *part.shape[1:], dtype=part.dtype) for part in parts]
+                for whole, part in zip(held, parts, strict=True):
+                    whole[first : first + len(rows), k] = part
+        gg, jm, mask = held
+        return Batch(gg, jm, mask, torch.from_numpy(self.labels), torch.from_numpy(self.rows))
+
+
+class _WholeBatches(Dataset[Batch]):
+    """A data set whose item is a batch: what a DataLoader without automatic batching reads in one call."""
+
+    def __init__(self, dataset: TokenDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, picks: list[Pick]) -> Batch:  # type: ignore[override]
+        return self.dataset.read(picks)
+
+
+def loader(
+    dataset: TokenDataset, batches: Batches | Sequence[list[int]], *, workers: int, pin: bool
+) -> DataLoader[Batch]:
+    """Batches in the sampler's order, each by one read, by `workers` spawned processes (0: in this one)."""
+    return DataLoader(
+        _WholeBatches(dataset),
+        sampler=batches,  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin,
+    )
+
+
+def _free_memory() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,136 @@
+"""How good a model is on a split: every clip scored exactly, over all views.
+
+In: a model and a data set, or a run's folder. Out: `star.scores.Scores`. Every batch has the same size, the last one
+filled up and the filling cut off again, so the batch size cannot move a number. Always fp32. Never chooses a
+checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.store import TokenStore
+from star.checkpoint import require_same_store
+from star.data import TokenDataset, loader
+from star.run import Run, open_run, restored_model
+from star.scores import Scores
+from star.statistics import require_finite
+from star.world import World, join_world
+
+Progress = Callable[[int, int], None]  # (clips done, clips in all)
+
+
+def score(
+    model: nn.Module,
+    dataset: TokenDataset,
+    *,
+    batch_size: int = 64,
+    world: World | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every clip of a data set (views="all" for the mean over views) with a model in evaluation mode.
+
+    Args:
+        batch_size: items of a forward pass.
+        world: its processes share the items; every one gets all scores.
+        workers: loader processes; None: none if the tokens are in memory, else 2.
+
+    Raises:
+        DataError: a token that is not finite; the clip is named.
+    """
+    world = world or World(device=torch.device("cpu"))
+    device = world.device
+    mine = list(range(world.rank, len(dataset), world.size))
+    logits = torch.empty(len(mine), len(dataset.class_names))
+    batches = [_filled(mine[first : first + batch_size], batch_size) for first in range(0, len(mine), batch_size)]
+    workers = (0 if dataset.in_memory else 2) if workers is None else workers
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for i, batch in enumerate(loader(dataset, batches, workers=workers, pin=device.type == "cuda")):
+            gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
+            found = model(gg, jm, mask).float().cpu()
+            if not found.isfinite().all():
+                require_finite(dataset, batch.gg, batch.jm, batch.clips)
+            place = slice(i * batch_size, min((i + 1) * batch_size, len(mine)))
+            logits[place] = found[: place.stop - place.start]
+            if progress is not None:
+                progress(min(len(dataset), (i + 1) * batch_size * world.size), len(dataset))
+    model.train(was_training)
+    every = np.empty((len(dataset), logits.shape[1]))
+    for rank, part in enumerate(world.gather(logits.double().softmax(dim=1).numpy())):
+        every[rank :: world.size] = part
+    return Scores(
+        clip_ids=dataset.clip_ids(),
+        labels=dataset.labels,
+        probabilities=every.reshape(len(dataset.rows), -1, every.shape[1]).mean(axis=1),
+        class_names=tuple(dataset.class_names),
+        split=dataset.split,
+        protocol=dataset.protocol,
+    )
+
+
+def _filled(items: list[int], size: int) -> list[int]:
+    """Filled up to the size with an item that is there anyway; what it gives is cut off."""
+    return items + items[:1] * (size - len(items))
+
+
+def evaluate_run(
+    run: Run | Path | str,
+    *,
+    store: TokenStore | Path | str | None = None,
+    protocol: str | None = None,
+    split: str = "test",
+    views: str | int = "all",
+    batch_size: int = 64,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score a run's newest checkpoint on its own store, or on another that has the same fingerprint.
+
+    Args:
+        store: None: the one it was trained on. protocol: None: the one it was trained on.
+
+    Raises:
+        ArtifactError: no run, no checkpoint, or a store of another fingerprint.
+        ConfigError, DataError: see `TokenDataset`.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    checkpoint = run.checkpoint()
+    model = restored_model(checkpoint)
+    dataset = TokenDataset(
+        store if store is not None else run.store["url"],
+        protocol=run.store["protocol"] if protocol is None else protocol,
+        split=split,
+        tokens=kinds_of(run.config.model.tokens),
+        views=views,
+        frame_step=run.config.data.frame_step,
+    )
+    require_same_store(run.path, checkpoint.store, store_facts(dataset))
+    with join_world(device) as world:
+        model.to(world.device)
+        return score(model, dataset, batch_size=batch_size, world=world, workers=workers, progress=progress)
+
+
+def kinds_of(tokens: str) -> tuple[str, ...]:
+    """The token kinds behind a model's `tokens`: "gg", "jm" or "both"."""
+    return ("gg", "jm") if tokens == "both" else (tokens,)
+
+
+def store_facts(dataset: TokenDataset) -> dict[str, Any]:
+    """What a run remembers of its store."""
+    return {
+        "url": str(dataset.url),
+        "fingerprint": dataset.attrs["fingerprint"],
+        "made_from": dataset.attrs["made_from"],
+        "dataset": dataset.attrs["dataset"],
+        "protocol": dataset.protocol,
+    }

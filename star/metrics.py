@@ -1,0 +1,72 @@
+"""Numbers from scores: top-k, mean class accuracy, confusion, intervals, a paired test.
+
+In: probabilities (N, A) or any scores that rank alike, labels (N,). Out: numbers and small arrays. No models, no files.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def top_k(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+    """Share of clips whose label is among the k best classes; of equal scores the lower class number ranks first.
+
+    With fewer than k classes every clip counts as right.
+    """
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def predictions(scores: np.ndarray) -> np.ndarray:
+    """(N,) the best class of each clip, the lower number of equals."""
+    return scores.argmax(axis=1)
+
+
+def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(A, A) int64 counts: row the true class, column the predicted one."""
+    classes = scores.shape[1]
+    flat = labels * classes + predictions(scores)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def per_class(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(A,) share of each class's clips that is right; NaN for a class without clips."""
+    counts = confusion(scores, labels)
+    clips = counts.sum(axis=1)
+    return np.divide(np.diag(counts), clips, out=np.full(len(clips), np.nan), where=clips > 0)
+
+
+def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of `per_class` over the classes that have clips."""
+    return float(np.nanmean(per_class(scores, labels)))
+
+
+def wilson_interval(right: int, clips: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a share (95 % by default): honest also near 0 and 1 and for few clips."""
+    share = right / clips
+    middle = share + z * z / (2 * clips)
+    spread = z * math.sqrt(share * (1 - share) / clips + z * z / (4 * clips * clips))
+    scale = 1 + z * z / clips
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
+    """Two-sided exact McNemar p-value for two classifiers on the same clips.
+
+    Args:
+        right_a, right_b: bool (N,), whether each is right on each clip.
+
+    Only clips on which exactly one is right say anything: under equality each goes either way with probability 1/2.
+    """
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    trials, fewer = only_a + only_b, min(only_a, only_b)
+    if trials == 0:
+        return 1.0
+    # summed from logarithms, since 0.5 ** trials underflows from about a thousand discordant clips on
+    logs = [
+        math.lgamma(trials + 1) - math.lgamma(i + 1) - math.lgamma(trials - i + 1) - trials * math.log(2)
+        for i in range(fewer + 1)
+    ]
+    return min(1.0, 2 * math.fsum(math.exp(value) for value in logs))

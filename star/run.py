@@ -1,0 +1,169 @@
+"""The folder of a training run: RUN/config.json, metrics.jsonl, checkpoint-*.pt.
+
+In: a folder. Out: what it was trained with, its metrics, its model. metrics.jsonl has one JSON object a line: {"step",
+"epoch", "loss", "lr"} for training, {"step", "epoch", "split", "top1", ...} for evaluation; steps are counted from 1
+and it holds nothing that a clock decides, so a resumed run's file equals an undisturbed one's. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.commit import unwritable, write_atomic
+from pipeline.errors import ArtifactError, ConfigError
+from pipeline.fingerprint import differences
+from star.checkpoint import FORMAT, Checkpoint, load_checkpoint
+from star.config import TrainConfig, from_dict, to_dict
+from star.model import StarTransformer
+from star.options import ModelConfig
+
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that has been trained, or is being trained.
+
+    Attributes:
+        path: its folder; config: what it was asked to be.
+        store: url, fingerprint, made_from, dataset, protocol of what it trains on.
+        class_names: by label.
+    """
+
+    path: Path
+    config: TrainConfig
+    store: dict[str, Any]
+    class_names: tuple[str, ...]
+
+    def checkpoint(self) -> Checkpoint:
+        """The newest.
+
+        Raises:
+            ArtifactError: there is none yet. CorruptError: it cannot be read.
+        """
+        found = load_checkpoint(self.path)
+        if found is None:
+            raise ArtifactError(self.path, "has no checkpoint yet", remedy="run the same `star train` again")
+        return found
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line (the writer was killed) is left out."""
+        return read_metrics(self.path)
+
+    def model(self) -> StarTransformer:
+        """The newest checkpoint's model, in evaluation mode; with averaged weights where the run keeps them."""
+        return restored_model(self.checkpoint())
+
+
+def restored_model(checkpoint: Checkpoint) -> StarTransformer:
+    """A checkpoint's model as it is to be evaluated."""
+    with torch.random.fork_rng(devices=[]):
+        model = StarTransformer(_model_config(checkpoint.model_config))
+    model.load_state_dict({**checkpoint.model, **checkpoint.average})
+    return model.eval()
+
+
+def _model_config(values: Mapping[str, Any]) -> ModelConfig:
+    return from_dict({"model": dict(values)}).model
+
+
+def open_run(path: Path | str) -> Run:
+    """The run in a folder.
+
+    Raises:
+        ArtifactError: it holds none.
+    """
+    path = Path(path)
+    try:
+        about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise KeyError("format")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ArtifactError(
+            path,
+            "is no training run" if path.exists() else "does not exist",
+            expected=f"a folder with {CONFIG}, made by `star train --out`",
+        ) from None
+    return Run(
+        path=path,
+        config=from_dict(about["config"]),
+        store=about["store"],
+        class_names=tuple(about["class_names"]),
+    )
+
+
+def start_run(run: Run) -> None:
+    """Write config.json, or check that the one that is there asks for the same.
+
+    Raises:
+        ConfigError: the run there has other settings (they are named). ArtifactError: cannot be written.
+    """
+    if (run.path / CONFIG).exists():
+        lines = differences(to_dict(open_run(run.path).config), to_dict(run.config))
+        if lines:
+            raise ConfigError(
+                run.path,
+                "was started with other settings: " + "; ".join(lines),
+                remedy="use the same settings again, or another --out",
+            )
+        return
+    if run.path.exists() and any(not name.startswith(".") for name in os.listdir(run.path)):
+        raise ArtifactError(run.path, "is not empty and is no training run", remedy="choose another --out")
+    about = {
+        "format": FORMAT,
+        "config": to_dict(run.config),
+        "store": run.store,
+        "class_names": list(run.class_names),
+    }
+    write_atomic(run.path / CONFIG, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The whole lines of a run's metrics.jsonl, in order; none where there is no such file."""
+    path = run / METRICS
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl, from a given step on: later lines of an earlier attempt are removed first.
+
+    Raises:
+        ArtifactError: the disk is full or cannot be written.
+    """
+
+    def __init__(self, run: Path, *, step: int) -> None:
+        self.path = run / METRICS
+        kept = [line for line in read_metrics(run) if line["step"] <= step]
+        write_atomic(self.path, "".join(_line(values) for values in kept).encode())
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """One line, handed to the system at once, so that who follows the file sees it."""
+        try:
+            self._file.write(_line(values))
+            self._file.flush()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def sync(self) -> None:
+        """Make the lines outlast a power cut; done before a checkpoint that counts on them."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"

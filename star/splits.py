@@ -1,0 +1,81 @@
+"""The two sides of a run's protocol, and the model that fits them.
+
+In: a store and a `TrainConfig`. Out: data sets for training and test; the model's config with the store's sizes. Reads
+tokens only where they are to be held in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.store import TokenStore
+from star.config import TrainConfig
+from star.data import TokenDataset
+from star.evaluate import kinds_of
+from star.options import ModelConfig
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The two sides of a run's protocol; the test split in all its views."""
+
+    train: TokenDataset
+    test: TokenDataset
+
+
+def open_splits(store: TokenStore | Path | str, config: TrainConfig) -> Splits:
+    """Both splits as a run sees them.
+
+    Raises:
+        ArtifactError, ConfigError: see `TokenDataset`.
+        DataError: an empty split, or (unless the config allows it) a class without training clips.
+    """
+    opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
+    data, kinds = config.data, kinds_of(config.model.tokens)
+    train_split = TokenDataset(
+        opened,
+        protocol=data.protocol,
+        split="train",
+        tokens=kinds,
+        views=data.views,
+        seed=config.seed,
+        frame_step=data.frame_step,
+        fraction=data.fraction,
+        shuffled_labels=data.shuffled_labels,
+    )
+    test_split = TokenDataset(
+        opened, protocol=data.protocol, split="test", tokens=kinds, views="all", frame_step=data.frame_step
+    )
+    if not data.allow_missing_classes:
+        _require_every_class(train_split)
+    return Splits(train_split, test_split)
+
+
+def _require_every_class(dataset: TokenDataset) -> None:
+    names = dataset.class_names
+    absent = np.setdiff1d(np.arange(len(names)), dataset.labels)
+    if len(absent):
+        raise DataError(
+            dataset.url,
+            f"the training split of {dataset.protocol} has no clip of {len(absent)} of {len(names)} classes",
+            got="none of " + ", ".join(names[label] for label in absent[:3]) + (", ..." if len(absent) > 3 else ""),
+            remedy="choose another --protocol, or train all the same with --set data.allow_missing_classes=true",
+        )
+
+
+def fitted(model: ModelConfig, dataset: TokenDataset) -> ModelConfig:
+    """The model's config with the sizes of a store."""
+    sizes = dataset.sizes
+    return replace(
+        model,
+        frames=len(range(0, sizes.frames, dataset.frame_step)),
+        cells=sizes.cells,
+        gg_channels=sizes.gg_channels,
+        joints=sizes.joints,
+        jm_channels=sizes.jm_channels,
+        classes=len(dataset.class_names),
+    )

@@ -1,0 +1,96 @@
+"""The processes that train together: one, or those that `torchrun` started.
+
+In: torchrun's environment. Out: rank, world size, device, sums over processes. One process alone needs no process group
+and every method here is then the identity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Rank and size of the group, and this process's device."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the run."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor, summed over processes in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in order of rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def join_world(device: str = "auto") -> Iterator[World]:
+    """The world that torchrun describes (WORLD_SIZE, RANK, LOCAL_RANK), or this process alone.
+
+    Raises:
+        ConfigError: a device that this machine does not have.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    chosen = choose_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    if size == 1:
+        yield World(device=chosen)
+        return
+    mine = not dist.is_initialized()
+    if mine:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(rank=rank, size=size, device=chosen)
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
+    """ "auto" is a GPU where there is one; "cuda" is the one of this local rank.
+
+    Raises:
+        ConfigError: no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(
+            "--device", "no such device", got=repr(device), expected="auto | cpu | cuda | cuda:0"
+        ) from None
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", local_rank if chosen.index is None else chosen.index)
+        if not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count():
+            raise ConfigError("--device", "this machine has no such GPU", got=str(chosen), remedy="use --device cpu")
+        torch.cuda.set_device(chosen)
+    return chosen
