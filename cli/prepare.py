@@ -139,9 +139,8 @@ def synthetic(
     stage: Stage,
 ) -> None:
     """A made-up data set in the NTU layout: drawn figures, written to OUT/raw, then prepared as NTU is."""
-    from pipeline.datasets.synthetic_write import write_set
-
     from pipeline.datasets import synthetic as recipe
+    from pipeline.datasets.synthetic_set import write_set
 
     raw = out if raw_only else out / "raw"
     if stage.dry_run:

@@ -135,4 +135,4 @@ def open_blobs(url: str | Path) -> Blobs:
             raise ArtifactError(path, "is a file, not a folder", remedy="name a folder")
     except OSError as error:
         raise unwritable(path, error) from error
-    return LocalBlobs(path)
+    return LocalBlobs(path.absolute())

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 JM_CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256}
 GG_CHANNELS, GG_STRIDE = 512, 16  # of layer4
+SOURCE = "log/source.json"
 VIEW_RULE = 1  # raised when `pipeline.views.view_of` changes what a view is
 
 
@@ -75,6 +76,9 @@ def extract(
             about=_about(folder, options),
             codec=options.codec,
         )
+        # where things lay, for `star retry`; no part of the content
+        source = {"prepared": str(prepared.resolve()), "weights": options.weights}
+        blobs.put(SOURCE, canonical_json(source))
         todo, rows_done = [], 0
         for view in range(sizes.views):
             for shard in range(sizes.shards):
@@ -98,6 +102,31 @@ def extract(
             name = f"log/{time.time():.3f}-{summary['view']:03d}-{summary['shard']:05d}.json"
             blobs.put(name, canonical_json(summary))
     return TokenStore.open(out).account()
+
+
+def options_of(out: str, *, prepared: Path | None = None, weights: str | None = None) -> tuple[Path, ExtractOptions]:
+    """The prepared folder and the options that a store was made with.
+
+    Args:
+        prepared, weights: where they lie now, if they have moved.
+
+    Raises:
+        ArtifactError: no store, or one that does not say where it came from.
+    """
+    attrs = TokenStore.open(out).attrs
+    data = open_blobs(out).get(SOURCE)
+    if data is None and (prepared is None or weights is None):
+        raise ArtifactError(out, "does not say where it was made from", remedy="give --prepared and --weights")
+    source = json.loads(data) if data is not None else {}
+    made = attrs["made_from"]
+    names = ("precision", "jm_layer", "sigma", "normalize", "crop", "seed", "deterministic")
+    options = ExtractOptions(
+        weights=weights or source["weights"],
+        views=attrs["sizes"]["views"],
+        codec=attrs["codec"],
+        **{name: made[name] for name in names},
+    )
+    return prepared or Path(source["prepared"]), options
 
 
 def sizes_of(folder: PreparedFolder, options: ExtractOptions) -> StoreSizes:
@@ -137,10 +166,10 @@ def extract_shard(task: int, prepared: str, out: str, plan: str) -> dict[str, An
         elif entry["outcome"] == "done":
             wanted.append(i)
     clips = folder.clips(shard, source) if wanted else []
+    for i in sorted(set(range(len(rows))) - set(wanted)):
+        report({"clip": entries[i]["id"], "outcome": entries[i]["outcome"]})
     for i, reason in _compute(clips, wanted, rows, folder, told, view, arrays).items():
         entries[i] = {"id": entries[i]["id"], "outcome": "failed", "reason": reason}
-    for entry in entries:
-        report({"clip": entry["id"], "outcome": entry["outcome"]})
     commit_shard(
         blobs,
         sizes=sizes,
@@ -190,6 +219,9 @@ def _compute(
             arrays["gg"][i], arrays["jm"][i], arrays["joint_mask"][i] = tokens
             arrays["joints"][i], arrays["frame_index"][i] = picture.joints, picture.frame_index
             arrays["persons"][i] = (picture.scores > 0).any(axis=(1, 2)).sum()
+        for i, _ in batch:
+            clip_id = folder.listing.records[rows[i]].clip_id
+            report({"clip": clip_id, "outcome": "failed" if i in failed else "done"})
     return failed
 
 
@@ -328,20 +360,31 @@ def _engine(options_json: str, weights_sha256: str, threads: int) -> TokenComput
     """The backbone is loaded once in each worker, never shipped in the graph."""
     import torch
 
+    options = ExtractOptions(**json.loads(options_json))
+    torch.set_num_threads(threads)
+    computer = computer_for(replace(options, device=_own_device(options.device.split(","))))
+    if computer.backbone.digest != weights_sha256:
+        raise DataError(options.weights, "holds other weights here than where the command was started")
+    return computer
+
+
+def computer_for(options: ExtractOptions) -> TokenComputer:
+    """Backbone and pooling as the options say, on one device.
+
+    Raises:
+        ConfigError: a device or precision that is not to be had here. DataError: weights that are not mc3_18's.
+    """
     from pipeline.backbone import FrozenMC18
     from pipeline.tokens import TokenComputer
 
-    options = ExtractOptions(**json.loads(options_json))
-    torch.set_num_threads(threads)
+    device = _resolve_device(options.device).split(",")[0]
     backbone = FrozenMC18(
         options.weights,
         layers=(options.jm_layer, "layer4"),
         precision=options.precision,
-        device=_own_device(options.device.split(",")),
+        device=device,
         seed=options.seed,
     )
-    if backbone.digest != weights_sha256:
-        raise DataError(options.weights, "holds other weights here than where the command was started")
     return TokenComputer(backbone, jm_layer=options.jm_layer, sigma=options.sigma, normalize=options.normalize)
 
 

@@ -1,0 +1,57 @@
+"""`star retry`: tries the failed clips of an artifact again, with the options it was made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.inspect import account_lines
+from cli.kinds import kind_of
+from cli.options import CLIPS_FAILED, Debug, MaxFailures, Quiet, Scheduler, Workers
+from cli.progress import ClipProgress
+from pipeline.errors import ConfigError
+
+
+def retry(
+    path: Annotated[str, typer.Argument(help="A prepared folder or a token store.", show_default=False)],
+    prepared: Annotated[
+        Path | None, typer.Option(help="For a store: the prepared folder, if it has moved since.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="For a store made from a weights file: that file.")] = None,
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    max_failures: MaxFailures = 0,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Try what failed again; what is done stays as it is."""
+    kind = kind_of(path)
+    if kind == "run":
+        raise ConfigError(path, "is a run, which has no clips to retry", remedy="run the same `star train` again")
+    with ClipProgress("retry", quiet=quiet) as progress:
+        if kind == "prepared":
+            from pipeline.prepare import prepare
+            from pipeline.prepared import PreparedFolder
+
+            folder = PreparedFolder.open(path)
+            account = prepare(
+                folder.listing,
+                folder.options,
+                Path(path),
+                workers=workers,
+                scheduler=scheduler,
+                retry=True,
+                progress=progress,
+            )
+        else:
+            from pipeline.extract import extract, options_of
+
+            source, options = options_of(path, prepared=prepared, weights=weights)
+            account = extract(
+                source, path, options, workers=workers, scheduler=scheduler, retry=True, progress=progress
+            )
+    print("\n".join([path, *account_lines(account)]))
+    if account.failed > max_failures:
+        raise typer.Exit(CLIPS_FAILED)
