@@ -146,7 +146,7 @@ def _clap(u: Array, seconds: Array, style: Style) -> Act:
     person = standing(u, style)
     raised = track(u, (0, 0.0), (0.2, 1.0), (0.85, 1.0), (1, 0.0))
     gap = 0.5 * style.amplitude * np.abs(np.sin(np.pi * 1.7 * style.rate * seconds + style.phase))
-    front = np.stack([gap - 0.30, np.full_like(u, -0.22), np.full_like(u, 0.58)], axis=-1)
+    front = np.stack([gap - 0.19, np.full_like(u, -0.22), np.full_like(u, 0.58)], axis=-1)
     person.wrists += raised[:, None, None] * (front[:, None] - person.wrists)
     return Act(persons=[person])
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.datasets.synthetic_body import Array, Body
+from pipeline.datasets.synthetic_paint import Colour
 from pipeline.records import keyed_rng
-
-Colour = tuple[float, float, float]  # red, green, blue, 0..255
 
 SKINS: tuple[Colour, ...] = ((236, 196, 168), (224, 178, 146), (202, 150, 116), (168, 116, 84), (128, 86, 62))
 HAIRS: tuple[Colour, ...] = ((38, 30, 28), (62, 42, 32), (96, 66, 44), (142, 106, 66), (128, 124, 122))

@@ -1,6 +1,6 @@
 """The empty room as each camera sees it: walls, wainscot, skirting and carpet, textured with low contrast.
 
-In: a Camera, and what names the setup. Out: a picture (H, W, 3) float32, 0..255, always the same for one setup and
+In: a Camera, and what names the setup. Out: a picture (3, H, W) float32, 0..255, always the same for one setup and
 camera. Contrast is kept low on purpose: strong clutter behind the figures drowns the features of a random network.
 Nobody is in the room; the chair, whose place differs from clip to clip, is no part of it.
 """
@@ -27,7 +27,7 @@ CARPETS = ((92, 100, 98), (112, 98, 86), (96, 96, 112), (86, 102, 88))
 
 @lru_cache(maxsize=16)
 def empty_room(setup: int, number: int, *, seed: int) -> Canvas:
-    """The room seen by a setup's camera (H, W, 3); shared between callers, who must copy it before they paint."""
+    """The room seen by a setup's camera (3, H, W); shared between callers, who must copy it before they paint."""
     rng = keyed_rng(seed, "synthetic room", setup, number)
     view = camera(setup, number, seed=seed)
     points, wall = _surfaces(view)
@@ -42,7 +42,7 @@ def empty_room(setup: int, number: int, *, seed: int) -> Canvas:
         carpet_colour * (1 + 0.035 * fibre[..., None]) * _falloff(points)[..., None],
     )
     small = picture.reshape(HEIGHT, SUPERSAMPLING, WIDTH, SUPERSAMPLING, 3).mean(axis=(1, 3))
-    room: Canvas = np.clip(small, 12.0, 243.0).astype(np.float32)
+    room: Canvas = np.ascontiguousarray(np.moveaxis(small, -1, 0), dtype=np.float32)
     room.flags.writeable = False
     return room
 

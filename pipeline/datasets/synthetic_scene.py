@@ -27,7 +27,8 @@ from pipeline.datasets.synthetic_body import (
     pose,
 )
 from pipeline.datasets.synthetic_camera import ANGLES, Camera, camera
-from pipeline.datasets.synthetic_people import HATS, Colour, Person, person
+from pipeline.datasets.synthetic_paint import Colour
+from pipeline.datasets.synthetic_people import HATS, Person, person
 from pipeline.errors import DataError
 from pipeline.records import VideoRecord, keyed_rng
 
@@ -159,7 +160,7 @@ def _stage(
     joints, ways = [], []
     for member, controls in zip(people, act.persons, strict=True):
         _sway(controls, rng)
-        controls.heading = controls.heading + facing
+        controls.heading = controls.heading + (0.3 * facing if act.gap else facing)  # two are best seen from the side
         way = np.array([np.sin(controls.heading[0]), np.cos(controls.heading[0])])
         joints.append(pose(member.body, controls, spot - act.gap / 2 * way))
         ways.append(way)
