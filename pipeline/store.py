@@ -104,7 +104,7 @@ class TokenStore:
     @functools.cached_property
     def clip_ids(self) -> np.ndarray:
         """(N,) str, sorted."""
-        return np.asarray(self._array("clip_id")[:]).astype(str)
+        return np.asarray([str(name) for name in self._array("clip_id")[:]])
 
     @property
     def status(self) -> np.ndarray:
