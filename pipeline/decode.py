@@ -17,11 +17,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import decode_folder, decode_pyav
+from pipeline import decode_decord, decode_folder, decode_opencv, decode_pyav
 from pipeline.decode_fit import Box, Fitter
 from pipeline.errors import ConfigError, DecodeError
 
-READERS = ("pyav",)
+READERS = ("pyav", "opencv", "decord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,18 @@ class VideoInfo:
     width: int
 
 
-def probe(path: str | PathLike[str]) -> VideoInfo:
+def probe(path: str | PathLike[str], *, allow_corrupt: bool = False) -> VideoInfo:
     """Number of frames, by demuxing, and display size, from the first frame.
 
-    Raises DecodeError: the file is missing, empty, no video, or without any frame.
+    Raises DecodeError: the file is missing, empty, no video, or without any frame; or, unless `allow_corrupt`, it is
+        cut off or lacks frames that its own index lists.
     """
-    return VideoInfo(*(decode_folder if Path(path).is_dir() else decode_pyav).probe(path))
+    if Path(path).is_dir():
+        pictures = decode_folder.pictures(path)
+        first = decode_pyav.survey(pictures[0], allow_corrupt=allow_corrupt)
+        return VideoInfo(len(pictures), first.height, first.width)
+    video = decode_pyav.survey(path, allow_corrupt=allow_corrupt)
+    return VideoInfo(video.frames, video.height, video.width)
 
 
 def count_frames(path: str | PathLike[str]) -> int:
@@ -89,7 +95,8 @@ def _source(
 ) -> Iterator[av.VideoFrame]:
     if Path(path).is_dir():
         return decode_folder.frames(path, wanted, allow_corrupt=allow_corrupt)
-    return decode_pyav.frames(path, wanted, allow_corrupt=allow_corrupt)
+    module = {"pyav": decode_pyav, "opencv": decode_opencv, "decord": decode_decord}[reader]
+    return module.frames(path, wanted, allow_corrupt=allow_corrupt)
 
 
 def _checked_indices(path: str | PathLike[str], indices: npt.ArrayLike) -> npt.NDArray[np.int64]:

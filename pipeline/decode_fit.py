@@ -38,6 +38,11 @@ class Turn:
     flip_x: bool = False
     flip_y: bool = False
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether it is more than a rotation."""
+        return self.transpose ^ self.flip_x ^ self.flip_y
+
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the display for those of the coded picture, or the other way round."""
         return (width, height) if self.transpose else (height, width)

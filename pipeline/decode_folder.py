@@ -39,13 +39,6 @@ def pictures(folder: str | PathLike[str]) -> list[Path]:
     return ordered
 
 
-def probe(folder: str | PathLike[str]) -> tuple[int, int, int]:
-    """(frames, height, width), the size being that of the first picture."""
-    files = pictures(folder)
-    _, height, width = decode_pyav.probe(files[0])
-    return len(files), height, width
-
-
 def frames(
     folder: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False
 ) -> Iterator[av.VideoFrame]:

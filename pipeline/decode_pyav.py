@@ -2,21 +2,53 @@
 
 In: a path and the sorted, distinct numbers of the wanted frames. Out: those frames as decoded (`av.VideoFrame`), in
 order. It never seeks, as seeking is inexact in many containers, and uses one thread: a stage has many videos.
-It refuses nothing that ffmpeg decodes, but it stops at the first packet that the decoder cannot take: behind it, the
-numbers of the frames would no longer be those of the skeleton.
+It refuses no format that ffmpeg decodes. It does refuse damage as far as it shows: behind a packet that the decoder
+cannot take, the frames' numbers would no longer be the skeleton's, and a frame marked corrupt spoils all up to the next
+key frame. Damage that leaves a valid stream (some flipped bits) gives wrong pixels, in every decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
 import av
 
-from pipeline.decode_fit import turn_of
+from pipeline.decode_container import missing_bytes
+from pipeline.decode_fit import Turn, turn_of
+from pipeline.decode_mpeg4 import packets_needed
 from pipeline.errors import DecodeError
+
+_LARGEST_IN_MEMORY = 64 << 20  # bytes of a file whose packets are looked at before any is decoded
+_INDEXED = frozenset({"avi", "mov,mp4,m4a,3gp,3g2,mj2"})  # containers with an entry for every packet
+_REMEDY = "replace the file"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What demuxing tells of a video.
+
+    Attributes:
+        frames: packets that are to be shown.
+        height, width: as displayed, of the first frame.
+        times: seconds of these packets from the first one, in the order of display.
+        turn: how the coded picture is turned for display.
+        reordered: frames are decoded in another order than they are shown in (B-frames).
+        streams: video streams in the file.
+        is_first: the one that is read is the first of them.
+    """
+
+    frames: int
+    height: int
+    width: int
+    times: tuple[float, ...]
+    turn: Turn
+    reordered: bool
+    streams: int
+    is_first: bool
 
 
 @contextmanager
@@ -32,58 +64,101 @@ def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContai
             f"file:{fspath(path)}", "r", options={"protocol_whitelist": "file"}, metadata_errors="replace"
         )
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DecodeError(path, f"cannot be opened as a video ({_reason(error)})", remedy="replace the file") from error
+        raise DecodeError(path, f"cannot be opened as a video ({_reason(error)})", remedy=_REMEDY) from error
     with container:
         stream = container.streams.best("video")
         # ffmpeg takes text files for animations of a terminal
         if not isinstance(stream, av.VideoStream) or container.format.name == "tty":
-            raise DecodeError(path, "holds no video stream", got=container.format.long_name, remedy="replace the file")
+            raise DecodeError(path, "holds no video stream", got=container.format.long_name, remedy=_REMEDY)
         stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1  # decoders with threads of their own (AV1) look at this one
         yield container, stream
 
 
-def probe(path: str | PathLike[str]) -> tuple[int, int, int]:
-    """(frames, height, width): packets counted without decoding them; the display size is that of the first frame.
+def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> Survey:
+    """Counts the packets without decoding them, all but what it takes to see the first frame.
 
-    Raises DecodeError: as `opened`; or there is no frame at all.
+    Raises DecodeError: as `opened`; there is no frame at all; or, unless `allow_corrupt`, the file is cut off or gives
+        fewer packets than its own index lists.
     """
-    count, size = 0, None
+    shown: list[float] = []
+    order: list[float] = []
+    first: av.VideoFrame | None = None
     with opened(path) as (container, stream):
+        entries = len(stream.index_entries) if container.format.name in _INDEXED else 0
         for packet in _packets(path, container, stream):
-            count += packet.size > 0 and not packet.is_discard
-            if size is None:
-                for frame in _decoded(path, stream, packet, count):
-                    size = size or turn_of(frame, path).size(frame.height, frame.width)
-    if size is None:
-        raise DecodeError(path, "holds no frame that can be decoded", remedy="replace the file")
-    return count, *size
+            if first is None:
+                first = next(iter(_decoded(path, stream, packet, len(order))), None)
+            if packet.size:
+                order.append(_seconds(packet))
+                if not packet.is_discard:
+                    shown.append(order[-1])
+        reordered = bool(stream.codec_context.has_b_frames) or order != sorted(order)
+        streams = container.streams.video
+        if first is None or not shown:
+            raise DecodeError(path, "holds no frame that can be decoded", remedy=_REMEDY)
+        if not allow_corrupt:
+            _must_be_whole(path, len(order), entries)
+        turn = turn_of(first, path)
+        times = tuple(time - min(shown) for time in sorted(shown))
+        size = turn.size(first.height, first.width)
+        return Survey(len(shown), *size, times, turn, reordered, len(streams), stream.index == streams[0].index)
 
 
 def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False) -> Iterator[av.VideoFrame]:
     """The frames of the numbers `wanted` (sorted, distinct), as the decoder gives them.
 
-    Raises DecodeError: as `opened`; a packet cannot be decoded; a wanted frame is marked corrupt (unless
-    `allow_corrupt`); or the video ends before the last wanted one: then the error's `frames` says how many there are.
+    Raises DecodeError: as `opened`; a packet cannot be decoded; a wanted frame is marked corrupt, or one between it and
+    the last key frame before it (unless `allow_corrupt`); or the video ends before the last wanted one: then the
+    error's `frames` says how many there are.
     """
     targets = iter(wanted)
     target = next(targets)
-    number = packets = 0
+    damaged_at, number = None, -1
     with opened(path) as (container, stream):
-        for packet in _packets(path, container, stream):
-            packets += 1
-            for frame in _decoded(path, stream, packet, packets):
-                if number == target:
-                    if frame.is_corrupt and not allow_corrupt:
-                        raise DecodeError(path, f"is damaged at frame {number}", remedy="replace the file")
-                    yield frame
-                    following = next(targets, None)
-                    if following is None:
-                        return
-                    target = following
-                number += 1
+        for number, frame in _numbered(path, container, stream, wanted):
+            if frame.is_corrupt:
+                damaged_at = number
+            elif frame.key_frame:
+                damaged_at = None
+            if number == target:
+                if damaged_at is not None and not allow_corrupt:
+                    raise DecodeError(path, f"is damaged at frame {damaged_at}", remedy=_REMEDY)
+                yield frame
+                following = next(targets, None)
+                if following is None:
+                    return
+                target = following
+    count = number + 1
     raise DecodeError(
-        path, "has too few frames", got=number, expected=f"frame {target}", remedy="draw again", frames=number
+        path, "has too few frames", got=count, expected=f"frame {target}", remedy="draw again", frames=count
     )
+
+
+def _numbered(
+    path: str | PathLike[str],
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    wanted: Sequence[int],
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decoded frames with their numbers: all of them, or those that the wanted ones depend on."""
+    packets: Iterable[av.Packet] = _packets(path, container, stream)
+    small = Path(path).stat().st_size <= _LARGEST_IN_MEMORY
+    if stream.codec_context.name == "mpeg4" and not stream.codec_context.has_b_frames and small:
+        held = packets = list(packets)
+        needed = packets_needed([bytes(packet) for packet in held[:-1]], wanted)
+        if needed is not None and not any(packet.is_discard for packet in held):
+            for number in needed:
+                pictures = _decoded(path, stream, held[number], number)
+                if len(pictures) != 1:
+                    raise DecodeError(path, f"is damaged: packet {number} gives no picture", remedy=_REMEDY)
+                yield number, pictures[0]
+            return
+    count = 0
+    for position, packet in enumerate(packets):
+        for frame in _decoded(path, stream, packet, position):
+            yield count, frame
+            count += 1
 
 
 def _packets(
@@ -93,7 +168,7 @@ def _packets(
     try:
         yield from container.demux(stream)
     except (av.FFmpegError, OSError) as error:
-        raise DecodeError(path, f"cannot be read to its end ({_reason(error)})", remedy="replace the file") from error
+        raise DecodeError(path, f"cannot be read to its end ({_reason(error)})", remedy=_REMEDY) from error
 
 
 def _decoded(path: str | PathLike[str], stream: av.VideoStream, packet: av.Packet, number: int) -> list[av.VideoFrame]:
@@ -103,7 +178,12 @@ def _decoded(path: str | PathLike[str], stream: av.VideoStream, packet: av.Packe
         return []
     except av.FFmpegError as error:
         problem = f"is damaged: packet {number} cannot be decoded ({_reason(error)})"
-        raise DecodeError(path, problem, remedy="replace the file") from error
+        raise DecodeError(path, problem, remedy=_REMEDY) from error
+
+
+def _seconds(packet: av.Packet) -> float:
+    ticks = packet.pts if packet.pts is not None else packet.dts
+    return float("nan") if ticks is None else float(ticks * packet.time_base)
 
 
 def _must_be_a_file(path: str | PathLike[str]) -> None:
@@ -115,7 +195,15 @@ def _must_be_a_file(path: str | PathLike[str]) -> None:
     if not kind:
         raise DecodeError(path, "is neither a video file nor a folder of frames", remedy="check the path")
     if size == 0:
-        raise DecodeError(path, "is empty", got="0 bytes", expected="a video", remedy="replace the file")
+        raise DecodeError(path, "is empty", got="0 bytes", expected="a video", remedy=_REMEDY)
+
+
+def _must_be_whole(path: str | PathLike[str], packets: int, entries: int) -> None:
+    if missing := missing_bytes(path):
+        raise DecodeError(path, f"is cut off: its last {missing} bytes are missing", remedy=_REMEDY)
+    if packets < entries:
+        problem = "is damaged: some frames of its index cannot be found"
+        raise DecodeError(path, problem, got=packets, expected=entries, remedy=_REMEDY)
 
 
 def _reason(error: Exception) -> str:
