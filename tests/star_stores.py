@@ -1,4 +1,4 @@
-"""Small token stores for tests: tokens that carry their class in the order of time, written by the store's own writer.
+"""Small token stores for tests, whose joint tokens carry their class, written by the store's own writer.
 
 In: a folder and sizes. Out: the folder of a complete store in the NTU60 or synthetic layout. No backbone, no video.
 """
@@ -33,11 +33,12 @@ def write_small_store(
     frames: int = 4,
     signal: float = 3.0,
     seed: int = 0,
+    nan_clip: int | None = None,
 ) -> Path:
     """A synthetic-protocol store: subjects 1 to 8 train, 9 and more test.
 
-    Class c raises joint token channel c in the first half of the frames and lowers it in the second, by `signal` times
-    the noise, so that it shows in no time mean.
+    Class c raises joint token channel c in the first half of the frames, by `signal` times the noise. `nan_clip` is a
+    row with one token that is not a number.
     """
     rng = np.random.default_rng(seed)
     records = sorted(
@@ -49,11 +50,13 @@ def write_small_store(
     gg = rng.normal(size=(n, views, frames, cells, channels))
     for i, row in enumerate(records):
         jm[i, :, : frames // 2, :, row.label] += signal
-        jm[i, :, frames // 2 :, :, row.label] -= signal
     mask = rng.random((n, views, frames, JOINTS)) < 0.9
+    jm = 10 * jm + 5
     jm[~mask] = 0
+    if nan_clip is not None:
+        jm[nan_clip, 0, 0, 0, 0], mask[nan_clip, 0, 0, 0] = np.nan, True
     write_arrays(
-        path, gg=gg.astype(np.float16), jm=(10 * jm + 5 * mask[..., None]).astype(np.float16), joint_mask=mask,
+        path, gg=gg.astype(np.float16), jm=jm.astype(np.float16), joint_mask=mask,
         records=records, class_names=[f"action {c}" for c in range(classes)], dataset="synthetic", shard_clips=16,
     )  # fmt: skip
     return path
