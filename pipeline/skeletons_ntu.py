@@ -14,19 +14,25 @@ Lines end with LF or CRLF. bodyID is an integer above 2^53, so it never passes t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
+from pipeline.skeletons_ntu_bulk import (
+    BODY_FIELDS,
+    JOINT_FIELDS,
+    JOINTS,
+    PLACE_COLUMNS,
+    STATE_COLUMN,
+    Table,
+    is_whole_number,
+    number,
+    read_table,
+)
 from pipeline.skeletons_value import Skeleton, settled
 
-JOINTS = 25
-_BODY_FIELDS, _JOINT_FIELDS = 10, 12
-_COLUMNS = (0, 1, 2, 5, 6, 11)  # x y z colorX colorY trackingState
-_TRUST = np.array([0.0, 0.5, 1.0])  # by trackingState: not tracked, inferred, tracked
+_TRUST = np.array([0.0, 0.5, 1.0], dtype=np.float32)  # by trackingState: not tracked, inferred, tracked
 _REMEDY = "get the file again; its bytes are damaged or cut off"
 
 
@@ -46,11 +52,11 @@ def read_ntu_skeleton(path: str | Path) -> Skeleton:
         data = Path(path).read_bytes()
     except OSError as error:
         raise SkeletonError(path, "cannot be read", got=error.strerror, remedy="check the path") from error
-    return _assemble(path, *_read_lines(path, data))
+    return _assemble(path, read_table(data) or read_lines(path, data))
 
 
-def _read_lines(path: str | Path, data: bytes) -> tuple[int, list[int], list[int], NDArray[np.float64]]:
-    """Line by line: T, then frame and body ID of each body, and their numbers (bodies, 25, 6)."""
+def read_lines(path: str | Path, data: bytes) -> Table:
+    """The table of a file, line by line: slow, for the irregular and the damaged. SkeletonError names the line."""
     lines = _Lines(path, data)
     num_frames = lines.whole_number("frame count")
     frames: list[int] = []
@@ -65,31 +71,27 @@ def _read_lines(path: str | Path, data: bytes) -> tuple[int, list[int], list[int
                 raise lines.error("is not the joint count", got=joints, expected=JOINTS)
             rows += [lines.joint() for _ in range(JOINTS)]
     lines.end()
-    numbers = np.array(rows, dtype=np.float64).reshape(len(ids), JOINTS, len(_COLUMNS))
-    return num_frames, frames, ids, numbers
+    numbers = np.array(rows, dtype=np.float64).reshape(len(ids), JOINTS, len(PLACE_COLUMNS) + 1)
+    states = np.where(np.isin(numbers[..., -1], (1, 2)), numbers[..., -1], 0).astype(np.int64)
+    return Table(num_frames, np.array(frames, dtype=np.int64), np.array(ids, dtype=np.int64), numbers[..., :-1], states)
 
 
-def _assemble(
-    path: str | Path, num_frames: int, frames: Sequence[int], ids: Sequence[int], numbers: NDArray[np.float64]
-) -> Skeleton:
-    """Bodies into the slots of their IDs. `numbers` is (bodies, 25, 6) in the order of `_COLUMNS`."""
-    body_ids = sorted(set(ids))
-    slot_of = {body: slot for slot, body in enumerate(body_ids)}
-    slots = np.array([slot_of[body] for body in ids], dtype=np.int64)
-    times = np.array(frames, dtype=np.int64)
-    present = np.zeros((len(body_ids), num_frames), dtype=bool)
-    present[slots, times] = True
-    if int(present.sum()) != len(ids):
-        cells, counts = np.unique(slots * num_frames + times, return_counts=True)
-        slot, frame = divmod(int(cells[counts > 1][0]), num_frames)
+def _assemble(path: str | Path, table: Table) -> Skeleton:
+    """Bodies into the slots of their IDs, by frame."""
+    body_ids, slots = np.unique(table.ids, return_inverse=True)
+    shape = (len(body_ids), table.num_frames)
+    present = np.zeros(shape, dtype=bool)
+    present[slots, table.frames] = True
+    if int(present.sum()) != len(slots):
+        cells, counts = np.unique(slots * table.num_frames + table.frames, return_counts=True)
+        slot, frame = divmod(int(cells[counts > 1][0]), table.num_frames)
         raise SkeletonError(path, f"has body {body_ids[slot]} twice in frame {frame}", remedy=_REMEDY)
-    table = np.full((len(body_ids), num_frames, JOINTS, len(_COLUMNS)), np.nan, dtype=np.float32)
+    places = np.full((*shape, JOINTS, len(PLACE_COLUMNS)), np.nan, dtype=np.float32)
     with np.errstate(over="ignore"):  # beyond float32 is as good as infinite, and so not usable
-        table[slots, times] = numbers
-    state = table[..., 5]
-    known = np.isin(state, (1, 2))
-    scores = _TRUST[np.where(known, state, 0).astype(np.int64)].astype(np.float32)
-    return settled(table[..., 3:5], scores, present, xyz=table[..., 0:3], body_ids=np.array(body_ids, dtype=np.int64))
+        places[slots, table.frames] = table.places
+    scores = np.zeros((*shape, JOINTS), dtype=np.float32)
+    scores[slots, table.frames] = _TRUST[np.where(table.states <= 2, table.states, 0)]
+    return settled(places[..., 3:], scores, present, xyz=places[..., :3], body_ids=body_ids)
 
 
 class _Lines:
@@ -103,9 +105,7 @@ class _Lines:
         self.number = 0
 
     def error(self, problem: str, *, got: object, expected: object) -> SkeletonError:
-        return SkeletonError(
-            self.path, f"line {self.number} {problem}", got=repr(got), expected=expected, remedy=_REMEDY
-        )
+        return SkeletonError(self.path, f"line {self.number} {problem}", got=got, expected=expected, remedy=_REMEDY)
 
     def tokens(self, count: int, what: str) -> list[bytes]:
         self.number += 1
@@ -118,33 +118,31 @@ class _Lines:
 
     def whole_number(self, what: str) -> int:
         token = self.tokens(1, what)[0]
-        if not token.isdigit():
-            raise self.error(f"is not a {what}", got=token.decode("latin-1"), expected="a whole number")
+        if not is_whole_number(token):
+            raise self.error(f"is not a {what}", got=_shown(token), expected="a whole number")
         return int(token)
 
     def body_id(self) -> int:
-        token = self.tokens(_BODY_FIELDS, "body line")[0]
-        if not token.isdigit() or int(token) >= 1 << 63:
-            raise self.error("has no body ID", got=token.decode("latin-1"), expected="a 64-bit whole number")
+        token = self.tokens(BODY_FIELDS, "body line")[0]
+        if not is_whole_number(token):
+            raise self.error("has no body ID", got=_shown(token), expected="a 64-bit whole number")
         return int(token)
 
     def joint(self) -> list[float]:
-        tokens = self.tokens(_JOINT_FIELDS, "joint line")
+        tokens = self.tokens(JOINT_FIELDS, "joint line")
         try:
-            return [number(tokens[column]) for column in _COLUMNS]
+            return [number(tokens[column]) for column in (*PLACE_COLUMNS, STATE_COLUMN)]
         except ValueError:
-            text = self.lines[self.number - 1].decode("latin-1")
-            raise self.error("is not a joint line", got=text, expected="12 numbers") from None
+            line = _shown(self.lines[self.number - 1])
+            raise self.error("is not a joint line", got=line, expected="12 numbers") from None
 
     def end(self) -> None:
         if self.number < len(self.lines):
             self.number += 1
-            text = self.lines[self.number - 1].decode("latin-1")
-            raise self.error("follows the last frame", got=text[:40], expected="the end of the file")
+            line = _shown(self.lines[self.number - 1])
+            raise self.error("follows the last frame", got=line, expected="the end of the file")
 
 
-def number(token: bytes) -> float:
-    """The float64 that a decimal token names. ValueError for other text, digits grouped by underscores among it."""
-    if b"_" in token:
-        raise ValueError(token)
-    return float(token)
+def _shown(text: bytes) -> str:
+    """Bytes of a user's file in a message: printable, and short."""
+    return repr(text[:60].decode("latin-1"))
