@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 from av.stream import Disposition
+from PIL import Image
 
 BITS = 8
 BRIGHT, DARK = 210, 40
@@ -53,6 +53,7 @@ class Stream:
     height: int = 64
     width: int = 96
     rotation: int = 0  # degrees counter-clockwise, by which a player turns the coded picture
+    mirrored: bool = False
     bit_rate: int = 2_000_000
     default: bool | None = None
     times: tuple[int, ...] | None = None
@@ -77,7 +78,8 @@ def _coded_picture(number: int, stream: Stream) -> np.ndarray:
     """What must be coded so that the picture stands upright once the file's rotation is applied."""
     turns = stream.rotation // 90
     height, width = (stream.width, stream.height) if turns % 2 else (stream.height, stream.width)
-    return np.ascontiguousarray(np.rot90(picture(number, height, width), -turns))
+    upright = picture(number, height, width)
+    return np.ascontiguousarray(np.rot90(upright[:, ::-1] if stream.mirrored else upright, -turns))
 
 
 def _add(container: av.container.OutputContainer, stream: Stream) -> av.VideoStream:
@@ -92,8 +94,8 @@ def _add(container: av.container.OutputContainer, stream: Stream) -> av.VideoStr
         track.codec_context.color_range = 2
     if stream.default is not None:
         track.disposition = Disposition.default if stream.default else Disposition(0)
-    if stream.rotation:
-        track.set_display_rotation(stream.rotation)
+    if stream.rotation or stream.mirrored:
+        track.set_display_rotation(stream.rotation, hflip=stream.mirrored)
     return track
 
 
@@ -203,7 +205,9 @@ VIDEOS: dict[str, Video] = {
     "h264-open-gop-mkv": Video(_plain(Stream("libx264", options=_X264_OPEN, b_frames=3)), ".mkv"),
     "h264-open-gop-ts": Video(_plain(Stream("libx264", options=_X264_OPEN, b_frames=3)), ".ts"),
     "hevc-open-gop-mp4": Video(
-        _plain(Stream("libx265", options={"x265-params": _QUIET_X265 + "keyint=10:min-keyint=10:bframes=3"}, b_frames=3))
+        _plain(
+            Stream("libx265", options={"x265-params": _QUIET_X265 + "keyint=10:min-keyint=10:bframes=3"}, b_frames=3)
+        )
     ),
     "vp9-webm": Video(_plain(Stream("libvpx-vp9", options={"auto-alt-ref": "1", "lag-in-frames": "16"})), ".webm"),
     "mjpeg-avi": Video(_plain(Stream("mjpeg", pix_fmt="yuvj420p")), ".avi"),
@@ -216,6 +220,7 @@ VIDEOS: dict[str, Video] = {
     "rotated-90": Video(_plain(Stream("libx264", rotation=90)), size=(96, 64)),
     "rotated-180": Video(_plain(Stream("libx264", rotation=180))),
     "rotated-270": Video(_plain(Stream("libx264", rotation=270)), size=(96, 64)),
+    "mirrored": Video(_plain(Stream("libx264", mirrored=True))),
     "ten-bit-h264": Video(_plain(Stream("libx264", pix_fmt="yuv420p10le"))),
     "full-range": Video(_plain(Stream("libx264", options={"color_range": "pc"}))),
     "odd-size-vp9": Video(_plain(Stream("libvpx-vp9", height=63, width=95)), ".webm", size=(63, 95)),
@@ -267,9 +272,4 @@ def write_frames_folder(folder: Path, numbers: Iterable[int], name: Callable[[in
     """A folder of JPEG pictures, one for each number; `name` gives the stem for a position."""
     folder.mkdir(parents=True)
     for i, number in enumerate(numbers):
-        frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
-        frame.save(folder / f"{name(i)}.jpg", quality=2) if False else _save_jpeg(frame, folder / f"{name(i)}.jpg")
-
-
-def _save_jpeg(frame: Any, path: Path) -> None:
-    frame.to_image().save(path, quality=95)
+        Image.fromarray(picture(number)).save(folder / f"{name(i)}.jpg", quality=95)
