@@ -51,7 +51,7 @@ def extract_tokens(
         seed=seed,
     )
     if dry_run:
-        from pipeline.estimate import estimate_extract
+        from pipeline.estimate_extract import estimate_extract
 
         print(json.dumps(estimate_extract(prepared, options, out, workers=workers), indent=1))
         return

@@ -25,7 +25,8 @@ def verify(
         open_run(path).checkpoint()  # its own checksum is checked, or it raises
         print(f"{path}: the newest checkpoint is whole")
         return
-    from pipeline.verify import verify_prepared, verify_store
+    from pipeline.verify import verify_store
+    from pipeline.verify_prepared import verify_prepared
 
     count = 0
     for damage in verify_prepared(Path(path)) if kind == "prepared" else verify_store(path):
