@@ -17,3 +17,21 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real test data at {folder}; set STAR_TEST_DATA to the folder that holds ntu/, penn/, video/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def raw_synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic set as `star prepare synthetic --raw-only` writes it: videos/ and skeletons/ of 12 clips.
+
+    Sit down, stand up, jump and shake hands (two persons), three clips each: two of subjects that train, one of a
+    subject that tests under xsub, each by another camera. Seed 0. Tests read it and never write into it.
+    """
+    from pipeline.datasets.synthetic import clip_names, write_clip
+
+    base = tmp_path_factory.getbasetemp()
+    # the processes of pytest-xdist share one set: a clip appears whole, and is written once
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "raw_synthetic"
+    for name in clip_names(3, seed=0):
+        if name[-4:] in ("A001", "A002", "A008", "A013"):
+            write_clip(root, name, seed=0)
+    return root
