@@ -137,7 +137,12 @@ def filter_chain(
     grid = 2 if planar else _COARSEST_GRID
     padded = (left, top, right, bottom) != box
     # `crop` and `pad` can only cut planes on the chroma grid: elsewhere, chroma gets its full size first.
-    on_grid = left % grid == top % grid == 0 and (not padded or (planar and (left - x0) % 2 == (top - y0) % 2 == 0))
+    cuts = [left, top]
+    if padded:
+        cuts += [left - x0, top - y0, right - left, bottom - top, x1 - x0, y1 - y0]
+    native = frame.format.name in _EVEN_GRID
+    grid = 2 if native else _COARSEST_GRID
+    on_grid = all(cut % grid == 0 for cut in cuts) and (native or not padded)
     chain: list[tuple[str, str]] = []
     if (frame.height, frame.width) != picture:
         chain.append(("scale", f"{width}:{height}:{_FLAGS}"))
