@@ -84,9 +84,9 @@ class DecodeProcess:
             self._child.kill()
             self._child = None
 
-    def probe(self, path: str | PathLike[str]) -> VideoInfo:
+    def probe(self, path: str | PathLike[str], *, allow_corrupt: bool = False) -> VideoInfo:
         """As `pipeline.decode.probe`. Raises DecodeError also when it hangs or crashes twice."""
-        request = {"call": "probe", "path": fspath(path)}
+        request = {"call": "probe", "path": fspath(path), "allow_corrupt": allow_corrupt}
         attempts = [("pyav", self._budget_s), ("pyav", self._budget_s)]
         header, _, _ = self._call(path, request, attempts)
         return VideoInfo(header["frames"], header["height"], header["width"])
@@ -131,7 +131,7 @@ class DecodeProcess:
             try:
                 header, payload = self._living_child().ask(request, budget_s)
             except _NoAnswerError as failure:
-                failures.append(f"with {reader} {failure}")
+                failures.append(f"{reader} {failure}")
                 self.close()
                 continue
             except BaseException:  # Ctrl-C: an answer may still be on its way, which must not meet the next request

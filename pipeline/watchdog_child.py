@@ -51,7 +51,7 @@ def error_of(header: Mapping[str, Any]) -> StarError:
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
     try:
         if request.pop("call") == "probe":
-            info = decode.probe(request["path"])
+            info = decode.probe(request["path"], allow_corrupt=request["allow_corrupt"])
             return {"frames": info.frames, "height": info.height, "width": info.width}, memoryview(b"")
         frames = decode.read_frames(request.pop("path"), request.pop("indices"), **_tuples(request))
     except (DecodeError, ConfigError) as error:
