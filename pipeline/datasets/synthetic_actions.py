@@ -130,14 +130,14 @@ def _wave(u: Array, seconds: Array, style: Style) -> Act:
 
 
 def _jump(u: Array, seconds: Array, style: Style) -> Act:
-    person, height = standing(u, style), 0.30 * style.amplitude
+    person, height = standing(u, style), 0.23 * style.amplitude
     flight = height * np.clip(1 - ((u - 0.54) / 0.2) ** 2, 0.0, None)
     crouch = track(u, (0, 0.0), (0.24, -0.22), (0.36, 0.0), (0.72, 0.0), (0.84, -0.17), (1, 0.0))
     person.pelvis[:, 1] = flight + crouch
     person.pelvis[:, 2] = 0.4 * crouch
     person.lean = 0.03 - 1.9 * crouch
     person.ankles[:, :, 1] = (flight + 0.06 * (flight > 0) * flight / height)[:, None]
-    arms = ((0, HANGING), (0.22, (0.2, -0.75, -0.55)), (0.5, (0.3, 0.6, 0.4)), (0.8, (0.3, -0.6, 0.5)), (1, HANGING))
+    arms = ((0, HANGING), (0.2, (0.2, -0.8, -0.3)), (0.54, (0.4, 0.4, 0.6)), (0.82, (0.3, -0.7, 0.5)), (1, HANGING))
     person.wrists[:] = track(u, *arms)[:, None]
     return Act(persons=[person])
 
@@ -146,7 +146,7 @@ def _clap(u: Array, seconds: Array, style: Style) -> Act:
     person = standing(u, style)
     raised = track(u, (0, 0.0), (0.2, 1.0), (0.85, 1.0), (1, 0.0))
     gap = 0.5 * style.amplitude * np.abs(np.sin(np.pi * 1.7 * style.rate * seconds + style.phase))
-    front = np.stack([gap - 0.19, np.full_like(u, -0.22), np.full_like(u, 0.58)], axis=-1)
+    front = np.stack([gap - 0.06, np.full_like(u, -0.22), np.full_like(u, 0.58)], axis=-1)
     person.wrists += raised[:, None, None] * (front[:, None] - person.wrists)
     return Act(persons=[person])
 
@@ -208,7 +208,7 @@ def _hug(u: Array, seconds: Array, style: Style) -> Act:
     for person in pair:
         person.pelvis[:, 2] = 0.30 * near
         person.ankles[:, :, 2] = 0.30 * near[:, None]
-        person.ankles[:, 0, 1] = 0.10 * np.sin(np.pi * near) ** 2
+        person.ankles[:, 0, 1] = 0.05 * np.sin(np.pi * near) ** 2
         person.wrists += held[:, None, None] * (arms - person.wrists)
         person.lean = 0.03 + 0.10 * near
         person.side = 0.10 * near
