@@ -11,7 +11,7 @@ from cli.kinds import kind_of
 from cli.options import Debug, Json
 
 if TYPE_CHECKING:
-    from pipeline.prepared import Account
+    from pipeline.account import Account
 
 MOST_REASONS = 12
 

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipeline import manifest
+from pipeline.account import Account
 from pipeline.blobs import Blobs, open_blobs
 from pipeline.clips import PERSONS, ClipContent, decode_picture
 from pipeline.cluster import Progress, report, run_shards
 from pipeline.commit import canonical_json, sole_writer, sweep_temporaries
 from pipeline.config import FRAMES, ExtractOptions
 from pipeline.errors import ArtifactError, ConfigError, DataError
-from pipeline.prepared import Account, PreparedFolder
+from pipeline.prepared import PreparedFolder
 from pipeline.store import TokenStore
 from pipeline.store_layout import StoreSizes, specs
 from pipeline.store_writer import commit_shard, create_store, read_record

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from pipeline import manifest
+from pipeline.account import Account
 from pipeline.clips import PERSONS, ClipContent, encode_picture, encode_shard
 from pipeline.cluster import report, run_shards
 from pipeline.commit import sole_writer, sweep_temporaries
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import DataError, DecodeError, SkeletonError
 from pipeline.geometry import Geometry, geometry_of
-from pipeline.prepared import Account, PreparedFolder
+from pipeline.prepared import PreparedFolder
 from pipeline.records import Listing, VideoRecord, keyed_rng
 from pipeline.sampling import sample_indices
 from pipeline.skeletons import Skeleton, choose_persons, read_skeleton

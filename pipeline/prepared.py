@@ -8,11 +8,11 @@ Row r of the listing is row r - i S of shard i = r // S, for ever. Reads and wri
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.account import Account, account_of
 from pipeline.clips import ClipContent, ShardReader
 from pipeline.commit import canonical_json, seal, sha256, unseal, write_atomic
 from pipeline.config import FRAMES, PrepareOptions
@@ -21,34 +21,7 @@ from pipeline.fingerprint import differences, fingerprint
 from pipeline.records import Listing, VideoRecord
 
 FORMAT = "star-prepared/1"
-OUTCOMES = ("pending", "done", "excluded", "failed")  # by status number, in both stages
 COLUMNS = [field.name for field in fields(VideoRecord)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Account:
-    """How many clips ended how, and why: every row is exactly one of done, excluded, failed, pending."""
-
-    done: int = 0
-    excluded: int = 0
-    failed: int = 0
-    pending: int = 0
-    reasons: tuple[tuple[str, str, int], ...] = ()  # (outcome, reason, how many)
-
-    @property
-    def total(self) -> int:
-        """All rows."""
-        return self.done + self.excluded + self.failed + self.pending
-
-
-def account_of(outcomes: list[tuple[str, str]]) -> Account:
-    """Count (outcome, reason) pairs."""
-    counts = Counter(outcome for outcome, _ in outcomes)
-    reasons = Counter((outcome, reason) for outcome, reason in outcomes if outcome in ("excluded", "failed"))
-    return Account(
-        **{name: counts[name] for name in OUTCOMES},
-        reasons=tuple((outcome, reason, n) for (outcome, reason), n in reasons.most_common()),
-    )
 
 
 class PreparedFolder:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
+from pipeline.account import OUTCOMES, Account, account_of
 from pipeline.blobs import Blobs, open_blobs
 from pipeline.commit import canonical_json, sha256
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
-from pipeline.prepared import OUTCOMES, Account, account_of
 from pipeline.records import VideoRecord
 from pipeline.store_layout import FORMAT, StoreSizes
 from pipeline.store_writer import read_record, write_arrays

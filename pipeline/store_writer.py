@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import manifest
+from pipeline.account import OUTCOMES
 from pipeline.blobs import Blobs, open_blobs
 from pipeline.commit import seal, sha256, unseal
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.fingerprint import differences, fingerprint
-from pipeline.prepared import OUTCOMES
 from pipeline.records import VideoRecord
 from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_chunk, encode_store, specs
 
