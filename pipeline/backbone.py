@@ -72,7 +72,7 @@ class FrozenMC18:
     """torchvision's `mc3_18` in eval mode, without its classifier; callable on clips.
 
     Attributes:
-        layers: the layers it returns. device, precision: as resolved.
+        layers: the layers it returns. device, precision: as resolved. deterministic: as asked for.
         source, digest: where the weights came from, and the SHA-256 of their tensors (for the fingerprint).
     """
 
@@ -84,6 +84,7 @@ class FrozenMC18:
         precision: str = "fp32",
         device: str | torch.device = "cpu",
         compile: bool = False,
+        deterministic: bool = False,
         seed: int = 0,
     ) -> None:
         """
@@ -91,27 +92,29 @@ class FrozenMC18:
             weights: "kinetics400", "random" (with `seed`), or the path of a state dict of `mc3_18`.
             layers: of "layer1" to "layer4"; what lies behind the deepest is never computed.
             precision: "fp32", "bf16" or "auto" (`resolve_precision`).
-            compile: let torch.compile fuse what it can: a minute or more at the first clip of each shape.
+            compile: let torch.compile fuse what it can, at the price of a minute at the first batch of each shape.
+                Off by default: float32 on a CPU gains nothing (`python benchmarks/backbone.py --compile`).
+            deterministic: eager kernels chosen without trials, each clip alone, so that neither a clip's companions
+                nor timing can touch its features: bit-equal on one machine.
 
         Raises:
-            ConfigError: an unknown layer, precision or device. DataError: weights that do not fit.
+            ConfigError: an unknown layer or precision, or `compile` with `deterministic`.
+            DataError: weights that do not fit.
         """
         unknown = [name for name in layers if name not in LAYERS]
         if unknown or not layers:
             raise ConfigError("layers", "unknown layer", got=unknown or "none", expected=f"some of {', '.join(LAYERS)}")
+        if compile and deterministic:
+            raise ConfigError("deterministic", "excludes compiling", remedy="leave out one of the two")
         self.layers = tuple(layers)
+        self.deterministic = deterministic
         self.device = torch.device(device)
         self.precision = resolve_precision(precision, self.device)
         loaded = load_weights(weights, seed=seed)
         self.source, self.digest = loaded.source, loaded.digest
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         trunk = MC18Trunk(loaded.tensors, self.layers).eval()
-        trunk.to(self.device, self._dtype)
-        for module in trunk.modules():
-            if isinstance(module, torch.nn.Conv3d):
-                module.to(memory_format=torch.channels_last_3d)
-            elif isinstance(module, torch.nn.Conv2d):
-                module.to(memory_format=torch.channels_last)
+        trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last_3d)
         self._trunk = torch.compile(trunk, dynamic=False) if compile else trunk
 
     @torch.inference_mode()
@@ -124,7 +127,8 @@ class FrozenMC18:
             got = f"{clips.dtype} {tuple(clips.shape)}"
             raise DataError("clips", "have the wrong shape", got=got, expected="floating (B, 3, T, H, W)")
         clips = clips.to(self.device, self._dtype, memory_format=torch.channels_last_3d)
-        # TF32, which CUDA uses for float32 convolutions unless told otherwise, is off by 1e-3.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
-            features = self._trunk(clips)
-        return {name: maps.float() for name, maps in features.items()}
+        # TF32, which CUDA uses for float32 convolutions unless told otherwise, keeps 10 bits of 23.
+        trials = not self.deterministic
+        with torch.backends.cudnn.flags(enabled=True, benchmark=trials, deterministic=not trials, allow_tf32=False):
+            parts = [self._trunk(part) for part in (clips.split(1) if self.deterministic else (clips,))]
+        return {name: torch.cat([part[name] for part in parts]).float() for name in self.layers}

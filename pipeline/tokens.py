@@ -98,6 +98,9 @@ class TokenComputer:
         Raises:
             DataError: shapes that do not fit, or a value beyond float16 (65504), with the clip's place in the batch.
         """
+        if self.backbone.deterministic and len(frames) > 1:
+            clips = [self(frames[b : b + 1], joints[b : b + 1], visible[b : b + 1]) for b in range(len(frames))]
+            return Tokens(*(np.concatenate(parts) for parts in zip(*clips, strict=True)))
         device = self.backbone.device
         maps = self.backbone(normalize(torch.from_numpy(frames).to(device)))
         places = torch.from_numpy(joints).to(device)
