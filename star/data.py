@@ -218,6 +218,7 @@ def loader(
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
+        generator=torch.Generator(),  # else the loader draws its workers' seeds from the caller's random state
     )
 
 

@@ -5,14 +5,26 @@ In: a folder and sizes. Out: the folder of a complete store in the NTU60 or synt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 from pipeline.records import VideoRecord
 from pipeline.store import write_arrays
 
 JOINTS = 25  # of the topology ntu25
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One torch thread: these models are too small for two, and equal bits need equal threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def record(subject: int, label: int, replication: int) -> VideoRecord:

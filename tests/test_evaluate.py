@@ -1,0 +1,87 @@
+"""Scores do not depend on how they are computed, and are those of the model on each clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from star_stores import one_thread, write_small_store
+
+from pipeline.errors import ArtifactError, DataError
+from pipeline.store import TokenStore
+from star.config import with_overrides
+from star.data import TokenDataset
+from star.evaluate import evaluate_run, score
+from star.presets import smoke
+from star.run import Run, open_run
+from star.train import train
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("evaluate")
+    store = write_small_store(folder / "small.zarr", views=2, signal=0.15)
+    config = with_overrides(smoke(), ["model.width=16", "optim.epochs=4", "optim.lr=3e-3"])
+    return train(store, folder / "run", config=config)
+
+
+def test_the_batch_size_moves_nothing(run: Run) -> None:
+    found = [evaluate_run(run, batch_size=size) for size in (1, 7, 64)]
+    assert 0 < found[0].top1 < 1  # hard enough that a moved number would show
+    for other in found[1:]:
+        assert other.summary() == found[0].summary()
+        assert np.array_equal(other.confusion, found[0].confusion)
+        assert np.abs(other.probabilities - found[0].probabilities).max() < 1e-6
+
+
+def test_scores_are_the_mean_over_views_of_single_clips(run: Run) -> None:
+    store, model = TokenStore.open(run.store["url"]), run.model()
+    scores = evaluate_run(run)
+    for i in (0, 5, 15):
+        row = int(np.flatnonzero(store.clip_ids == scores.clip_ids[i])[0])
+        single = []
+        for view in range(2):
+            batch = store.read([row], view=view)
+            with torch.no_grad():
+                logits = model(None, torch.from_numpy(batch.jm), torch.from_numpy(batch.joint_mask))
+            single.append(logits.double().softmax(1)[0].numpy())
+        assert np.abs(scores.probabilities[i] - np.mean(single, axis=0)).max() < 1e-6
+        assert scores.labels[i] == store.labels[row]
+
+
+def test_protocol_split_and_views_may_be_chosen(run: Run) -> None:
+    assert len(evaluate_run(run, split="train").labels) == 32
+    assert len(evaluate_run(run, protocol="xview").labels) != 16
+    one = evaluate_run(run, views=1)
+    assert not np.array_equal(one.probabilities, evaluate_run(run).probabilities)
+
+
+def test_evaluation_touches_nothing(run: Run) -> None:
+    model = run.model().train()
+    dataset = TokenDataset(run.store["url"], split="test", tokens=("jm",), views="all")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    first, second = (score(model, dataset, batch_size=3) for _ in range(2))
+    assert np.array_equal(first.probabilities, second.probabilities)  # no dropout alive
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_bad_input_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="does not exist"):
+        open_run(tmp_path / "none")
+    with pytest.raises(ArtifactError, match="no training run"):
+        open_run(tmp_path)
+    bad = write_small_store(tmp_path / "nan.zarr", nan_clip=-1)
+    dataset = TokenDataset(bad, split="test", tokens=("jm",))
+    with pytest.raises(DataError, match="not finite"):
+        score(run.model(), dataset)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_bytes((run.path / "config.json").read_bytes())
+    with pytest.raises(ArtifactError, match="no checkpoint yet"):
+        evaluate_run(tmp_path / "run")

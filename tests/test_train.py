@@ -1,0 +1,295 @@
+"""Training learns, can be stopped anywhere, and refuses what does not fit; on small stores made in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from star_stores import one_thread, write_small_store
+
+from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
+from pipeline.store import TokenStore
+from star.checkpoint import checkpoints, load_checkpoint
+from star.config import TrainConfig, with_overrides
+from star.data import TokenDataset
+from star.evaluate import evaluate_run
+from star.model import seeded_model
+from star.optim import make_optimizer
+from star.presets import smoke
+from star.progress import TrainEvent
+from star.run import open_run, read_metrics
+from star.splits import fitted
+from star.statistics import channel_statistics
+from star.step import mix, train_step
+from star.train import train
+from star.world import World
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+TINY = ["model.width=16", "optim.batch_size=8", "optim.epochs=3", "optim.lr=3e-3"]
+CPU = World(device=torch.device("cpu"))
+
+
+def tiny(*settings: str) -> TrainConfig:
+    return with_overrides(smoke(), [*TINY, *settings])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_store(tmp_path_factory.mktemp("stores") / "small.zarr", views=2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train(store, out, config=tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"))
+    return out
+
+
+def test_steps_lower_the_loss_and_eight_clips_can_be_learnt(store: Path) -> None:
+    dataset = TokenDataset(store, fraction=0.25, tokens=("jm",))
+    assert len(dataset) == 8
+    config = tiny("model.dropout=0")
+    model = seeded_model(fitted(config.model, dataset), seed=0)
+    model.standardise(gg=None, jm=channel_statistics(dataset)["jm"])
+    optimizer, batch = make_optimizer(model, config.optim), dataset.read(range(8))
+    losses = [
+        train_step(model, optimizer, batch, config=config.optim, clips=8, step=step, seed=0, world=CPU)
+        for step in range(40)
+    ]
+    assert losses[1] < losses[0]
+    assert losses[-1] < 0.2 * losses[0]
+    with torch.no_grad():
+        assert (model(None, batch.jm, batch.joint_mask).argmax(1) == batch.labels).all()
+
+
+def test_a_run_learns_and_says_so(store: Path, tmp_path: Path) -> None:
+    events: list[TrainEvent] = []
+    run = train(store, tmp_path / "run", config=tiny("optim.epochs=10"), progress=events.append)
+    lines = run.metrics()
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 41))
+    tests = [line for line in lines if "top1" in line]
+    assert [line["step"] for line in tests] == list(range(4, 41, 4))
+    assert tests[-1]["top1"] >= 0.8
+    assert evaluate_run(run).top1 == tests[-1]["top1"]
+    assert (events[-1].done, events[-1].total, events[-1].top1) == (40, 40, tests[-1]["top1"])
+    assert all(0 <= event.wait_share <= 1 and event.clips_per_s > 0 for event in events)
+    assert [event.epoch for event in events if event.top1 is None][::4] == list(range(1, 11))
+    assert open_run(run.path).config == run.config
+
+
+def test_shuffled_labels_stay_near_chance(store: Path, tmp_path: Path) -> None:
+    run = train(store, tmp_path / "run", config=tiny("optim.epochs=10", "data.shuffled_labels=true"))
+    low, high = evaluate_run(run).interval
+    assert low < 0.25 < high
+
+
+class Stop(Exception):
+    """What a test throws into a training."""
+
+
+def stop_at(step: int) -> Callable[[TrainEvent], None]:
+    def progress(event: TrainEvent) -> None:
+        if event.done == step:
+            raise Stop
+
+    return progress
+
+
+def same_run(run: Path, other: Path) -> bool:
+    """Metrics equal to the last digit, and so are all weights."""
+    a, b = load_checkpoint(run), load_checkpoint(other)
+    assert a is not None
+    assert b is not None
+    weights = all(torch.equal(a.model[name], b.model[name]) for name in a.model)
+    averages = all(torch.equal(a.average[name], b.average[name]) for name in a.average)
+    return (run / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes() and weights and averages
+
+
+@pytest.mark.parametrize("save_every_s", [0.0, 1e9])
+def test_stopped_at_any_step_it_goes_on_as_if_nothing_had_been(
+    store: Path, undisturbed: Path, tmp_path: Path, save_every_s: float
+) -> None:
+    config = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
+    state = torch.get_rng_state()
+    for step in (1, 4, 7, 11):
+        with pytest.raises(Stop):
+            train(store, tmp_path / "run", config=config, save_every_s=save_every_s, progress=stop_at(step))
+    train(store, tmp_path / "run", config=config, save_every_s=save_every_s)
+    assert same_run(tmp_path / "run", undisturbed)
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's randomness is the caller's
+
+
+def test_a_finished_run_is_left_alone(store: Path, undisturbed: Path) -> None:
+    config = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
+    before = {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir()}
+    train(store, undisturbed, config=config)
+    assert {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir()} == before
+    with pytest.raises(ArtifactError, match="holds a run already"):
+        train(store, undisturbed, config=config, resume=False)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from star.config import with_overrides
+from star.presets import smoke
+from star.train import train
+train(Path(sys.argv[1]), Path(sys.argv[2]), config=with_overrides(smoke(), sys.argv[3:]), save_every_s=0)
+"""
+
+
+def test_a_real_kill_leaves_a_run_that_goes_on(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+    settings = [*TINY, "optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"]
+    run = tmp_path / "run"
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(store), str(run), *settings],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    while len(read_metrics(run)) < 5 and child.poll() is None:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    stopped = load_checkpoint(run)
+    assert stopped is not None
+    assert 0 < stopped.step < 12
+    train(store, run, config=tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"))
+    assert same_run(run, undisturbed)
+    assert not list(run.glob(".*part*"))
+
+
+def test_micro_batches_do_not_change_the_gradient(store: Path) -> None:
+    dataset = TokenDataset(store, tokens=("jm",))
+    batch, grads = dataset.read(range(8)), []
+    for size in (0, 3):
+        config = tiny("model.dropout=0", "optim.kind=sgd", f"optim.micro_batch={size}")
+        model = seeded_model(fitted(config.model, dataset), seed=0)
+        optimizer = make_optimizer(model, config.optim)
+        train_step(model, optimizer, batch, config=config.optim, clips=8, step=0, seed=0, world=CPU)
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert torch.allclose(grads[0], grads[1], atol=1e-6)
+    assert grads[0].abs().max() > 1e-3
+
+
+def test_mixup_mixes_tokens_and_labels_alike() -> None:
+    gg = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)
+    jm = torch.tensor([[2.0, 2.0], [4.0, 0.0]]).reshape(2, 1, 2, 1)
+    mask = torch.tensor([[True, True], [True, False]]).reshape(2, 1, 2)
+    mixed_gg, mixed_jm, mixed_mask, targets = mix(gg, jm, mask, torch.tensor([0, 2]), share=0.75, classes=3)
+    assert mixed_gg.flatten().tolist() == [1.5, 2.5]
+    assert mixed_jm.flatten().tolist() == [2.5, 2.0, 3.5, 2.0]  # the joint that one clip lacks stays the other's
+    assert mixed_mask.all()
+    assert targets.tolist() == [[0.75, 0, 0.25], [0.25, 0, 0.75]]
+
+
+def test_other_settings_and_other_stores_are_refused(store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Stop):
+        train(store, run, config=tiny(), save_every_s=0, progress=stop_at(2))
+    with pytest.raises(ConfigError, match=r"optim\.lr: 0\.003, now 0\.1"):
+        train(store, run, config=tiny("optim.lr=0.1"))
+    other = write_small_store(tmp_path / "other.zarr", views=2, seed=1)
+    with pytest.raises(ArtifactError, match=r"another store: arrays: \w+, now"):
+        train(other, run, config=tiny())
+    with pytest.raises(ArtifactError, match="another store"):
+        evaluate_run(run, store=other)
+    with pytest.raises(ArtifactError, match="no training run"):
+        evaluate_run(store)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    with pytest.raises(ArtifactError, match="is not empty"):
+        train(store, tmp_path / "full", config=tiny())
+    train(store, run, config=tiny())  # and it still goes on
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+    store: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run, config = tmp_path / "run", tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
+    with pytest.raises(Stop):
+        train(store, run, config=config, save_every_s=0, progress=stop_at(6))
+    before, last = checkpoints(run)
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(CorruptError, match=last.name):
+        train(store, run, config=config)
+    last.unlink()
+    assert before.exists()
+    train(store, run, config=config)
+    assert same_run(run, undisturbed)
+
+
+def test_bad_data_is_one_sentence(store: Path, tmp_path: Path) -> None:
+    bad = write_small_store(tmp_path / "nan.zarr", nan_clip=2)
+    name = TokenStore.open(bad).clip_ids[2]
+    with pytest.raises(DataError, match=name):
+        train(bad, tmp_path / "run1", config=tiny())
+    with pytest.raises(DataError, match=name):  # found by the loss where no statistics are taken
+        train(bad, tmp_path / "run2", config=tiny("data.standardise=false"))
+    lonely = write_small_store(tmp_path / "lonely.zarr", subjects=(1, 2))
+    with pytest.raises(DataError, match="test split of xsub has no clip"):
+        train(lonely, tmp_path / "run3", config=tiny())
+    with pytest.raises(DataError, match="not a finite number"):
+        train(store, tmp_path / "run4", config=tiny("optim.lr=1e30", "optim.kind=sgd", "optim.clip_norm=0"))
+    with pytest.raises(ConfigError, match=r"GPU|device"):
+        train(store, tmp_path / "run5", config=tiny(), device="tpu9")
+
+
+def test_a_class_without_training_clips_is_refused_unless_allowed(tmp_path: Path) -> None:
+    whole = write_small_store(tmp_path / "store.zarr")
+    meta = json.loads((whole / "zarr.json").read_text())
+    meta["attributes"]["class_names"].append("never seen")
+    (whole / "zarr.json").write_text(json.dumps(meta))
+    with pytest.raises(DataError, match="none of never seen"):
+        train(whole, tmp_path / "run", config=tiny())
+    run = train(whole, tmp_path / "run", config=tiny("data.allow_missing_classes=true", "optim.epochs=1"))
+    assert evaluate_run(run).probabilities.shape == (16, 5)
+
+
+def test_a_full_disk_at_a_checkpoint_is_one_sentence(
+    store: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = tmp_path / "run", tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
+    real, calls = os.fsync, []
+
+    def full_after_five(handle: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{handle}")
+        calls.append(name)
+        if sum("checkpoint" in call for call in calls) > 5 and "checkpoint" in name:
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full_after_five)
+    with pytest.raises(ArtifactError, match="the disk is full"):
+        train(store, run, config=config, save_every_s=0)
+    monkeypatch.undo()
+    kept = load_checkpoint(run)
+    assert kept is not None
+    assert kept.step == 5
+    assert not list(run.glob(".*part*"))
+    train(store, run, config=config)
+    assert same_run(run, undisturbed)
+
+
+def test_options_that_change_training_run(store: Path, tmp_path: Path) -> None:
+    for i, settings in enumerate(
+        [
+            ["optim.precision=bf16", "model.tokens=both", "data.frame_step=2"],
+            ["optim.label_smoothing=0.1", "model.tokens=gg", "model.gg_positions=true", "data.views=all"],
+            ["model.uniform_attention=true", "data.fraction=0.5", "data.standardise=false", "eval_every=0"],
+        ]
+    ):
+        run = train(store, tmp_path / str(i), config=tiny("optim.epochs=2", *settings))
+        lines = run.metrics()
+        assert np.isfinite([line["loss"] for line in lines if "loss" in line]).all()
+        assert sum("top1" in line for line in lines) == (1 if i == 2 else 2)
+    assert replace(run.config, seed=1) != run.config
