@@ -41,8 +41,8 @@ def read_ntu_skeleton(path: str | Path) -> Skeleton:
 
     Returns:
         Skeleton with joints from colorX, colorY (pixels of the 1920x1080 picture), xyz in metres and scores 1, 0.5, 0
-        for tracked, inferred, not tracked. A joint whose place is NaN or infinite is NaN with score 0. M is 0 where
-        no frame has a body. Axes (M, T, 25, ...).
+        for tracked, inferred, not tracked; 0 also for a place that is NaN or infinite. M is 0 where no frame has a
+        body. Axes (M, T, 25, ...).
 
     Raises:
         SkeletonError: the file cannot be opened, is cut off, has a line of another form (the line is named), text

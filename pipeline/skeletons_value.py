@@ -17,12 +17,13 @@ class Skeleton:
     """Joints of M persons over T frames.
 
     Attributes:
-        joints: (M, T, V, 2) float32, x and y in pixels of the colour picture, centres at integers; NaN where the
-            person is absent or the joint has no finite place.
+        joints: (M, T, V, 2) float32, x and y in pixels of the colour picture, centres at integers; NaN exactly where
+            the score is 0.
         xyz: (M, T, V, 3) float32, metres in the camera's frame; NaN where absent, and throughout for 2-D sources.
         present: (M, T) bool, the source holds this person in this frame.
         body_ids: (M,) int64, exact; a person is a body ID and keeps its slot over all frames.
-        scores: (M, T, V) float32 in [0, 1], how far to trust each joint; 0 where it is not to be used.
+        scores: (M, T, V) float32 in [0, 1], how far to trust each joint; 0 where it is not to be used, because the
+            person is absent, or the source marks it so, or it has no finite place.
     """
 
     joints: NDArray[np.float32]
@@ -70,10 +71,9 @@ def settled(
 ) -> Skeleton:
     """A Skeleton from what a reader found, made to keep the promises above.
 
-    A joint that is not finite, whose score is not, or whose person is absent, becomes NaN with score 0; scores are
-    clipped to [0, 1]. Without body IDs persons are numbered 0 to M-1. Its arguments are left as they were.
+    Scores are clipped to [0, 1]. Without body IDs persons are numbered 0 to M-1. Its arguments are left as they were.
     """
-    usable = np.isfinite(joints).all(axis=-1) & np.isfinite(scores) & present[..., None]
+    usable = np.isfinite(joints).all(axis=-1) & (scores > 0) & present[..., None]
     if xyz is None:
         xyz = np.full((*scores.shape, 3), np.nan, dtype=np.float32)
     placed = np.isfinite(xyz).all(axis=-1) & present[..., None]
@@ -82,5 +82,5 @@ def settled(
         xyz=np.where(placed[..., None], xyz, np.nan).astype(np.float32, copy=False),
         present=present,
         body_ids=np.arange(len(present), dtype=np.int64) if body_ids is None else body_ids,
-        scores=np.where(usable, np.clip(scores, 0, 1), 0).astype(np.float32, copy=False),
+        scores=np.where(usable, np.minimum(scores, 1), 0).astype(np.float32, copy=False),
     )

@@ -112,7 +112,7 @@ def expected_arrays(made: MadeSkeleton) -> dict[str, np.ndarray]:
             colour = np.array([float(text) for text in texts[5:7]]).astype(np.float32)
         if np.isfinite(xyz).all():
             arrays["xyz"][slot, frame, joint] = xyz
-        if np.isfinite(colour).all():
+        if np.isfinite(colour).all() and texts[-1] != "0":
             arrays["joints"][slot, frame, joint] = colour
-            arrays["scores"][slot, frame, joint] = {"0": 0.0, "1": 0.5, "2": 1.0}[texts[-1]]
+            arrays["scores"][slot, frame, joint] = {"1": 0.5, "2": 1.0}[texts[-1]]
     return arrays
