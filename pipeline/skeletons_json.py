@@ -29,6 +29,7 @@ Parsed = TypeVar("Parsed")
 OPENPOSE_JOINTS = 18
 _FRAME_FILE = re.compile(r"(?:.*\D)?([0-9]+)(?:_keypoints)?\.json")
 _SHARES = 2.0  # places all below this are shares of the picture: in pixels it were a person of two pixels
+_MOST_FRAMES = 10_000_000  # 90 hours; a damaged number must not ask for all memory
 _REMEDY = "make it again with the pose estimator"
 
 
@@ -131,9 +132,12 @@ def tracked(path: str | Path, people: People, *, size: Size | None, num_joints: 
 
 def in_order(path: str | Path, numbers: Collection[int]) -> int:
     """The number of the first frame, 0 or 1. SkeletonError where both are absent: the beginning is not known."""
-    if not numbers or min(numbers) in (0, 1):
+    if not numbers or (min(numbers) in (0, 1) and max(numbers) <= _MOST_FRAMES):
         return min(numbers, default=0)
-    raise SkeletonError(path, "does not begin with the video", got=f"first frame {min(numbers)}", expected="0 or 1")
+    got = f"frames {min(numbers)} to {max(numbers)}"
+    raise SkeletonError(
+        path, "does not number its frames from 0 or 1", got=got, remedy="list the frames from the first"
+    )
 
 
 def picture_scale(path: str | Path, everyone: Iterable[Person], *, size: Size | None) -> NDArray[np.float32]:

@@ -66,10 +66,13 @@ def own_content(path: str | Path) -> Mapping[str, Any]:
 
 def _load_npz(path: str | Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("a bare .npy array")
+        with file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        # AttributeError: a bare .npy under this suffix is an array, which is no context
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError is what zipfile raises for compressions it does not know, and for encrypted files
         raise SkeletonError(path, "cannot be read as .npz", got=error, remedy="write it with np.savez") from error
 
 
