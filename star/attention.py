@@ -109,3 +109,8 @@ def _two_groups(q: Tensor, name: str) -> None:
         raise ConfigError(
             name, "needs frames that ask and others that answer", got=f"{q.shape[2]} frame", expected="2 or more"
         )
+
+
+def received_by_frame(weights: Tensor) -> Tensor:
+    """Share of all attention that each frame receives: (B, heads, T, S, T, S) to (B, T), summing to 1 over T."""
+    return weights.mean(dim=(1, 2, 3)).sum(dim=-1)

@@ -1,0 +1,113 @@
+"""The demo's picture: the one place where frames, heatmaps, a model and its scores come together.
+
+In: a run on a synthetic store and the prepared folder behind it. Out: a PNG. All drawing is `star.figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipeline import manifest
+from pipeline.clips import decode_picture
+from pipeline.commit import write_atomic
+from pipeline.heatmaps import joint_heatmaps, to_cells
+from pipeline.prepared import PreparedFolder
+from pipeline.store import TokenStore
+from pipeline.views import crop_frames, view_of
+from star.attention import received_by_frame
+from star.figures import demo_figure, png
+from star.metrics import predictions
+
+if TYPE_CHECKING:
+    from star.run import Run
+    from star.scores import Scores
+
+SHOWN = ("put on a hat", "stand up", "hug")  # actions whose strips are drawn, where the test split has them
+FRAMES_SHOWN = 7
+HEATMAP_STRIDE = 2  # of layer1, which the demo's tokens come from
+
+
+def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> None:
+    """Write the picture: three test clips with joints and heatmaps, the training curve, confusion, attention."""
+    store, folder = TokenStore.open(run.store["url"]), PreparedFolder.open(prepared)
+    chosen = _chosen(scores)
+    rows = [int(np.flatnonzero(store.clip_ids == scores.clip_ids[i])[0]) for i in chosen]
+    received = _received(run, store, rows)
+    said = predictions(scores.probabilities)
+    clips = []
+    for place, (i, row) in enumerate(zip(chosen, rows, strict=True)):
+        by_frame = np.mean([share[place] for share in received.values()], axis=0)
+        strip = _strip(store, folder, row, by_frame)
+        strip["name"] = scores.class_names[scores.labels[i]]
+        strip["predicted"] = scores.class_names[said[i]]
+        clips.append(strip)
+    model = run.config.model
+    figure = demo_figure(
+        clips=clips,
+        metrics=run.metrics(),
+        counts=scores.confusion,
+        class_names=scores.class_names,
+        received={name: share.mean(axis=0) for name, share in received.items()},
+        bones=manifest.topology(store.attrs["topology"]).bones,
+        title=f"STAR-Transformer on the synthetic set: {100 * scores.top1:.1f} % of {len(scores.labels)} clips",
+        subtitle=f"unseen subjects; {model.tokens.upper()} tokens of a random-weight MC3-18, width {model.width}; "
+        "frames with joints and one joint's heatmap, the bars show the attention that each frame receives",
+    )
+    write_atomic(path, png(figure))
+
+
+def _chosen(scores: Scores) -> list[int]:
+    """One test clip of each action to be shown, a recognised one where there is one."""
+    names = [name for name in SHOWN if name in scores.class_names] or list(scores.class_names[:3])
+    found = []
+    for name in names:
+        here = np.flatnonzero(scores.labels == scores.class_names.index(name))
+        if len(here):
+            found.append(int(here[np.argmax(scores.right[here])]))
+    return found or [0]
+
+
+def _received(run: Run, store: TokenStore, rows: list[int]) -> Mapping[str, np.ndarray]:
+    """For each attention module (clips, T): the share that each frame receives."""
+    batch = store.read(rows)
+    model = run.model()
+    weights: list[torch.Tensor] = []
+    with torch.inference_mode():
+        model(
+            torch.from_numpy(batch.gg).float(),
+            torch.from_numpy(batch.jm).float(),
+            torch.from_numpy(batch.joint_mask),
+            weights=weights,
+        )
+    return {name: received_by_frame(weight).numpy() for name, weight in zip(model.module_names, weights, strict=True)}
+
+
+def _strip(store: TokenStore, folder: PreparedFolder, row: int, attention: np.ndarray) -> dict[str, Any]:
+    """Frames, joints and heatmaps of view 0 of a clip, every second frame or so."""
+    shard, place = divmod(row, folder.options.shard_clips)
+    record = folder.record(shard)
+    assert record is not None, "a store is made from committed shards"
+    clip = folder.clips(shard, record)[place]
+    assert clip is not None, "a clip with tokens was prepared"
+    frames = np.stack([decode_picture(picture) for picture in clip.frames[0]])
+    key = folder.listing.records[row].key
+    crop = store.attrs["made_from"]["crop"]
+    view = view_of(key, 0, seed=0, draws=1, kept=frames.shape[1:3], crop=crop)
+    frames = crop_frames(frames, view, crop=crop)
+    joints = np.asarray(store.joints[row, 0])
+    size = (crop // HEATMAP_STRIDE, crop // HEATMAP_STRIDE)
+    visible = np.isfinite(joints).all(axis=-1)
+    heatmaps = joint_heatmaps(to_cells(joints, HEATMAP_STRIDE), visible, size=size, sigma=2.0)
+    hand = store.attrs["joint_names"].index("right hand") if "right hand" in store.attrs["joint_names"] else 0
+    shown = np.linspace(0, len(frames) - 1, FRAMES_SHOWN).round().astype(int)
+    return {
+        "frames": frames[shown],
+        "joints": joints[:, shown],
+        "heatmap": np.asarray(heatmaps)[shown, hand],
+        "attention": attention[shown],
+    }

@@ -1,0 +1,208 @@
+"""The command line: its surface, its help without heavy imports, and one sentence for every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.records import VideoRecord
+from pipeline.store_writer import write_arrays
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("prepare", "extract-tokens", "train", "evaluate", "inspect", "verify", "retry", "demo")
+RECIPES = ("ntu60", "ntu120", "penn-action", "folder", "synthetic")
+HEAVY = ("torch", "numpy", "zarr", "dask", "av", "cv2", "h5py", "distributed", "PIL", "matplotlib")
+
+
+def star(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run `star` as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
+
+
+def one_sentence(shown: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Exit 1, nothing on stdout, one line on stderr that starts with "star:" and holds the words."""
+    assert shown.returncode == 1, (shown.returncode, shown.stdout, shown.stderr)
+    lines = [line for line in shown.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, shown.stderr
+    assert lines[0].startswith("star: ")
+    assert "Traceback" not in shown.stderr
+    for word in words:
+        assert word in lines[0], (word, lines[0])
+
+
+@pytest.fixture(scope="module")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "small.zarr"
+    rng = np.random.default_rng(0)
+    records = [
+        VideoRecord(
+            clip_id=f"S001C001P{p:03d}R001A{a:03d}", key=f"S001C001P{p:03d}R001", label=a - 1, subject=p, camera=1
+        )
+        for p in (1, 3)
+        for a in (1, 2)
+    ]
+    write_arrays(
+        path,
+        gg=rng.standard_normal((4, 1, 16, 4, 8)).astype(np.float16),
+        jm=rng.standard_normal((4, 1, 16, 25, 6)).astype(np.float16),
+        joint_mask=np.ones((4, 1, 16, 25), bool),
+        records=records,
+        class_names=["one", "two"],
+        dataset="ntu60",
+    )
+    return path
+
+
+@pytest.mark.parametrize("arguments", [(), *((c,) for c in COMMANDS), *(("prepare", r) for r in RECIPES)])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    code = (
+        "import sys\n"
+        "from cli.main import app\n"
+        f"try:\n    app([*{arguments!r}, '--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "print('heavy:', heavy)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.rstrip().endswith("heavy: []"), shown.stdout[-200:]
+    assert "Usage:" in shown.stdout
+
+
+def test_the_surface_is_the_designed_one() -> None:
+    names = star("--help").stdout
+    assert all(f"  {command} " in names for command in COMMANDS)
+    recipes = star("prepare", "--help").stdout
+    assert all(f"  {recipe} " in recipes for recipe in RECIPES)
+    for option in ("--weights", "--device", "--views", "--jm-layer", "--workers", "--scheduler", "--dry-run"):
+        assert option in star("extract-tokens", "--help").stdout
+    for option in ("--from-cache", "--out", "--protocol", "--preset", "--config", "--set"):
+        assert option in star("train", "--help").stdout
+
+
+def test_usage_errors_exit_with_2() -> None:
+    for arguments in (("no-such-command",), ("prepare", "ntu60"), ("extract-tokens", "x", "--views", "none")):
+        shown = star(*arguments)
+        assert shown.returncode == 2, (arguments, shown.stderr)
+        assert "Traceback" not in shown.stderr
+
+
+class TestBadInput:
+    """Each ends in exit 1 and one sentence that names the item."""
+
+    def test_prepare_missing_folder(self, tmp_path: Path) -> None:
+        absent = tmp_path / "absent"
+        one_sentence(
+            star("prepare", "ntu60", "--videos", absent, "--skeletons", absent, "--out", tmp_path / "o"), "absent"
+        )
+        one_sentence(star("prepare", "penn-action", "--root", absent, "--out", tmp_path / "o"), "absent")
+        one_sentence(star("prepare", "folder", "--root", absent, "--out", tmp_path / "o"), "absent")
+
+    def test_prepare_empty_folder(self, tmp_path: Path) -> None:
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        one_sentence(
+            star("prepare", "ntu120", "--videos", empty, "--skeletons", empty, "--out", tmp_path / "o"), "empty"
+        )
+        one_sentence(star("prepare", "folder", "--root", empty, "--out", tmp_path / "o"), "empty")
+        assert not (tmp_path / "o" / "dataset.json").exists()
+
+    def test_prepare_unknown_choice(self, tmp_path: Path) -> None:
+        shown = star(
+            *("prepare", "ntu60", "--videos", tmp_path, "--skeletons", tmp_path, "--out", tmp_path / "o"),
+            *("--geometry", "round"),
+        )
+        one_sentence(shown, "--geometry", "person")
+
+    def test_extract_wants_a_prepared_folder(self, tmp_path: Path, small_store: Path) -> None:
+        extract = ("extract-tokens", "--weights", "random", "--out", tmp_path / "o.zarr")
+        one_sentence(star(*extract, tmp_path / "absent"), "absent", "star prepare")
+        one_sentence(star(*extract, tmp_path), "dataset.json")
+        one_sentence(star(*extract, small_store), "token store")
+        assert not (tmp_path / "o.zarr" / "zarr.json").exists()
+
+    def test_train_wants_a_store(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        one_sentence(star("train", "--from-cache", tmp_path / "absent", "--out", run), "absent", "star extract-tokens")
+        one_sentence(star("train", "--from-cache", tmp_path, "--out", run), "zarr.json")
+        assert not (run / "config.json").exists()
+
+    def test_train_unknown_protocol_preset_and_setting(self, tmp_path: Path, small_store: Path) -> None:
+        train = ("train", "--from-cache", small_store, "--out", tmp_path / "run")
+        one_sentence(star(*train, "--protocol", "xnone"), "xnone", "xsub")
+        one_sentence(star(*train, "--preset", "slow"), "slow", "paper")
+        one_sentence(star(*train, "--set", "optim.lrr=1"), "lrr", "optim.lr")
+        one_sentence(star(*train, "--config", tmp_path / "absent.json"), "absent.json")
+
+    def test_evaluate_wants_a_run(self, tmp_path: Path, small_store: Path) -> None:
+        one_sentence(star("evaluate", tmp_path / "absent"), "absent")
+        one_sentence(star("evaluate", small_store), "small.zarr")
+
+    @pytest.mark.parametrize("command", ["inspect", "verify", "retry"])
+    def test_nothing_of_ours(self, command: str, tmp_path: Path) -> None:
+        one_sentence(star(command, tmp_path / "absent"), "absent")
+        one_sentence(star(command, tmp_path), str(tmp_path))
+
+    def test_a_target_that_cannot_be_written(self, tmp_path: Path, small_store: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        one_sentence(star("train", "--from-cache", small_store, "--out", tmp_path / "file" / "run"), "file")
+        one_sentence(star("prepare", "synthetic", "--out", tmp_path / "file" / "set"), "file")
+
+    def test_a_target_that_is_something_else(self, tmp_path: Path, raw_synthetic: Path) -> None:
+        (tmp_path / "notes.txt").write_text("mine")
+        videos, skeletons = raw_synthetic / "videos", raw_synthetic / "skeletons"
+        shown = star("prepare", "ntu60", "--videos", videos, "--skeletons", skeletons, "--out", tmp_path)
+        one_sentence(shown, "not empty")
+        assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == ["notes.txt"]
+
+    def test_weights_of_another_network(self, tmp_path: Path, raw_synthetic: Path) -> None:
+        prepared = tmp_path / "prepared"
+        videos, skeletons = raw_synthetic / "videos", raw_synthetic / "skeletons"
+        few = tmp_path / "few"
+        few.mkdir()
+        name = sorted(p.stem for p in skeletons.iterdir())[0]
+        (few / f"{name}.skeleton").symlink_to(skeletons / f"{name}.skeleton")
+        (few / f"{name}_rgb.avi").symlink_to(videos / f"{name}_rgb.avi")
+        assert star("prepare", "ntu60", "--videos", few, "--skeletons", few, "--out", prepared).returncode == 0
+        weights = tmp_path / "other.pth"
+        torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, weights)
+        extract = ("extract-tokens", prepared, "--out", tmp_path / "o.zarr", "--weights")
+        one_sentence(star(*extract, weights), "other.pth")
+        one_sentence(star(*extract, tmp_path / "absent.pth"), "absent.pth")
+        (tmp_path / "half.pth").write_bytes(weights.read_bytes()[:100])
+        one_sentence(star(*extract, tmp_path / "half.pth"), "half.pth")
+        assert not (tmp_path / "o.zarr" / "zarr.json").exists()
+
+
+def test_inspect_tells_a_store_to_people_and_programs(small_store: Path) -> None:
+    facts = json.loads(star("inspect", small_store, "--json").stdout)
+    assert (facts["clips"], facts["done"], facts["pending"]) == (4, 4, 0)
+    assert facts["gg"] == [4, 1, 16, 4, 8]
+    assert facts["tokens"]["jm"]["nan"] == 0
+    text = star("inspect", small_store).stdout
+    assert "artifact: token store" in text
+    assert facts["fingerprint"] in text
+
+
+def test_verify_names_a_flipped_bit(small_store: Path, tmp_path: Path) -> None:
+    assert star("verify", small_store).returncode == 0
+    path = small_store / "jm" / "c" / "0" / "0" / "0" / "0" / "0"
+    data = bytearray(path.read_bytes())
+    size = 16 * 25 * 6 * 2 + 4  # a clip's chunk and its crc32c
+    data[2 * size + 17] ^= 8
+    try:
+        path.write_bytes(data)
+        shown = star("verify", small_store)
+    finally:
+        data[2 * size + 17] ^= 8
+        path.write_bytes(data)
+    assert shown.returncode == 1
+    assert "S001C001P003R001A001" in shown.stdout
+    assert "S001C001P001R001A001" not in shown.stdout
