@@ -1,0 +1,54 @@
+"""Where a model looks: attention by frame, and of the class tokens over joints and grid cells.
+
+In: a model and a batch. Out: shares as numpy arrays, for `star.figures`. This is the only place that asks for the
+attention's weights, so the only one that pays T²S² memory for them: give it a few clips at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from star.data import Batch
+from star.model import StarTransformer
+
+
+def attention_by_frame(model: StarTransformer, batch: Batch) -> dict[str, np.ndarray]:
+    """{"encoder 1 full": (B, T), ...}: the share of a clip's attention that each frame receives; it sums to one.
+
+    The mean over heads and over all tokens that ask. In zigzag and binary attention a frame is asked by the other
+    group alone, so its share says how it stands among the frames of its own group.
+    """
+    return {name: weights.mean(dim=(1, 2, 3)).sum(dim=-1).numpy() for name, weights in _weights(model, batch)}
+
+
+def class_attention(model: StarTransformer, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
+    """{"encoder 1 full": {"joints": (B, T, V), "cells": (B, T, P)}, ...}: what the class tokens look at.
+
+    The mean over heads and over all class tokens of all frames; what is left to one goes to class tokens. A model
+    without GG tokens has no "cells", one without JM tokens no "joints".
+    """
+    config, slots = model.config, model.tokens.class_slots
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, weights in _weights(model, batch):
+        looks = weights[:, :, :, slots].mean(dim=(1, 2, 3))  # (B, T, S)
+        parts, at = {}, 0
+        if config.uses_gg:
+            parts["cells"], at = looks[:, :, 1 : 1 + config.cells].numpy(), 1 + config.cells
+        if config.uses_jm:
+            parts["joints"] = looks[:, :, at + 1 : at + 1 + config.joints].numpy()
+        found[name] = parts
+    return found
+
+
+def _weights(model: StarTransformer, batch: Batch) -> list[tuple[str, Tensor]]:
+    """Each module's (B, heads, T, S, T, S), on the CPU; the model is left in the mode it was in."""
+    device, was_training = next(model.parameters()).device, model.training
+    weights: list[Tensor] = []
+    gg, jm, mask = (tensor.to(device) for tensor in batch[:3])
+    model.eval()
+    with torch.no_grad():
+        model(gg, jm, mask, weights=weights)
+    model.train(was_training)
+    return list(zip(model.module_names, (tensor.cpu() for tensor in weights), strict=True))

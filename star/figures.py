@@ -1,0 +1,107 @@
+"""Pictures of a run, from arrays: training curve, confusion matrix, attention by frame, and the demo's one page.
+
+In: numpy arrays and plain values. Out: matplotlib Figures, or PNG bytes (`png`). Object-oriented matplotlib on the Agg
+canvas: no pyplot, no state, no display. Decodes nothing and runs no model.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from star.panels import INK, PAPER, draw_attention, draw_confusion, draw_curve, draw_strip
+
+PANEL = 3.3  # inches: height of the demo's lower panels, and side of its confusion matrix
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, with an Agg canvas."""
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure, *, dpi: int = 150) -> bytes:
+    """The figure as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def curve_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+    """Training loss and test accuracy over the epochs, from the lines of a run's metrics.jsonl."""
+    figure = new_figure(6.4, 3.6)
+    draw_curve(figure.add_subplot(), metrics)
+    figure.subplots_adjust(0.11, 0.15, 0.88, 0.88)
+    return figure
+
+
+def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Counts (A, A), rows the true class; the figure grows with the number of classes."""
+    side = max(2.4, (0.26 if len(class_names) <= 30 else 0.15) * len(class_names))
+    width, height = side + 2.5, side + 2.3
+    figure = new_figure(width, height)
+    axes = figure.add_axes((2.2 / width, 1.8 / height, side / width, side / height))
+    draw_confusion(axes, counts, class_names, side=side)
+    return figure
+
+
+def attention_figure(received: Mapping[str, np.ndarray]) -> Figure:
+    """Share of attention that each frame receives, a line for each module: {"encoder 1 full": (T,), ...}."""
+    figure = new_figure(6.4, 3.6)
+    draw_attention(figure.add_subplot(), received)
+    figure.subplots_adjust(0.11, 0.15, 0.7, 0.88)
+    return figure
+
+
+def demo_figure(
+    *,
+    clips: Sequence[Mapping[str, Any]],
+    metrics: Sequence[Mapping[str, Any]],
+    counts: np.ndarray,
+    class_names: Sequence[str],
+    received: Mapping[str, np.ndarray],
+    bones: Sequence[tuple[int, int]],
+    title: str,
+    subtitle: str = "",
+) -> Figure:
+    """The whole demo on one page: strips of frames, then training curve, confusion matrix and attention over time.
+
+    Args:
+        clips: one to three of {"name": str, "frames": (n, H, W, 3) uint8, "joints": (M, n, V, 2) pixels with NaN where
+            absent, "heatmap": (n, h, w) or None, "attention": (n,) or None, "predicted": str}; equal n, best 4 to 8.
+        metrics: the lines of metrics.jsonl. counts: (A, A), rows the true class. class_names: by label.
+        received: see `attention_figure`. bones: pairs of joint numbers. title, subtitle: what and how good.
+    """
+    strips = len(clips)
+    figure = new_figure(15, 4.9 + 2.0 * strips)
+    height = figure.get_figheight()
+    figure.text(0.03, 1 - 0.36 / height, title, size=19, weight="bold", color=INK, va="center")
+    figure.text(0.03, 1 - 0.72 / height, subtitle, size=11, color="#52606d", va="center")
+    rows = figure.add_gridspec(
+        2, 1, height_ratios=[2.0 * strips, PANEL], left=0.03, right=0.985, top=1 - 1.05 / height, bottom=1.15 / height,
+        hspace=0.75 / (strips + 1.65),
+    )  # fmt: skip
+    bands = rows[0].subgridspec(strips, 1, hspace=0.14)
+    for i, clip in enumerate(clips):
+        draw_strip(figure, bands[i], clip, bones)
+    below = rows[1].subgridspec(1, 3, width_ratios=[1.15, 1.0, 1.3], wspace=0.5)
+    draw_curve(figure.add_subplot(below[0]), metrics)
+    draw_confusion(figure.add_subplot(below[1]), counts, class_names, side=PANEL)
+    draw_attention(figure.add_subplot(below[2]), received)
+    # the panels' labels need room that the strips of frames do not
+    for axes, (x, width) in zip(figure.axes[-4:], _panel_places(figure), strict=False):
+        box = axes.get_position()
+        axes.set_position((x, box.y0, width, box.height))
+    return figure
+
+
+def _panel_places(figure: Figure) -> list[tuple[float, float]]:
+    """Left edge and width of curve (two axes), confusion matrix and attention, in shares of the figure."""
+    square = PANEL / figure.get_figwidth()
+    return [(0.055, 0.22), (0.055, 0.22), (0.415, square), (0.705, 0.165)]

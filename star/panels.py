@@ -1,0 +1,162 @@
+"""The parts that figures are put together from, each drawn into given axes.
+
+In: matplotlib Axes and numpy arrays. Out: nothing; the axes hold the drawing. Colours come from a palette that
+colour-blind readers can tell apart, and one colour means one thing everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+INK, FAINT, PAPER = "#1f2933", "#9aa5b1", "#ffffff"
+BLUE, ORANGE, GREEN, RED, PURPLE, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc3311", "#7b5ea7", "#e69f00"
+KIND_COLOURS = {"full": BLUE, "zigzag": ORANGE, "binary": GREEN}
+BLUES = LinearSegmentedColormap.from_list("paper to blue", [PAPER, "#bcdcef", BLUE, "#003f63"])
+HEAT = LinearSegmentedColormap.from_list("clear to orange", [(1, 0.6, 0, 0.0), (1, 0.55, 0, 0.65), (1, 0.9, 0.2, 0.85)])
+
+
+def draw_strip(figure: Figure, band: SubplotSpec, clip: Mapping[str, Any], bones: Sequence[tuple[int, int]]) -> None:
+    """A clip's frames side by side with heatmap and joints; a bar under each shows the attention it receives."""
+    frames = clip["frames"]
+    cells = band.subgridspec(1, len(frames) + 1, width_ratios=[0.95, *[1] * len(frames)], wspace=0.05)
+    words = figure.add_subplot(cells[0])
+    words.axis("off")
+    right = clip["predicted"] == clip["name"]
+    words.text(0.0, 0.62, _wrapped(clip["name"], 15), size=13, weight="bold", color=INK, va="center")
+    verdict = "recognised" if right else f"taken for\n{_wrapped(clip['predicted'], 16)}"
+    words.text(0.0, 0.3, verdict, size=10.5, color=GREEN if right else RED, va="center")
+    attention = clip.get("attention")
+    for t, frame in enumerate(frames):
+        axes = figure.add_subplot(cells[t + 1])
+        draw_frame(axes, frame, clip["joints"][:, t], bones, None if clip["heatmap"] is None else clip["heatmap"][t])
+        if attention is not None:
+            _attention_bar(axes, float(attention[t]) / float(np.max(attention)))
+
+
+def draw_frame(
+    axes: Axes, frame: np.ndarray, joints: np.ndarray, bones: Sequence[tuple[int, int]], heatmap: np.ndarray | None
+) -> None:
+    """One frame (H, W, 3) with a joint heatmap (h, w) laid over it and skeletons (M, V, 2) drawn in."""
+    height, width = frame.shape[:2]
+    axes.imshow(frame, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="bilinear")
+    if heatmap is not None:
+        top = max(float(heatmap.max()), 1e-9)
+        axes.imshow(heatmap / top, extent=(-0.5, width - 0.5, height - 0.5, -0.5), cmap=HEAT, vmin=0.15, vmax=1)
+    for person, colour in zip(joints, ("#22d3ee", "#f472b6", "#a3e635"), strict=False):
+        lines = [person[[a, b]] for a, b in bones if np.isfinite(person[[a, b]]).all()]
+        axes.add_collection(LineCollection(lines, colors=colour, linewidths=1.3, capstyle="round"))
+        axes.plot(*person.T, ".", ms=3.2, color="white", mec=colour, mew=0.7)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Loss (each line faint, the mean of each epoch strong) on the left axis, test accuracy on the right one."""
+    losses = [(line["step"], line["epoch"], line["loss"]) for line in metrics if "loss" in line]
+    tests = [(line["step"], line["top1"]) for line in metrics if "top1" in line]
+    step, epoch, loss = (np.asarray(column, float) for column in zip(*losses, strict=True))
+    per_epoch = max(1.0, step[-1] / max(1.0, epoch[-1]))
+    axes.plot(step / per_epoch, loss, color=BLUE, alpha=0.22, lw=0.8)
+    ends = np.unique(epoch)
+    axes.plot(ends, [loss[epoch == e].mean() for e in ends], color=BLUE, lw=2)
+    axes.set_ylim(0, None)
+    axes.set_xlim(0, epoch[-1])
+    axes.set_ylabel("training loss", color=BLUE)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    _plain(axes, "Training")
+    other = axes.twinx()
+    if tests:
+        at, top1 = (np.asarray(column, float) for column in zip(*tests, strict=True))
+        other.plot(at / per_epoch, top1, color=ORANGE, lw=2, marker="o", ms=3.5)
+        other.annotate(
+            f"{100 * top1[-1]:.1f} %", (at[-1] / per_epoch, top1[-1]), (-4, -17), textcoords="offset points",
+            ha="right", color=ORANGE, weight="bold", size=11,
+        )  # fmt: skip
+    other.set_ylim(0, 1.02)
+    other.yaxis.set_major_formatter(PercentFormatter(1))
+    other.set_ylabel("test accuracy", color=ORANGE)
+    other.tick_params(colors=INK, labelsize=9, length=0)
+    other.spines[["top", "left", "right", "bottom"]].set_visible(False)
+
+
+def draw_confusion(axes: Axes, counts: np.ndarray, class_names: Sequence[str], *, side: float) -> None:
+    """Rows are true classes, each row's shares by colour, in a square of `side` inches; counts where there is room."""
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    axes.imshow(shares, cmap=BLUES, vmin=0, vmax=1, aspect="equal")
+    classes = len(class_names)
+    size = float(np.clip(0.62 * 72 * side / classes, 3, 9))
+    names = [name if len(name) <= 24 else name[:22] + "…" for name in class_names]
+    axes.set_xticks(range(classes), names, rotation=50, ha="right", rotation_mode="anchor", size=size)
+    axes.set_yticks(range(classes), names, size=size)
+    axes.set_xlabel("predicted", labelpad=2)
+    axes.set_ylabel("true")
+    if classes <= 20:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else INK
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", size=size - 1, color=colour)
+    right = np.trace(counts) / max(1, counts.sum())
+    _plain(axes, f"Confusion ({100 * right:.1f} % of {int(counts.sum())} clips)")
+    axes.tick_params(length=0, labelsize=size)
+
+
+def draw_attention(axes: Axes, received: Mapping[str, np.ndarray]) -> None:
+    """A line for each attention module; encoder solid, decoder dashed; grey: every frame alike."""
+    frames = max((len(values) for values in received.values()), default=1)
+    axes.axhline(1 / frames, color=FAINT, lw=1, ls=":")
+    seen: dict[str, int] = {}
+    for name, values in received.items():
+        kind = name.split()[-1]
+        depth = seen[kind] = seen.get(kind, -1) + 1
+        style = "-" if name.startswith("encoder") else (0, (4, 1.6))
+        axes.plot(
+            np.arange(1, len(values) + 1), values, color=KIND_COLOURS.get(kind, PURPLE), ls=style, lw=2,
+            alpha=max(0.35, 1 - 0.22 * depth), marker="o", ms=3, label=name,
+        )  # fmt: skip
+    axes.set_xlabel("frame")
+    axes.set_ylabel("share of the attention received")
+    axes.set_xlim(0.5, frames + 0.5)
+    axes.set_ylim(0, None)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _plain(axes, "Attention over time")
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, labelcolor=INK)
+
+
+def _attention_bar(axes: Axes, share: float) -> None:
+    """A bar under the frame, as long as its attention is of the strip's largest."""
+    for length, colour in ((1.0, "#e4e7eb"), (share, ORANGE)):
+        axes.plot(
+            [0.01, 0.01 + 0.98 * length], [-0.045, -0.045], color=colour, lw=4, solid_capstyle="butt",
+            transform=axes.transAxes, clip_on=False,
+        )  # fmt: skip
+
+
+def _plain(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", size=12.5, weight="bold", color=INK, pad=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=9, length=3, color=FAINT)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Broken at spaces so that lines are of about equal length, at most `width` where words allow."""
+    words, lines = text.split(), [""]
+    target = len(text) / max(1, math.ceil(len(text) / width))
+    for word in words:
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > max(width, target):
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
