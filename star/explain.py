@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from star.attention import received_by_frame
 from star.data import Batch
 from star.model import StarTransformer
 
@@ -20,7 +21,7 @@ def attention_by_frame(model: StarTransformer, batch: Batch) -> dict[str, np.nda
     The mean over heads and over all tokens that ask. In zigzag and binary attention a frame is asked by the other
     group alone, so its share says how it stands among the frames of its own group.
     """
-    return {name: weights.mean(dim=(1, 2, 3)).sum(dim=-1).numpy() for name, weights in _weights(model, batch)}
+    return {name: received_by_frame(weights).numpy() for name, weights in _weights(model, batch)}
 
 
 def class_attention(model: StarTransformer, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
