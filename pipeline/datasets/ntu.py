@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.datasets.walk import files_below, require_folder
 from pipeline.errors import DataError
 from pipeline.manifest import class_names, missing, protocols
 from pipeline.records import Listing, VideoRecord
@@ -93,11 +93,10 @@ def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: boo
 
 def _find(root: Path, pattern: re.Pattern[str], *, dataset: str, classes: int, what: str) -> dict[str, str]:
     """The files of the data set below a folder: name -> path relative to it, with forward slashes."""
-    if not Path(root).is_dir():
-        raise DataError(root, "is not a folder", expected=f"a folder of {what}", remedy="check the path")
+    require_folder(root, what=what)
     found: dict[str, str] = {}
     others = 0
-    for path in sorted(_walk(os.fspath(root)), key=lambda path: (path.count("/"), path)):
+    for path in sorted(files_below(root), key=lambda path: (path.count("/"), path)):
         match = pattern.fullmatch(path.rpartition("/")[2])
         if match is None:
             others += 1
@@ -112,24 +111,3 @@ def _find(root: Path, pattern: re.Pattern[str], *, dataset: str, classes: int, w
         got = f"{others} other files" if others else "an empty folder"
         raise DataError(root, f"holds no {what} of {dataset}", got=got, remedy="check the path and the data set's name")
     return found
-
-
-def _walk(root: str) -> Iterator[str]:
-    """Every file below a folder, through links to folders too (each real folder once), relative to it."""
-    seen: set[tuple[int, int]] = set()
-    waiting = [("", root)]
-    while waiting:
-        prefix, folder = waiting.pop()
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise DataError(folder, "cannot be read", got=error.strerror, remedy="check its permissions") from error
-        for entry in entries:
-            if entry.is_dir():
-                waiting.append((f"{prefix}{entry.name}/", entry.path))
-            else:
-                yield f"{prefix}{entry.name}"

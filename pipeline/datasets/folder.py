@@ -1,0 +1,134 @@
+"""Anybody's own data: videos in one folder a class, or listed in a CSV, with pose files beside them -> records.
+
+    root/<class>/<video>              walk.mp4, or a folder walk/ of numbered pictures
+    root/<class>/<subject>/<video>    the same, where the subjects are known
+    beside it, of the same stem       walk.skeleton, walk.mat, walk.npz, walk.json, or a folder walk/ of JSON files
+
+    path,label,subject,split,pose     a CSV instead: path and pose below root; the last three may be left out
+
+Out: a Listing whose records carry their side, train or test. One pose file is opened, to learn the topology.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.datasets.folder_rows import Row, rows_of_csv, rows_of_folders
+from pipeline.datasets.walk import require_folder
+from pipeline.errors import DataError, SkeletonError
+from pipeline.manifest import TOPOLOGIES, protocols
+from pipeline.records import UNKNOWN, Listing, VideoRecord, keyed_rng
+from pipeline.skeletons import topology_of
+
+TEST_SHARE = 0.3
+
+
+def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
+    """All clips of a folder, sorted by name; one without a video or a pose is excluded with the reason.
+
+    Classes are numbered by name, in order of numbers where all names are numbers; subjects likewise, from 1, unless
+    they are numbers themselves. The sides are the CSV's, if it gives any. Otherwise they are drawn from the seed: where
+    every clip has a subject, and there are two or more, 0.3 of the subjects test and the others train; where not, 0.3
+    of the clips of each class. A clip's side depends neither on the names of classes nor on the order of anything.
+
+    Args:
+        root: the folder.
+        csv: the list of clips; without it, the folders of classes are.
+        seed: of the sides.
+
+    Raises:
+        DataError: the folder or CSV is missing, holds no clip, or does not fit (it says where).
+        SkeletonError: no pose file can be read, so that the topology is not known.
+    """
+    root = Path(root)
+    require_folder(root, what="<class>/<video>")
+    rows = sorted(rows_of_folders(root) if csv is None else rows_of_csv(root, csv), key=lambda row: row.name)
+    if not any(row.video for row in rows):
+        remedy = "put each video into a folder named after its class, its pose file beside it" if csv is None else ""
+        raise DataError(csv or root, "names no video that is there", got=f"{len(rows)} clips", remedy=remedy or None)
+    names = _ordered({row.label for row in rows})
+    subjects = _subject_numbers({row.subject for row in rows} - {""})
+    sides = {row.name: row.side for row in rows}
+    if not any(sides.values()):
+        sides = _drawn_sides([row for row in rows if row.video and row.pose], seed)
+    records = tuple(
+        VideoRecord(
+            clip_id=row.name,
+            key=_key(row),
+            label=names.index(row.label),
+            subject=subjects.get(row.subject, UNKNOWN),
+            split=sides.get(row.name, ""),
+            video=row.video,
+            skeleton=row.pose,
+            excluded="no video file" if not row.video else "" if row.pose else "no pose file",
+        )
+        for row in rows
+    )
+    return Listing(
+        dataset="folder",
+        class_names=names,
+        topology=_topology(root, [record.skeleton for record in records if not record.excluded]),
+        protocols=protocols("folder"),
+        records=records,
+        roots={"videos": os.path.abspath(root), "skeletons": os.path.abspath(root)},
+    )
+
+
+def _key(row: Row) -> str:
+    """The name without the folder of its class, so that nothing keyed by it can depend on the class."""
+    first, _, rest = row.name.partition("/")
+    return rest if first == row.label and rest else row.name
+
+
+def _ordered(names: Iterable[str]) -> tuple[str, ...]:
+    """Names in order, numbers by size where all are numbers."""
+    names = sorted(names)
+    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else names)
+
+
+def _subject_numbers(names: set[str]) -> dict[str, int]:
+    """A number for each subject: its own, where all names are different numbers; else 1, 2, … by name."""
+    ordered = _ordered(names)
+    if all(name.isdecimal() for name in ordered) and len({int(name) for name in ordered}) == len(ordered):
+        return {name: int(name) for name in ordered}
+    return {name: number for number, name in enumerate(ordered, start=1)}
+
+
+def _drawn_sides(rows: list[Row], seed: int) -> dict[str, str]:
+    """By clip name "train" or "test", drawn by subject where all are known, otherwise by clip within each class."""
+    subjects = {row.subject for row in rows}
+    if "" not in subjects and len(subjects) > 1:
+        testing = _drawn(subjects, seed)
+        return {row.name: "test" if row.subject in testing else "train" for row in rows}
+    sides: dict[str, str] = {}
+    for label in {row.label for row in rows}:
+        own = {_key(row): row.name for row in rows if row.label == label}
+        testing = _drawn(set(own), seed)
+        sides |= {name: "test" if key in testing else "train" for key, name in own.items()}
+    return sides
+
+
+def _drawn(keys: set[str], seed: int) -> set[str]:
+    """`TEST_SHARE` of the keys, of two or more at least one and never all: those whose own lot is lowest."""
+    count = min(max(round(TEST_SHARE * len(keys)), 1), len(keys) - 1)
+    lots = {key: keyed_rng(seed, key, "side").random() for key in keys}
+    return set(sorted(keys, key=lambda key: (lots[key], key))[:count])
+
+
+def _topology(root: Path, poses: list[str]) -> str:
+    """The topology of the first pose file that can be read."""
+    complaint: SkeletonError | None = None
+    for pose in poses:
+        try:
+            name = topology_of(root / pose)
+        except SkeletonError as error:
+            complaint = complaint or error
+            continue
+        if name not in TOPOLOGIES:
+            raise SkeletonError(root / pose, "names an unknown topology", got=name, expected=" | ".join(TOPOLOGIES))
+        return name
+    if complaint is not None:
+        raise complaint
+    raise DataError(root, "holds no video that has a pose file", remedy="put a pose file of the same stem beside each")

@@ -1,0 +1,142 @@
+"""The clips of a user's folder, as found: by folders of classes, or by the lines of a CSV.
+
+In: the folder, and perhaps the CSV. Out: rows of names, in which nothing is numbered, split or excluded yet. No video
+and no pose file is opened.
+"""
+
+from __future__ import annotations
+
+import csv as csv_module
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.datasets.walk import entries
+from pipeline.errors import DataError
+from pipeline.skeletons import SUFFIXES
+
+VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+COLUMNS = ("path", "label", "subject", "split", "pose")
+SIDES = ("train", "test", "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One clip: its name (path without suffix), class, subject and side as written ("" where not), and its files.
+
+    `video` and `pose` are paths below the root, with forward slashes; "" where there is none.
+    """
+
+    name: str
+    label: str
+    subject: str = ""
+    side: str = ""
+    video: str = ""
+    pose: str = ""
+
+
+def rows_of_folders(root: Path) -> list[Row]:
+    """Rows of root/<class>/<video> and root/<class>/<subject>/<video>, with the pose of the same stem, if any.
+
+    A folder of pictures is a video, a folder of .json files a pose, any other folder of a class a subject. Of several
+    poses of one stem the first of `SUFFIXES` is taken, a folder last.
+
+    Raises:
+        DataError: two videos of one stem, or a folder that cannot be read.
+    """
+    rows: list[Row] = []
+    for folder in entries(root):
+        if not folder.is_dir():
+            continue
+        here = list(entries(folder.path))
+        kinds = {entry.name: _kind(entry) for entry in here}
+        rows += _rows(kinds, folder.name, label=folder.name)
+        for subject in (entry for entry in here if kinds[entry.name] == "folder"):
+            inside = {entry.name: _kind(entry) for entry in entries(subject.path)}
+            rows += _rows(inside, f"{folder.name}/{subject.name}", label=folder.name, subject=subject.name)
+    return rows
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What an entry is: "video", "pose", "folder" (of neither), or "" for another file."""
+    if not entry.is_dir():
+        suffix = PurePosixPath(entry.name).suffix.lower()
+        return "video" if suffix in VIDEOS else "pose" if suffix in SUFFIXES else ""
+    suffixes = {PurePosixPath(file.name).suffix.lower() for file in entries(entry.path) if not file.is_dir()}
+    if suffixes & {*VIDEOS}:
+        return "folder"
+    return "video" if suffixes & {*PICTURES} else "pose" if ".json" in suffixes else "folder"
+
+
+def _rows(kinds: dict[str, str], where: str, *, label: str, subject: str = "") -> Iterator[Row]:
+    """The rows of one folder, of which `kinds` says what is in it."""
+    videos: dict[str, str] = {}
+    poses: dict[str, str] = {}
+    for name in sorted(kinds, key=_pose_order):
+        stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in VIDEOS + SUFFIXES else name
+        if kinds[name] == "video":
+            if stem in videos:
+                raise DataError(
+                    f"{where}/{name}", "has the stem of another video", got=videos[stem], remedy="rename one"
+                )
+            videos[stem] = name
+        elif kinds[name] == "pose":
+            poses.setdefault(stem, name)
+    for stem in sorted(videos.keys() | poses.keys()):
+        video, pose = (f"{where}/{found[stem]}" if stem in found else "" for found in (videos, poses))
+        yield Row(name=f"{where}/{stem}", label=label, subject=subject, video=video, pose=pose)
+
+
+def _pose_order(name: str) -> tuple[int, str]:
+    suffix = PurePosixPath(name).suffix.lower()
+    return (SUFFIXES.index(suffix) if suffix in SUFFIXES else len(SUFFIXES)), name
+
+
+def rows_of_csv(root: Path, csv: Path) -> list[Row]:
+    """Rows of a CSV with a head line: path and label, and if wanted subject, split (train, test or empty) and pose.
+
+    A pose that is not named is looked for beside the video, as in `rows_of_folders`.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or has a line (it is named) without a path or label, with
+            another side, with a path that leaves the root, or of a clip that another line has.
+    """
+    try:
+        with open(csv, newline="", encoding="utf-8-sig") as file:
+            lines = list(csv_module.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv_module.Error) as error:
+        raise DataError(csv, "cannot be read as a CSV", got=error, remedy="save it as comma-separated UTF-8") from error
+    head = list(lines[0]) if lines else []
+    if not {"path", "label"} <= {*head} <= {*COLUMNS}:
+        expected = f"path,label and perhaps {','.join(COLUMNS[2:])}"
+        raise DataError(csv, "has another head line or none", got=head, expected=expected, remedy="give it that head")
+    rows: dict[str, Row] = {}
+    for number, line in enumerate(lines, start=2):
+        if None in line:
+            raise DataError(f"{csv}, line {number}", "has more fields than the head line", expected=len(head))
+        row = _row_of_line(root, f"{csv}, line {number}", {name: (text or "").strip() for name, text in line.items()})
+        if row.name in rows:
+            raise DataError(f"{csv}, line {number}", "repeats a clip", got=row.name, remedy="remove one of the lines")
+        rows[row.name] = row
+    return list(rows.values())
+
+
+def _row_of_line(root: Path, where: str, line: dict[str, str]) -> Row:
+    path, label, side = line["path"], line["label"], line.get("split", "")
+    if not path or not label or side not in SIDES:
+        got = f"path {path!r}, label {label!r}, split {side!r}"
+        raise DataError(where, "does not fit", got=got, expected="a path, a label, and a split of train, test or none")
+    for below in (path, line.get("pose", "")):
+        if PurePosixPath(below).is_absolute() or ".." in PurePosixPath(below).parts:
+            raise DataError(where, "leaves the root", got=below, expected="a path below it, with forward slashes")
+    clean = PurePosixPath(path)
+    name = str(clean.with_suffix("") if clean.suffix.lower() in VIDEOS else clean)
+    pose = line.get("pose", "")
+    beside = [f"{name}{suffix}" for suffix in SUFFIXES if (root / f"{name}{suffix}").is_file()]
+    if clean.suffix and (root / name).is_dir():
+        beside.append(name)
+    pose = (pose if (root / pose).exists() else "") if pose else next(iter(beside), "")
+    video = str(clean) if (root / clean).exists() else ""
+    return Row(name=name, label=label, subject=line.get("subject", ""), side=side, video=video, pose=pose)

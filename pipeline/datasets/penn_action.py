@@ -1,0 +1,72 @@
+"""Penn Action: frames/0001/000001.jpg … and labels/0001.mat -> records.
+
+In: the folder that holds `frames` and `labels`. Out: a Listing, one row an id, its class and side as its label says.
+The labels are opened, since nothing else knows the class; the pictures are not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pipeline.datasets.walk import entries, require_folder
+from pipeline.errors import DataError, SkeletonError
+from pipeline.manifest import class_names, protocols
+from pipeline.records import UNKNOWN, Listing, VideoRecord
+from pipeline.skeletons_mat import read_penn_facts
+
+_ID = re.compile("[0-9]{4}")
+
+
+def listing(root: Path) -> Listing:
+    """All videos of which frames or a label are there, sorted by id.
+
+    Excluded, with the reason: an id without a frames folder; and, with label -1, an id whose label is absent,
+    unreadable, or of no class of the data set.
+
+    Args:
+        root: folder with `frames` (a folder an id) and `labels` (a .mat an id).
+
+    Raises:
+        DataError: one of the folders is missing, or not a single label can be used.
+    """
+    frames, labels = Path(root) / "frames", Path(root) / "labels"
+    require_folder(frames, what="frames 0001/000001.jpg")
+    require_folder(labels, what="labels 0001.mat")
+    videos = {entry.name for entry in entries(frames) if _ID.fullmatch(entry.name) and entry.is_dir()}
+    poses = {entry.name[:-4] for entry in entries(labels) if re.fullmatch(rf"{_ID.pattern}\.mat", entry.name)}
+    records = tuple(_record(name, labels, video=name in videos, pose=name in poses) for name in sorted(videos | poses))
+    if all(record.label == UNKNOWN for record in records):
+        got = f"{len(videos)} folders of frames, {len(poses)} labels"
+        raise DataError(root, "holds no Penn Action label that can be read", got=got, remedy="check the path")
+    return Listing(
+        dataset="penn-action",
+        class_names=class_names("penn-action"),
+        topology="penn13",
+        protocols=protocols("penn-action"),
+        records=records,
+        roots={"videos": os.path.abspath(frames), "skeletons": os.path.abspath(labels)},
+    )
+
+
+def _record(name: str, labels: Path, *, video: bool, pose: bool) -> VideoRecord:
+    """One row. Its key is its id, which does not name the class."""
+    action, side, reason = "", "", "" if pose else "no label file"
+    if pose:
+        try:
+            action, train = read_penn_facts(labels / f"{name}.mat")
+            side = "train" if train else "test"
+        except SkeletonError:
+            reason = "its label cannot be read"
+    if action and action not in class_names("penn-action"):
+        action, reason = "", "its label names a class that is none of the data set's"
+    return VideoRecord(
+        clip_id=name,
+        key=name,
+        label=class_names("penn-action").index(action) if action else UNKNOWN,
+        split=side,
+        video=name if video else "",
+        skeleton=f"{name}.mat" if pose else "",
+        excluded=reason or ("" if video else "no folder of frames"),
+    )
