@@ -25,11 +25,16 @@ def verify(
         open_run(path).checkpoint()  # its own checksum is checked, or it raises
         print(f"{path}: the newest checkpoint is whole")
         return
-    from pipeline.verify import verify_store
-    from pipeline.verify_prepared import verify_prepared
+    if kind == "prepared":
+        from pipeline.verify_prepared import verify_prepared
 
+        damages = verify_prepared(Path(path))
+    else:
+        from pipeline.verify import verify_store
+
+        damages = verify_store(path)
     count = 0
-    for damage in verify_prepared(Path(path)) if kind == "prepared" else verify_store(path):
+    for damage in damages:
         count += 1
         print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'no clip is lost by it'}")
     if count:

@@ -21,6 +21,10 @@ from pipeline.commit import sha256
 from pipeline.errors import CorruptError
 
 JPEG_QUALITY = 95
+LEAST_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of what pictures of people take
+# what h5py and numpy raise where the bytes of a file are not what they were
+_UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
+ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
 PERSONS = 2  # M of every prepared clip: slots, empty ones hold NaN joints and zero scores
 
 
@@ -43,8 +47,9 @@ class ClipContent:
     box: tuple[int, int, int, int]
 
     def digest(self) -> str:
-        """SHA-256 over everything above."""
+        """SHA-256 over everything above, and where each picture ends."""
         return sha256(
+            np.array([[len(picture) for picture in draw] for draw in self.frames], "<i8").tobytes(),
             *(picture for draw in self.frames for picture in draw),
             np.ascontiguousarray(self.joints, "<f4").tobytes(),
             np.ascontiguousarray(self.scores, "<f4").tobytes(),
@@ -71,40 +76,48 @@ def decode_picture(data: bytes | memoryview) -> np.ndarray:
 
 def encode_shard(
     clips: list[ClipContent | None], *, ids: list[str], labels: list[int], draws: int, num_frames: int, num_joints: int
-) -> bytes:
+) -> memoryview:
     """The HDF5 file of a shard; equal content gives equal bytes (no time stamps are tracked)."""
     n, shape = len(clips), (draws, PERSONS, num_frames, num_joints)
-    joints = np.full((n, *shape, 2), np.nan, np.float32)
-    scores = np.zeros((n, *shape), np.float32)
-    frame_index = np.full((n, draws, num_frames), -1, np.int64)
-    offsets = np.zeros((n, draws, num_frames + 1), np.int64)
-    boxes = np.zeros((n, 4), np.int32)
-    pictures: list[bytes] = []
-    position = 0
-    for i, clip in enumerate(clips):
-        if clip is None:
-            offsets[i] = position
-            continue
-        joints[i], scores[i], frame_index[i], boxes[i] = clip.joints, clip.scores, clip.frame_index, clip.box
-        for r, draw in enumerate(clip.frames):
-            offsets[i, r] = position + np.cumsum([0, *map(len, draw)])
-            position = int(offsets[i, r, -1])
-            pictures.extend(draw)
     arrays = {
-        "frames": np.frombuffer(b"".join(pictures), np.uint8),
-        "frame_offset": offsets,
-        "joints": joints,
-        "scores": scores,
-        "frame_index": frame_index,
-        "box": boxes,
+        "frame_offset": _offsets(clips, draws, num_frames),
+        "joints": np.full((n, *shape, 2), np.nan, np.float32),
+        "scores": np.zeros((n, *shape), np.float32),
+        "frame_index": np.full((n, draws, num_frames), -1, np.int64),
+        "box": np.zeros((n, 4), np.int32),
         "label": np.asarray(labels, np.int64),
         "id": np.asarray([name.encode() for name in ids], dtype=h5py.string_dtype("utf-8")),
     }
+    for i, clip in enumerate(clips):
+        if clip is not None:
+            for name in ("joints", "scores", "frame_index", "box"):
+                arrays[name][i] = getattr(clip, name)
     out = io.BytesIO()
     with h5py.File(out, "w", libver="v110", track_order=False) as file:
+        frames = file.create_dataset("frames", (arrays["frame_offset"].max(initial=0),), np.uint8, track_times=False)
+        for i, clip in enumerate(clips):
+            if clip is not None:  # clip by clip: a shard is large, and lies in memory once already
+                start, end = arrays["frame_offset"][i, 0, 0], arrays["frame_offset"][i, -1, -1]
+                frames[start:end] = np.frombuffer(b"".join(itertools.chain(*clip.frames)), np.uint8)
         for name, array in arrays.items():
             file.create_dataset(name, data=array, track_times=False)
-    return out.getvalue()
+    return out.getbuffer()
+
+
+def _offsets(clips: list[ClipContent | None], draws: int, num_frames: int) -> np.ndarray:
+    """(n, R, T + 1) int64: picture t of draw r of row i is frames[o[i, r, t] : o[i, r, t + 1]]; holes are empty."""
+    lengths = np.zeros((len(clips), draws, num_frames), np.int64)
+    for i, clip in enumerate(clips):
+        if clip is not None:
+            lengths[i] = [[len(picture) for picture in draw] for draw in clip.frames]
+    ends = np.cumsum(lengths).reshape(lengths.shape)
+    return np.concatenate([(ends - lengths)[..., :1], ends], axis=-1)
+
+
+def known_bytes(rows: int, shards: int, draws: int, num_frames: int, num_joints: int) -> int:
+    """Bytes of so many rows and shards without their pictures: arrays, HDF5's own, and a line in three JSON files."""
+    arrays = draws * (PERSONS * num_frames * num_joints * 3 * 4 + num_frames * 8 + (num_frames + 1) * 8) + 4 * 4 + 8
+    return rows * (arrays + ID_BYTES + JSON_BYTES) + shards * HDF5_BYTES
 
 
 class ShardReader:
@@ -119,7 +132,7 @@ class ShardReader:
         try:
             self._file = h5py.File(path, "r")
             self._offsets = self._file["frame_offset"][()]
-        except (OSError, KeyError) as error:
+        except _UNREADABLE as error:
             raise CorruptError(
                 path, f"cannot be read as a prepared shard ({error})", remedy="run `star verify` on its folder"
             ) from None
@@ -143,12 +156,12 @@ class ShardReader:
             frames = tuple(tuple(data[a - start : b - start] for a, b in itertools.pairwise(draw)) for draw in offsets)
             return ClipContent(
                 frames=frames,
-                joints=self._file["joints"][i],
-                scores=self._file["scores"][i],
-                frame_index=self._file["frame_index"][i],
+                joints=np.asarray(self._file["joints"][i], np.float32),
+                scores=np.asarray(self._file["scores"][i], np.float32),
+                frame_index=np.asarray(self._file["frame_index"][i], np.int64),
                 box=tuple(int(v) for v in self._file["box"][i]),  # type: ignore[arg-type]
             )
-        except (OSError, KeyError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise CorruptError(
                 self.path, f"row {i} cannot be read ({error})", remedy="run `star verify` on its folder"
             ) from None

@@ -14,13 +14,15 @@ import hashlib
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline.errors import ArtifactError, CorruptError
 
 TEMPORARY = ".part-"  # a dot file's suffix, then a random word: never a name that a reader looks for
+LOCK = ".lock"
 
 
 def sha256(*parts: bytes | memoryview) -> str:
@@ -88,30 +90,65 @@ def sweep_temporaries(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one coordinator; the lock goes with the process, however it ends.
+def sole_writer(folder: Path) -> Iterator[str]:
+    """Hold `folder` for one coordinator; yields the word by which its workers can tell that it still does.
+
+    The lock goes with the process, however it ends.
 
     Raises:
         ArtifactError: another process holds it, or it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a")  # noqa: SIM115 (held for the whole block, closed below)
+        lock = open(folder / LOCK, "a")  # noqa: SIM115 (held for the whole block, closed below)
     except OSError as error:
         raise unwritable(folder, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtifactError(
+                folder, "another process is writing here", remedy="wait for it or choose another --out"
+            ) from None
+        except OSError:  # a file system without locks: the commits are atomic all the same
+            pass
+        word = secrets.token_hex(8)
+        try:
+            _write_word(lock, word)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        try:
+            yield word
+        finally:
+            with contextlib.suppress(OSError):
+                _write_word(lock, "")
+
+
+def _write_word(lock: IO[str], word: str) -> None:
+    lock.seek(0)
+    lock.truncate()
+    lock.write(word)
+    lock.flush()
+
+
+def require_writer(folder: Path, word: str) -> None:
+    """Called by a worker before it writes: is the coordinator that sent it still the one?
+
+    A worker of a cluster can outlive its coordinator; it must not write among those of the next one.
+
+    Raises:
+        ArtifactError: that coordinator has ended, or another has taken over; or the folder is not to be seen from here.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
+        found = (folder / LOCK).read_text()
+    except OSError as error:
         raise ArtifactError(
-            folder, "another process is writing here", remedy="wait for it or choose another --out"
-        ) from None
-    except OSError:  # a file system without locks: the commits are atomic all the same
-        pass
-    try:
-        yield
-    finally:
-        lock.close()
+            folder,
+            f"cannot be read on {socket.gethostname()} ({error.strerror})",
+            remedy="use workers that see the same files under the same paths",
+        ) from error
+    if found != word:
+        raise ArtifactError(folder, "is no longer in the hands of the command that began this work")
 
 
 _CHECKSUM = '"checksum": "'
@@ -125,7 +162,7 @@ def seal(record: Mapping[str, Any]) -> bytes:
     assert "checksum" not in record
     text = "{\n" + "".join(f"{json.dumps(key)}: {_rows(value)},\n" for key, value in record.items())
     body = text.encode()
-    return body + f'{_CHECKSUM}{sha256(body)}"\n}}\n'.encode()
+    return body + _last_lines(sha256(body))
 
 
 def _rows(value: Any) -> str:
@@ -145,13 +182,64 @@ def unseal(data: bytes, item: object) -> dict[str, Any]:
         CorruptError: it is not whole, or any bit of it differs.
     """
     body = data[: data.rfind(_CHECKSUM.encode())] if _CHECKSUM.encode() in data else b""
-    if not body or data != body + f'{_CHECKSUM}{sha256(body)}"\n}}\n'.encode():
-        raise CorruptError(
-            item,
-            "does not match its own checksum" if body else "is not a whole record",
-            got=f"{len(data)} bytes",
-            remedy="restore it from a copy, or delete it and run the same command again",
-        )
+    if not body or data != body + _last_lines(sha256(body)):
+        raise _not_sealed(item, whole=bool(body), length=len(data))
     record = json.loads(data)
     del record["checksum"]
     return record
+
+
+def unseal_rows(path: Path, key: str, wanted: range) -> dict[str, Any]:
+    """As `unseal`, from a file, with only the `wanted` rows of the list under `key`.
+
+    Every byte is read and checked, but the memory that this takes does not grow with the list.
+
+    Raises:
+        ArtifactError: the file cannot be read. CorruptError: as `unseal`.
+    """
+    kept: list[bytes] = []
+    row = -1  # -1 outside the list
+    for line in _body_lines(path):
+        if row < 0:
+            kept.append(line)
+            row = 0 if line == f'"{key}": [\n'.encode() else -1
+        elif line == b"],\n":
+            kept.append(b"null" + line)  # after the comma of the last row
+            row = -1
+        else:
+            if row in wanted:
+                kept.append(line.rstrip(b",\n") + b",\n")
+            row += 1
+    record = json.loads(b"".join(kept) + b'"checksum": ""}')
+    del record["checksum"]
+    return {**record, key: [row for row in record[key] if row is not None]}
+
+
+def _body_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a sealed file without its last two; after them, CorruptError where the checksum is another."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                if line.startswith(_CHECKSUM.encode()):
+                    if line + file.read() != _last_lines(digest.hexdigest()):
+                        break
+                    return
+                digest.update(line)
+                yield line
+            raise _not_sealed(path, whole=file.tell() > 0, length=path.stat().st_size)
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read on {socket.gethostname()} ({error.strerror})") from error
+
+
+def _last_lines(checksum: str) -> bytes:
+    return f'{_CHECKSUM}{checksum}"\n}}\n'.encode()
+
+
+def _not_sealed(item: object, *, whole: bool, length: int) -> CorruptError:
+    return CorruptError(
+        item,
+        "does not match its own checksum" if whole else "is not a whole record",
+        got=f"{length} bytes",
+        remedy="restore it from a copy, or delete it and run the same command again",
+    )

@@ -78,15 +78,12 @@ def _person_box(joints: np.ndarray, height: int, width: int) -> tuple[int, int, 
 def _square(x: float, y: float, side: float, height: int, width: int) -> tuple[int, int, int, int]:
     """A square of even side on even pixels (the chroma grid of 4:2:0), shifted into the picture where it fits."""
     even = 2 * int(np.ceil(side / 2))
-    return (
-        (x0 := _place(x, even, width)),
-        (y0 := _place(y, even, height)),
-        x0 + even,
-        y0 + even,
-    )
+    x0, y0 = _place(x, even, width), _place(y, even, height)
+    return x0, y0, x0 + even, y0 + even
 
 
 def _place(centre: float, side: int, extent: int) -> int:
+    """The even pixel at which `side` pixels around `centre` start, of an axis of `extent` pixels."""
     start = centre - side / 2
     # too large for the picture: centred on it, black on both sides
     start = min(max(start, 0.0), float(extent - side)) if side <= extent else (extent - side) / 2

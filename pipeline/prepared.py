@@ -1,31 +1,34 @@
 """The folder that stage 1 fills: what was listed, which shards are committed, and what became of every row.
 
-In: a Listing and PrepareOptions, or an existing folder. Out: PreparedFolder, the one object that knows the file names.
-Row r of the listing is row r - i S of shard i = r // S, for ever. Reads and writes JSON; clips' arrays are
-`pipeline.clips`.
+In: a Listing and PrepareOptions, or an existing folder. Out: PreparedFolder. It holds the whole listing in memory, as
+coordinators and readers want it; a worker of stage 1 takes one `pipeline.prepared_shards.Shard` at a time.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from pipeline.account import Account, account_of
-from pipeline.clips import ClipContent, ShardReader
-from pipeline.commit import canonical_json, seal, sha256, unseal, write_atomic
+from pipeline.account import OUTCOMES, Account, account_of
+from pipeline.clips import ClipContent
+from pipeline.commit import canonical_json, seal, sha256, unseal, unseal_rows, unwritable, write_atomic
 from pipeline.config import FRAMES, PrepareOptions
-from pipeline.errors import ArtifactError, CorruptError, DataError
+from pipeline.errors import ArtifactError, DataError
 from pipeline.fingerprint import differences, fingerprint
-from pipeline.records import Listing, VideoRecord
+from pipeline.prepared_shards import COLUMNS, FORMAT, META, Shard, check_format, records_of
+from pipeline.records import Listing
 
-FORMAT = "star-prepared/1"
-COLUMNS = [field.name for field in fields(VideoRecord)]
+__all__ = ["OUTCOMES", "Account", "PreparedFolder", "account_of", "listing_digest"]
+
+Entries = list[dict[str, Any]]
+_row_of = attrgetter(*COLUMNS)  # a tenth of the time of dataclasses.astuple, which copies
 
 
 class PreparedFolder:
-    """A folder of prepared clips. Use `open`, or `create` which also goes on with an existing one.
+    """A folder of prepared clips. `open` one that is there, or `match` and `freeze` one to be made.
 
     Attributes:
         path: the folder.
@@ -41,7 +44,7 @@ class PreparedFolder:
     def open(cls, path: Path | str) -> PreparedFolder:
         """Raises ArtifactError: no folder, another artifact, half a one; CorruptError: damaged."""
         path = Path(path)
-        meta_path = path / "dataset.json"
+        meta_path = path / META
         if not meta_path.is_file():
             raise ArtifactError(
                 path,
@@ -50,57 +53,74 @@ class PreparedFolder:
                 remedy="run `star prepare` first and give its --out here",
             )
         meta = unseal(meta_path.read_bytes(), meta_path)
-        if meta.get("format") != FORMAT:
-            raise ArtifactError(meta_path, "is of another format", got=meta.get("format"), expected=FORMAT)
+        check_format(meta, meta_path)
         listing = Listing(
             dataset=meta["dataset"],
             class_names=tuple(meta["class_names"]),
             topology=meta["topology"],
             protocols=tuple(meta["protocols"]),
             roots=meta["roots"],
-            records=tuple(VideoRecord(**dict(zip(meta["columns"], row, strict=True))) for row in meta["rows"]),
+            records=records_of(meta),
         )
         return cls(path, listing, PrepareOptions(**meta["options"]), meta["fingerprint"])
 
     @classmethod
-    def create(cls, path: Path, listing: Listing, options: PrepareOptions) -> PreparedFolder:
-        """Freeze the listing in `dataset.json`; where that exists already, check that it is the same.
+    def match(cls, path: Path, listing: Listing, options: PrepareOptions) -> PreparedFolder:
+        """The folder that these make, which may be there already; writes nothing.
 
         Raises:
-            ArtifactError: the folder was made from other rows or options (the differences are named), or holds
-                something else.
-            DataError: nothing is listed.
+            ArtifactError: `path` was made from other rows or options (the differences are named), or holds something
+                else. CorruptError: its `dataset.json` is damaged. DataError: nothing is listed.
         """
         if not listing.records:
             raise DataError("the listing", "holds no clip", remedy="check the folders given")
+        _refuse_other_content(path)
         stamp = fingerprint({"listing": listing_digest(listing), "options": options.content()})
-        if (path / "dataset.json").exists():
-            found = cls.open(path)
-            if found.fingerprint != stamp:
-                raise ArtifactError(
-                    path / "dataset.json",
-                    "was made from something else: " + "; ".join(_what_differs(found, listing, options)),
-                    remedy="use the same options and input again, or another --out",
-                )
-            # the same content may lie elsewhere now, and be read by another reader
-            return cls(path, listing, options, stamp)
-        if path.is_dir() and any(p for p in path.iterdir() if p.name not in ("raw", "log") and p.name[0] != "."):
-            raise ArtifactError(path, "is not empty and is no prepared folder", remedy="choose another --out")
-        meta = {
-            "format": FORMAT,
-            "fingerprint": stamp,
-            "dataset": listing.dataset,
-            "topology": listing.topology,
-            "protocols": list(listing.protocols),
-            "options": asdict(options),
-            "roots": dict(listing.roots),
-            "versions": versions(),
-            "class_names": list(listing.class_names),
-            "columns": COLUMNS,
-            "rows": [list(astuple(record)) for record in listing.records],
-        }
-        write_atomic(path / "dataset.json", seal(meta))
-        return cls(path, listing, options, stamp)
+        new = cls(path, listing, options, stamp)
+        new._frozen()
+        return new
+
+    def freeze(self) -> None:
+        """Write `dataset.json`, from which the workers read. Raises as `match`.
+
+        Where it is there already, only what is no content may have changed: where the data lie, which reader reads.
+        """
+        found = self._frozen()
+        if found is None or (found["roots"], found["options"]) != (dict(self.listing.roots), asdict(self.options)):
+            write_atomic(self.path / META, self._meta())
+
+    def _frozen(self) -> dict[str, Any] | None:
+        """What `dataset.json` says, without its rows, or None where there is none; raises where it differs from us."""
+        path = self.path / META
+        if not path.exists():
+            return None
+        found = unseal_rows(path, "rows", range(0))
+        check_format(found, path)
+        if found["fingerprint"] != self.fingerprint:
+            raise ArtifactError(
+                path,
+                "was made from something else: " + "; ".join(_what_differs(PreparedFolder.open(self.path), self)),
+                remedy="use the same options and input again, or another --out",
+            )
+        return found
+
+    def _meta(self) -> bytes:
+        return seal(
+            {
+                "format": FORMAT,
+                "fingerprint": self.fingerprint,
+                "dataset": self.listing.dataset,
+                "topology": self.listing.topology,
+                "protocols": list(self.listing.protocols),
+                "options": asdict(self.options),
+                "roots": dict(self.listing.roots),
+                "versions": versions(),
+                "class_names": list(self.listing.class_names),
+                "clips": len(self.listing.records),
+                "columns": COLUMNS,
+                "rows": [list(_row_of(record)) for record in self.listing.records],
+            }
+        )
 
     @property
     def shards(self) -> int:
@@ -112,93 +132,78 @@ class PreparedFolder:
         size = self.options.shard_clips
         return range(shard * size, min((shard + 1) * size, len(self.listing.records)))
 
-    def shard_path(self, shard: int) -> Path:
-        """Its HDF5 file."""
-        return self.path / f"clips-{shard:05d}.h5"
-
-    def commit_path(self, shard: int) -> Path:
-        """Its commit record."""
-        return self.path / f"clips-{shard:05d}.json"
-
-    def commit(self, shard: int, data: bytes, clips: list[dict[str, Any]]) -> None:
-        """Put a shard's file, then the record that names it: from then on the shard is done."""
-        write_atomic(self.shard_path(shard), data)
-        record = {
-            "format": FORMAT,
-            "fingerprint": self.fingerprint,
-            "shard": shard,
-            "file": self.shard_path(shard).name,
-            "bytes": len(data),
-            "sha256": sha256(data),
-            "clips": clips,
-        }
-        write_atomic(self.commit_path(shard), seal(record))
+    def shard(self, number: int) -> Shard:
+        """One shard."""
+        rows = self.rows(number)
+        return Shard(
+            folder=self.path,
+            number=number,
+            fingerprint=self.fingerprint,
+            options=self.options,
+            topology=self.listing.topology,
+            roots=self.listing.roots,
+            records=self.listing.records[rows.start : rows.stop],
+        )
 
     def record(self, shard: int) -> dict[str, Any] | None:
-        """A shard's commit record, or None where it is not committed.
-
-        Raises:
-            CorruptError: the record is damaged, or belongs to other content.
-        """
-        path = self.commit_path(shard)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        record = unseal(data, path)
-        if record["fingerprint"] != self.fingerprint or record["shard"] != shard:
-            raise CorruptError(path, "belongs to another prepared folder", remedy="delete it and run prepare again")
-        return record
+        """A shard's commit record, or None where it is not committed. Raises as `Shard.record`."""
+        return self.shard(shard).committed()
 
     def clips(self, shard: int, record: dict[str, Any]) -> list[ClipContent | None]:
-        """The clips of a committed shard, None where a row is not done."""
-        with ShardReader(self.shard_path(shard)) as reader:
-            return [reader.clip(i) if row["outcome"] == "done" else None for i, row in enumerate(record["clips"])]
+        """The clips of a committed shard, None where a row is not done. Raises CorruptError: they cannot be read."""
+        return self.shard(shard).clips(record)
 
-    def outcomes(self) -> list[dict[str, Any]]:
-        """For every row: its entry in a commit record, or {"id", "outcome": "pending"}."""
-        entries: list[dict[str, Any]] = []
-        for shard in range(self.shards):
-            record = self.record(shard)
-            if record is None:
-                ids = (self.listing.records[row].clip_id for row in self.rows(shard))
-                entries += [{"id": clip_id, "outcome": "pending"} for clip_id in ids]
-            else:
-                entries += record["clips"]
+    def outcomes(self) -> Entries:
+        """For every row: its entry in a commit record, or {"id", "outcome": "pending"}. Raises as `Shard.record`."""
+        entries: Entries = []
+        for number in range(self.shards):
+            shard = self.shard(number)
+            record = shard.committed()
+            pending = [{"id": row.clip_id, "outcome": "pending"} for row in shard.records] if record is None else []
+            entries += pending if record is None else record["clips"]
         return entries
 
-    def account(self) -> Account:
-        """How all rows ended."""
-        return account_of([(entry["outcome"], entry.get("reason", "")) for entry in self.outcomes()])
+    def account(self, entries: Entries | None = None) -> Account:
+        """How all rows ended, by `outcomes()` if not given."""
+        entries = self.outcomes() if entries is None else entries
+        return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries])
 
-    def content_digest(self) -> str:
+    def content_digest(self, entries: Entries | None = None) -> str:
         """SHA-256 over fingerprint, outcomes, reasons and clips' digests: what a user would call the content."""
-        rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in self.outcomes()]
+        told = ("id", "outcome", "reason", "corrupt", "sha256")
+        rows = [[entry.get(name, "") for name in told] for entry in (self.outcomes() if entries is None else entries)]
         return sha256(canonical_json([self.fingerprint, rows]))
 
-    def write_manifest(self) -> None:
-        """`manifest.jsonl`: one line a row, derived from the records, for people and scripts."""
-        lines = []
-        for row, entry in enumerate(self.outcomes()):
-            record = self.listing.records[row]
-            lines.append(json.dumps({"row": row, **entry, "label": record.label, "video": record.video}))
-        write_atomic(self.path / "manifest.jsonl", ("\n".join(lines) + "\n").encode())
+    @property
+    def manifest_path(self) -> Path:
+        """`manifest.jsonl`: one line a row, derived from the records, for people and scripts; there when all is."""
+        return self.path / "manifest.jsonl"
+
+    def manifest(self, entries: Entries) -> bytes:
+        """What `manifest.jsonl` holds."""
+        rows = zip(self.listing.records, entries, strict=True)
+        return "".join(
+            json.dumps({"row": row, **entry, "label": record.label, "video": record.video}) + "\n"
+            for row, (record, entry) in enumerate(rows)
+        ).encode()
+
+    def write_manifest(self, entries: Entries) -> None:
+        """Raises ArtifactError: it cannot be written."""
+        write_atomic(self.manifest_path, self.manifest(entries))
+
+    def drop_manifest(self) -> None:
+        """Before records change. Raises ArtifactError: the folder cannot be written."""
+        try:
+            self.manifest_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(self.manifest_path, error) from error
 
 
 def listing_digest(listing: Listing) -> str:
     """SHA-256 of the rows and what holds for all; not of where they lie."""
-    return sha256(
-        canonical_json(
-            [
-                listing.dataset,
-                listing.topology,
-                list(listing.class_names),
-                COLUMNS,
-                [list(astuple(record)) for record in listing.records],
-                FRAMES,
-            ]
-        )
-    )
+    rows = [_row_of(record) for record in listing.records]
+    told = [listing.dataset, listing.topology, list(listing.class_names), COLUMNS, rows, FRAMES]
+    return sha256(canonical_json(told))
 
 
 def versions() -> dict[str, str]:
@@ -208,23 +213,31 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")}
 
 
-def _what_differs(found: PreparedFolder, listing: Listing, options: PrepareOptions) -> list[str]:
-    lines = differences(found.options.content(), options.content())
-    old = {record.clip_id: record for record in found.listing.records}
-    new = {record.clip_id: record for record in listing.records}
+def _refuse_other_content(path: Path) -> None:
+    """Raises ArtifactError where `path` holds something that is no prepared folder."""
+    if (path / META).exists() or not path.exists():
+        return
+    if not path.is_dir() or any(p for p in path.iterdir() if p.name not in ("raw", "log") and p.name[0] != "."):
+        raise ArtifactError(path, _what_instead(path), expected="an empty folder", remedy="choose another --out")
+
+
+def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
+    lines = differences(found.options.content(), new.options.content())
+    old_rows = {record.clip_id: record for record in found.listing.records}
+    new_rows = {record.clip_id: record for record in new.listing.records}
     for word, names in (
-        ("no longer there", sorted(old.keys() - new.keys())),
-        ("new", sorted(new.keys() - old.keys())),
-        ("told otherwise", sorted(name for name in old.keys() & new.keys() if old[name] != new[name])),
+        ("no longer there", sorted(old_rows.keys() - new_rows.keys())),
+        ("new", sorted(new_rows.keys() - old_rows.keys())),
+        ("told otherwise", sorted(n for n in old_rows.keys() & new_rows.keys() if old_rows[n] != new_rows[n])),
     ):
         if names:
-            lines.append(f"{len(names)} clips are {word} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
-    if not lines:
-        lines = differences(
-            {"dataset": found.listing.dataset, "classes": list(found.listing.class_names)},
-            {"dataset": listing.dataset, "classes": list(listing.class_names)},
-        )
-    return lines
+            clips = "clip is" if len(names) == 1 else "clips are"
+            lines.append(f"{len(names)} {clips} {word} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
+    old, now = found.listing, new.listing
+    lines += differences({"dataset": old.dataset}, {"dataset": now.dataset})
+    if old.class_names != now.class_names:
+        lines.append(f"the classes: {len(old.class_names)} others, now {len(now.class_names)}")
+    return lines or ["an earlier version of this program"]
 
 
 def _what_instead(path: Path) -> str:
@@ -234,6 +247,8 @@ def _what_instead(path: Path) -> str:
         return "is a file"
     if (path / "zarr.json").exists():
         return "is a token store, not a prepared folder"
-    if (path / "metrics.jsonl").exists():
+    if (path / "metrics.jsonl").exists() or (path / "config.json").exists():
         return "is a training run, not a prepared folder"
-    return "holds no dataset.json"
+    if not any(path.iterdir()):
+        return "is empty"
+    return f"holds no {META}"
