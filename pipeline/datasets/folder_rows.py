@@ -105,10 +105,10 @@ def rows_of_csv(root: Path, csv: Path) -> list[Row]:
     """
     try:
         with open(csv, newline="", encoding="utf-8-sig") as file:
-            lines = list(csv_module.DictReader(file))
+            reader = csv_module.DictReader(file)
+            head, lines = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv_module.Error) as error:
         raise DataError(csv, "cannot be read as a CSV", got=error, remedy="save it as comma-separated UTF-8") from error
-    head = list(lines[0]) if lines else []
     if not {"path", "label"} <= {*head} <= {*COLUMNS}:
         expected = f"path,label and perhaps {','.join(COLUMNS[2:])}"
         raise DataError(csv, "has another head line or none", got=head, expected=expected, remedy="give it that head")

@@ -29,7 +29,7 @@ def listing(root: Path) -> Listing:
         root: folder with `frames` (a folder an id) and `labels` (a .mat an id).
 
     Raises:
-        DataError: one of the folders is missing, or not a single label can be used.
+        DataError: one of the folders is missing, there are no frames, or no label can be used.
     """
     frames, labels = Path(root) / "frames", Path(root) / "labels"
     require_folder(frames, what="frames 0001/000001.jpg")
@@ -37,9 +37,9 @@ def listing(root: Path) -> Listing:
     videos = {entry.name for entry in entries(frames) if _ID.fullmatch(entry.name) and entry.is_dir()}
     poses = {entry.name[:-4] for entry in entries(labels) if re.fullmatch(rf"{_ID.pattern}\.mat", entry.name)}
     records = tuple(_record(name, labels, video=name in videos, pose=name in poses) for name in sorted(videos | poses))
-    if all(record.label == UNKNOWN for record in records):
+    if not videos or all(record.label == UNKNOWN for record in records):
         got = f"{len(videos)} folders of frames, {len(poses)} labels"
-        raise DataError(root, "holds no Penn Action label that can be read", got=got, remedy="check the path")
+        raise DataError(root, "holds no frames, or no label that can be read", got=got, remedy="check the path")
     return Listing(
         dataset="penn-action",
         class_names=class_names("penn-action"),
