@@ -117,7 +117,7 @@ class FrozenMC18:
         trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last_3d)
         self._trunk = torch.compile(trunk, dynamic=False) if compile else trunk
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, clips: Tensor) -> dict[str, Tensor]:
         """Feature maps (B, D, T, h, w) float32 on the backbone's device, for normalised clips (B, 3, T, H, W).
 
