@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.datasets.walk import files_below, require_folder
 from pipeline.errors import DataError
@@ -34,20 +34,24 @@ def record_from_name(name: str) -> VideoRecord:
     Raises:
         DataError: the name has another form, or a field that is 000.
     """
+    return VideoRecord(**_facts(name))
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """What a name says, as arguments of a VideoRecord."""
     match = _NAME.fullmatch(name)
-    fields = [int(text) for text in match.groups()[1:]] if match else []
-    if match is None or 0 in fields:
+    if match is None or "000" in match.groups()[1:]:
         raise DataError(name, "is not an NTU clip name", expected="SsssCcccPpppRrrrAaaa, each field 001 to 999")
-    setup, camera, subject, replication, action = fields
-    return VideoRecord(
-        clip_id=name,
-        key=match.group(1),
-        label=action - 1,
-        subject=subject,
-        camera=camera,
-        setup=setup,
-        replication=replication,
-    )
+    key, setup, camera, subject, replication, action = match.groups()
+    return {
+        "clip_id": name,
+        "key": key,
+        "label": int(action) - 1,
+        "subject": int(subject),
+        "camera": int(camera),
+        "setup": int(setup),
+        "replication": int(replication),
+    }
 
 
 def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: bool = True) -> Listing:
@@ -80,7 +84,7 @@ def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: boo
         elif name not in video_paths:
             reason = "no video file"
         video, skeleton = video_paths.get(name, ""), pose_paths.get(name, "")
-        records.append(replace(record_from_name(name), video=video, skeleton=skeleton, excluded=reason))
+        records.append(VideoRecord(**_facts(name), video=video, skeleton=skeleton, excluded=reason))
     return Listing(
         dataset=dataset,
         class_names=names,
@@ -101,9 +105,8 @@ def _find(root: Path, pattern: re.Pattern[str], *, dataset: str, classes: int, w
         if match is None:
             others += 1
             continue
-        name = match.group(1).upper()
-        record = record_from_name(name)
-        if record.label < classes and record.setup <= _LAST_SETUP[dataset]:
+        name, setup, action = match.group(1).upper(), int(match.group(3)), int(match.group(7))
+        if 0 < setup <= _LAST_SETUP[dataset] and 0 < action <= classes and "000" not in name:
             found.setdefault(name, path)
         else:
             others += 1
