@@ -84,6 +84,7 @@ def _square(x: float, y: float, side: float, height: int, width: int) -> tuple[i
 
 def _place(centre: float, side: int, extent: int) -> int:
     """The even pixel at which `side` pixels around `centre` start, of an axis of `extent` pixels."""
+    extent += extent % 2  # of an odd picture, rather one black row than a lost one
     start = centre - side / 2
     # too large for the picture: centred on it, black on both sides
     start = min(max(start, 0.0), float(extent - side)) if side <= extent else (extent - side) / 2
