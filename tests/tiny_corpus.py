@@ -19,8 +19,8 @@ WIDTH, HEIGHT, JOINTS = 64, 48, 25
 
 
 def names(count: int) -> list[str]:
-    """Clip names of distinct keys, in order."""
-    return [f"S{i // 6 + 1:03d}C{i % 3 + 1:03d}P{i % 6 + 1:03d}R001A{i % 14 + 1:03d}" for i in range(count)]
+    """Clip names of distinct keys, sorted."""
+    return sorted(f"S{i // 6 + 1:03d}C{i % 3 + 1:03d}P{i % 6 + 1:03d}R001A{i % 14 + 1:03d}" for i in range(count))
 
 
 def write_corpus(root: Path, clips: list[str], *, frames: int = 18) -> Listing:
