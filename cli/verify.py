@@ -30,7 +30,7 @@ def verify(
 
         damages = verify_prepared(Path(path))
     else:
-        from pipeline.verify import verify_store
+        from pipeline.verify_store import verify_store
 
         damages = verify_store(path)
     count = 0

@@ -19,6 +19,7 @@ READERS = ("pyav", "opencv", "decord")
 JM_LAYERS = ("layer1", "layer2", "layer3")
 PRECISIONS = ("auto", "fp32", "bf16")
 STORE_CODECS = ("none", "zstd", "lz4")
+TOKEN_TYPES = ("float16", "int8")
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -88,6 +89,7 @@ class ExtractOptions:
         seed: of the random weights and of the views.
         crop: side of the picture that the backbone sees, in pixels.
         codec: of the token chunks; changes no value, but the bytes of the store.
+        dtype: of the stored tokens: "float16", or "int8" with one float16 scale for each token.
         deterministic: eager, fixed batch and threads.
         device, batch_clips: where and how many clips at a time.
     """
@@ -101,6 +103,7 @@ class ExtractOptions:
     seed: int = 0
     crop: int = 112
     codec: str = "none"
+    dtype: str = "float16"
     deterministic: bool = False
     device: str = "auto"
     batch_clips: int = 4
@@ -109,6 +112,7 @@ class ExtractOptions:
         one_of("--jm-layer", self.jm_layer, JM_LAYERS)
         one_of("--precision", self.precision, PRECISIONS)
         one_of("--codec", self.codec, STORE_CODECS)
+        one_of("--dtype", self.dtype, TOKEN_TYPES)
         at_least("--views", self.views, 1)
         at_least("--batch", self.batch_clips, 1)
         if not self.sigma > 0:

@@ -47,7 +47,7 @@ def _batch_seconds(folder: Any, options: ExtractOptions) -> float:
     """Seconds a clip of one warm pass of the backbone over black frames takes here."""
     from pipeline.clips import PERSONS
     from pipeline.config import FRAMES
-    from pipeline.extract import computer_for
+    from pipeline.engine import computer_for
 
     computer = computer_for(options)
     joints = len(manifest.topology(folder.listing.topology).joint_names)

@@ -7,33 +7,28 @@ store opens by plain `zarr.open`; nothing here is needed for that. Writes nothin
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import zarr
 
-from pipeline.account import OUTCOMES, Account, account_of
+from pipeline.account import Account, account_of
 from pipeline.blobs import Blobs, open_blobs
-from pipeline.commit import canonical_json, sha256
+from pipeline.commit import canonical_json
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.records import VideoRecord
-from pipeline.store_layout import FORMAT, StoreSizes
-from pipeline.store_writer import read_record, write_arrays
+from pipeline.store_batches import DONE, BatchReader, TokenBatch, room_for
+from pipeline.store_layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
+from pipeline.store_reader import ClipReader
+from pipeline.store_records import each_record, places, read_metadata_record
+from pipeline.store_writer import write_arrays
 
 __all__ = ["DONE", "TokenBatch", "TokenStore", "write_arrays"]
 
-DONE = OUTCOMES.index("done")
-
-
-class TokenBatch(NamedTuple):
-    """Tokens of B clips: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V) bool, labels (B,) int64."""
-
-    gg: np.ndarray
-    jm: np.ndarray
-    joint_mask: np.ndarray
-    labels: np.ndarray
+WORST_FIRST = ("pending", "failed", "excluded", "done")
 
 
 class TokenStore:
@@ -41,16 +36,18 @@ class TokenStore:
 
     Attributes:
         url: where it lies.
-        attrs: format, fingerprint, made_from, class_names, joint_names, protocols, dataset, topology, sizes.
+        attrs: format, fingerprint, made_from, class_names, joint_names, protocols, dataset, topology, sizes, dtype,
+            codec.
+        sizes: the lengths of its axes.
         gg, jm, joint_mask, joints, frame_index, persons: zarr arrays (N, K, …), see `pipeline.store_layout`.
     """
 
     def __init__(self, blobs: Blobs, group: zarr.Group) -> None:
         self.url, self._blobs, self._group = blobs.url, blobs, group
         self.attrs: dict[str, Any] = dict(group.attrs)
-        self.sizes = StoreSizes(**self.attrs["sizes"])
-        self._mask_of: dict[int, np.ndarray] = {}
-        self._done_of: dict[int, np.ndarray] = {}
+        self.sizes = StoreSizes.of(self.attrs)
+        self._reader = ClipReader(blobs, self.sizes, self._name_of)
+        self._batches = BatchReader(self._reader, self.sizes, self._name_of)
 
     @classmethod
     def open(cls, url: str | Path) -> TokenStore:
@@ -64,7 +61,7 @@ class TokenStore:
         if data is None:
             raise ArtifactError(
                 url,
-                _what_instead(blobs),
+                blobs.what_is_there(),
                 expected="a token store made by `star extract-tokens`",
                 remedy="run `star extract-tokens` first and give its --out here",
             )
@@ -74,7 +71,14 @@ class TokenStore:
             found = "a Zarr group without our format version"
         if found != FORMAT:
             raise ArtifactError(url, "is not a token store of this format", got=found, expected=FORMAT)
-        return cls(blobs, zarr.open_group(blobs.zarr_store(read_only=True), mode="r"))
+        try:
+            return cls(blobs, zarr.open_group(blobs.zarr_store(read_only=True), mode="r"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptError(
+                f"{blobs.url}/zarr.json",
+                f"cannot be understood ({str(error)[:120]})",
+                remedy="restore it from a copy, or delete it and run the same command again",
+            ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (TokenStore.open, (self.url,))
@@ -86,132 +90,112 @@ class TokenStore:
     def __len__(self) -> int:
         return self.sizes.clips
 
-    def _array(self, name: str) -> Any:
+    def array(self, name: str) -> Any:
+        """One of the arrays, as zarr reads it; int8 tokens have a second one, `gg_scale` or `jm_scale`."""
         return self._group[name]
 
-    gg = property(lambda self: self._array("gg"), doc="(N, K, T, P, D) float16, lazily read")
-    jm = property(lambda self: self._array("jm"), doc="(N, K, T, V, D') float16, lazily read")
-    joint_mask = property(lambda self: self._array("joint_mask"), doc="(N, K, T, V) bool, lazily read")
-    joints = property(lambda self: self._array("joints"), doc="(N, K, M, T, V, 2) float32 pixels of the crop")
-    frame_index = property(lambda self: self._array("frame_index"), doc="(N, K, T) int64 frames of the video")
-    persons = property(lambda self: self._array("persons"), doc="(N, K) uint8, how many persons the clip shows")
+    gg = property(lambda self: self.array("gg"), doc="(N, K, T, P, D) float16 or int8, lazily read")
+    jm = property(lambda self: self.array("jm"), doc="(N, K, T, V, D') float16 or int8, lazily read")
+    joint_mask = property(lambda self: self.array("joint_mask"), doc="(N, K, T, V) bool, lazily read")
+    joints = property(lambda self: self.array("joints"), doc="(N, K, M, T, V, 2) float32 pixels of the crop")
+    frame_index = property(lambda self: self.array("frame_index"), doc="(N, K, T) int64 frames of the video")
+    persons = property(lambda self: self.array("persons"), doc="(N, K) uint8, how many persons the clip shows")
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
         """(N,) int64, indices into attrs["class_names"]."""
-        return np.asarray(self._array("label")[:])
+        return self._column("label")
 
     @functools.cached_property
     def clip_ids(self) -> np.ndarray:
         """(N,) str, sorted."""
-        return np.asarray([str(name) for name in self._array("clip_id")[:]])
+        return np.asarray([str(name) for name in self._column("clip_id")])
 
     @property
     def status(self) -> np.ndarray:
         """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed; read anew each time, since a writer may be at work."""
-        return np.asarray(self._array("status")[:])
+        return self._reader.small_of_all(spec_of(self.sizes, "status"), range(self.sizes.views))
 
     def records(self) -> list[VideoRecord]:
         """The rows as VideoRecords (without paths), for `pipeline.manifest.split`."""
-        names = ("label", "subject", "camera", "setup", "replication", "key", "split")
-        columns = {name: self._array(name)[:].tolist() for name in names}
+        columns = {name: self._column(name).tolist() for name in (*COLUMNS, *NAMES[1:])}
         return [
-            VideoRecord(clip_id=clip_id, **{name: columns[name][row] for name in names})
+            VideoRecord(clip_id=clip_id, **{name: columns[name][row] for name in columns})
             for row, clip_id in enumerate(self.clip_ids.tolist())
         ]
 
-    def read(self, indices: Any, view: Any = 0) -> TokenBatch:
+    def _column(self, name: str) -> np.ndarray:
+        """(N,) of one of the columns of the rows."""
+        try:
+            return np.asarray(self.array(name)[:])
+        except (ValueError, RuntimeError) as error:
+            raise CorruptError(
+                f"{self.url}/{name}",
+                f"cannot be read ({str(error)[:120]})",
+                remedy="restore it from a copy; `star verify` tells what else is damaged",
+            ) from error
+
+    def read(self, indices: Any, view: Any = 0, *, out: TokenBatch | None = None) -> TokenBatch:
         """The tokens of some clips, in the order asked, repeats allowed.
 
         Args:
             indices: (B,) rows.
             view: one view for all, or (B,) a view for each.
+            out: arrays to fill, of `buffers(clips)` with clips >= B or like them (pinned memory, say): what is
+                returned are their first B rows. Filling the same pages again is twice as fast as new ones
+                (`python benchmarks/store.py`).
 
         Raises:
-            ConfigError: a row or view that the store does not have.
+            ConfigError: a row or view that the store does not have, or `out` that does not fit.
             ArtifactError: a clip that is not done.
             CorruptError: bytes that do not match their checksum.
         """
         rows = np.atleast_1d(np.asarray(indices, np.int64))
         views = np.broadcast_to(np.asarray(view, np.int64), rows.shape)
-        self._check(rows, views)
-        s = self.sizes
-        gg = np.empty((len(rows), s.frames, s.cells, s.gg_channels), np.float16)
-        jm = np.empty((len(rows), s.frames, s.joints, s.jm_channels), np.float16)
-        mask = np.empty((len(rows), s.frames, s.joints), bool)
-        for b, (row, k) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
-            try:
-                gg[b], jm[b] = self.gg[row, k], self.jm[row, k]
-            except (ValueError, RuntimeError) as error:
-                raise CorruptError(
-                    f"{self.url}: clip {self.clip_ids[row]}, view {k}",
-                    f"cannot be read ({str(error)[:120]})",
-                    remedy="run `star verify` on the store",
-                ) from error
-            mask[b] = self._masks(k)[row]
-        return TokenBatch(gg, jm, mask, self.labels[rows])
-
-    def _check(self, rows: np.ndarray, views: np.ndarray) -> None:
         for option, values, bound in (("index", rows, self.sizes.clips), ("view", views, self.sizes.views)):
             if values.size and (values.min() < 0 or values.max() >= bound):
                 raise ConfigError(
                     f"{self.url}: {option}", "is not in the store", got=values, expected=f"0 to {bound - 1}"
                 )
-        for view in np.unique(views):
-            here = rows[views == view]
-            bad = here[~self._done(int(view), here)]
-            if len(bad):
-                raise ArtifactError(
-                    f"{self.url}: clip {self.clip_ids[bad[0]]}, view {view}",
-                    "has no tokens (it is pending, excluded or failed)",
-                    remedy="leave it out; `star inspect` tells why",
-                )
+        batch = self._batches.read(rows.tolist(), views.tolist(), out)
+        batch.labels[:] = self.labels[rows]
+        return batch
 
-    def _masks(self, view: int) -> np.ndarray:
-        """(N, T, V) bool of one view; small, so it is read once."""
-        if view not in self._mask_of:
-            self._mask_of[view] = np.asarray(self.joint_mask[:, view])
-        return self._mask_of[view]
+    def buffers(self, clips: int) -> TokenBatch:
+        """Room for a batch of at most so many clips, for `read(..., out=)`."""
+        return room_for(self.sizes, clips)
 
-    def _done(self, view: int, rows: np.ndarray) -> np.ndarray:
-        """Which rows are done; what is done stays so, hence only a miss is looked up anew (a writer may be at work)."""
-        if view not in self._done_of or not self._done_of[view][rows].all():
-            self._done_of[view] = np.asarray(self._array("status")[:, view]) == DONE
-        return self._done_of[view][rows]
+    def _name_of(self, row: int, view: int) -> str:
+        return f"{self.url}: clip {self.clip_ids[row]}, view {view}"
 
-    def outcomes(self, view: int = 0) -> list[dict[str, Any]]:
-        """For each row: its entry in a commit record, or {"id", "outcome": "pending"}."""
-        entries: list[dict[str, Any]] = []
-        for shard in range(self.sizes.shards):
-            record = read_record(self._blobs, self.attrs["fingerprint"], shard, view)
-            if record is None:
-                rows = self.sizes.rows(shard)
-                entries += [{"id": str(self.clip_ids[row]), "outcome": "pending"} for row in rows]
-            else:
-                entries += record["clips"]
-        return entries
+    def outcomes(self, view: int | None = None) -> list[dict[str, Any]]:
+        """For each row its entry in a commit record, or {"id", "outcome": "pending"}.
 
-    def account(self, view: int = 0) -> Account:
-        """How the clips of a view ended."""
+        Over all views (None), it is that of the view that went worst: pending, then failed, excluded, done.
+        """
+        worst: list[dict[str, Any]] = []
+        views = range(self.sizes.views) if view is None else [view]
+        for (_, shard), record in each_record(self._blobs, self.attrs["fingerprint"], places(self.sizes, views)):
+            rows = self.sizes.rows(shard)
+            pending = [{"id": str(self.clip_ids[row]), "outcome": "pending"} for row in rows] if record is None else []
+            for row, entry in zip(rows, pending if record is None else record["clips"], strict=True):
+                if row == len(worst):
+                    worst.append(entry)
+                elif WORST_FIRST.index(entry["outcome"]) < WORST_FIRST.index(worst[row]["outcome"]):
+                    worst[row] = entry
+        return worst
+
+    def account(self, view: int | None = None) -> Account:
+        """How the clips ended, in one view or, over all, in the one that went worst."""
         return account_of([(entry["outcome"], entry.get("reason", "")) for entry in self.outcomes(view)])
 
     def content_digest(self) -> str:
         """SHA-256 over metadata and every clip's outcome and digest, for all views; not over `log/`."""
-        rows = [
-            [e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")]
-            for view in range(self.sizes.views)
-            for e in self.outcomes(view)
-        ]
-        return sha256(canonical_json([self._blobs.get("zarr.json").decode(), rows]))  # type: ignore[union-attr]
-
-
-def _what_instead(blobs: Blobs) -> str:
-    root = getattr(blobs, "root", None)
-    if isinstance(root, Path):
-        if not root.exists():
-            return "does not exist"
-        if (root / "dataset.json").exists():
-            return "is a prepared folder, not a token store"
-        if (root / "metrics.jsonl").exists():
-            return "is a training run, not a token store"
-    return "holds no zarr.json"
+        digest = hashlib.sha256()
+        metadata = read_metadata_record(self._blobs)
+        digest.update(canonical_json([metadata["files"] if metadata is not None else []]))
+        for place, record in each_record(self._blobs, self.attrs["fingerprint"], places(self.sizes)):
+            clips = [] if record is None else record["clips"]
+            rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in clips]
+            digest.update(canonical_json([place, rows]))
+        return digest.hexdigest()

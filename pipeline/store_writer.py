@@ -1,4 +1,4 @@
-"""Makes a token store and commits its shards.
+"""Makes a token store, lets it grow by views, and commits its shards.
 
 In: sizes, records, what the store is made from; then, for each shard and view, the arrays of its rows. Out: keys of the
 store, whole ones only, the commit record of a shard and view last. A worker writes its own shard's keys and nothing
@@ -17,11 +17,21 @@ import numpy as np
 from pipeline import manifest
 from pipeline.account import OUTCOMES
 from pipeline.blobs import Blobs, open_blobs
-from pipeline.commit import seal, sha256, unseal
-from pipeline.errors import ArtifactError, CorruptError
+from pipeline.commit import sha256
+from pipeline.errors import ArtifactError, ConfigError
 from pipeline.fingerprint import differences, fingerprint
+from pipeline.int8 import stored
 from pipeline.records import VideoRecord
-from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_chunk, encode_store, specs
+from pipeline.store_chunks import encode_chunk
+from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
+from pipeline.store_records import (
+    clip_digest,
+    file_entry,
+    places,
+    read_metadata_record,
+    write_metadata_record,
+    write_record,
+)
 
 
 def create_store(
@@ -31,9 +41,10 @@ def create_store(
     records: list[VideoRecord],
     made_from: Mapping[str, Any],
     about: Mapping[str, Any],
-    codec: str = "none",
 ) -> str:
     """Create the store, or check that the one that is there was made from the same; returns the fingerprint.
+
+    A store that is there may have fewer views than `sizes`: it keeps saying so until `grow_views`.
 
     Args:
         made_from: all that changes a token's value; its digest is the fingerprint.
@@ -42,29 +53,39 @@ def create_store(
     Raises:
         ArtifactError: there is a store made from something else (the differences are named), or something else.
     """
+    attributes = check_store(blobs, sizes=sizes, made_from=made_from)
     stamp = fingerprint(made_from)
-    data = blobs.get("zarr.json")
-    if data is not None:
-        _check_same(blobs, _attributes(blobs, data), made_from, sizes, codec)
-        return stamp
-    if isinstance(getattr(blobs, "root", None), Path) and blobs.keys("") and blobs.get("clips.txt") is None:
-        raise ArtifactError(blobs.url, "is not empty and is no token store", remedy="choose another --out")
-    attributes = {
-        "format": FORMAT,
-        "fingerprint": stamp,
-        "made_from": dict(made_from),
-        "codec": codec,
-        "sizes": {name: getattr(sizes, name) for name in StoreSizes.__dataclass_fields__},
-        **about,
-    }
-    for key, content in encode_store(sizes, records, attributes, codec=codec).items():
-        blobs.put(key, content)
+    if attributes is None:
+        attributes = {"format": FORMAT, "fingerprint": stamp, "made_from": dict(made_from), **about}
+        _put_metadata(blobs, sizes, records, attributes)
+    elif read_metadata_record(blobs) is None:  # the end came between the last of them and their record
+        _put_metadata(blobs, StoreSizes.of(attributes), records, attributes)
     return stamp
 
 
-def record_key(shard: int, view: int) -> str:
-    """Where the commit record of a shard and view lies."""
-    return f"commits/{view:03d}/{shard:05d}.json"
+def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The attributes of the store that is there, or None where there is none yet; writes nothing.
+
+    Raises:
+        ArtifactError: as `create_store`.
+    """
+    data = blobs.get("zarr.json")
+    if data is None:
+        if blobs.get("clips.txt") is None and not blobs.is_empty():
+            raise ArtifactError(blobs.url, "is not empty and is no token store", remedy="choose another --out")
+        return None
+    attributes = _attributes(blobs, data)
+    _check_same(blobs, attributes["made_from"], made_from, StoreSizes.of(attributes), sizes)
+    return attributes
+
+
+def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -> None:
+    """Let a store say that it has `sizes.views` views, once all of them are committed; nothing else is rewritten."""
+    data = blobs.get("zarr.json")
+    assert data is not None
+    attributes = _attributes(blobs, data)
+    if StoreSizes.of(attributes) != sizes:
+        _put_metadata(blobs, sizes, records, attributes)
 
 
 def commit_shard(
@@ -76,65 +97,27 @@ def commit_shard(
     view: int,
     arrays: Mapping[str, np.ndarray],
     clips: Sequence[Mapping[str, Any]],
-    codec: str = "none",
 ) -> None:
     """Put the chunks of one shard and view, then its commit record.
 
     Args:
-        arrays: by name, (n, *tail) for the shard's n rows; `status` is derived from `clips`.
-        clips: for each row {"id", "outcome", and "reason" or "source"}; digests are added here.
+        arrays: by name, (n, *tail) for the shard's n rows, as stored (`pipeline.int8`); `status` is derived.
+        clips: for each row {"id", "outcome", and "reason" or "source"}; a done one without "sha256" is given it.
     """
     status = np.asarray([OUTCOMES.index(clip["outcome"]) for clip in clips], np.uint8)
     arrays = {**arrays, "status": status}
     entries = [dict(clip) for clip in clips]
     for i, entry in enumerate(entries):
-        if entry["outcome"] == "done":
-            entry["sha256"] = clip_digest(arrays, i)
-    files = {}
+        if entry["outcome"] == "done" and "sha256" not in entry:
+            entry["sha256"] = clip_digest(sizes, arrays, i)
+    files = []
     for spec in specs(sizes):
-        array = arrays[spec.name]
-        assert array.shape == (len(clips), *spec.tail), (spec.name, array.shape)
-        data = encode_chunk(spec, array, shard_clips=sizes.shard_clips, codec=codec)
+        assert len(arrays[spec.name]) == len(clips), spec.name
+        data = encode_chunk(spec, arrays[spec.name], sizes)
         key = chunk_key(spec, shard, view)
         blobs.put(key, data)
-        files[key] = {"bytes": len(data), "sha256": sha256(data)}
-    record = {
-        "format": FORMAT,
-        "fingerprint": stamp,
-        "shard": shard,
-        "view": view,
-        "files": files,
-        "clips": entries,
-    }
-    blobs.put(record_key(shard, view), seal(record))
-
-
-def clip_digest(arrays: Mapping[str, np.ndarray], i: int) -> str:
-    """SHA-256 over one row's gg, jm, joint_mask, joints and frame_index, as little-endian bytes."""
-    return sha256(
-        *(
-            np.ascontiguousarray(arrays[name][i]).tobytes()
-            for name in ("gg", "jm", "joint_mask", "joints", "frame_index")
-        )
-    )
-
-
-def read_record(blobs: Blobs, stamp: str, shard: int, view: int) -> dict[str, Any] | None:
-    """A commit record, or None where the shard and view are not committed.
-
-    Raises:
-        CorruptError: it is damaged, or belongs to another store.
-    """
-    key = record_key(shard, view)
-    data = blobs.get(key)
-    if data is None:
-        return None
-    record = unseal(data, f"{blobs.url}/{key}")
-    if (record["fingerprint"], record["shard"], record["view"]) != (stamp, shard, view):
-        raise CorruptError(
-            f"{blobs.url}/{key}", "belongs to another store", remedy="delete it and run the same command again"
-        )
-    return record
+        files.append(file_entry(key, data))
+    write_record(blobs, stamp, (view, shard), files, entries)
 
 
 def write_arrays(
@@ -149,48 +132,81 @@ def write_arrays(
     topology: str = "ntu25",
     shard_clips: int = 64,
     codec: str = "none",
+    dtype: str = "float16",
 ) -> None:
     """A complete store from tokens in memory: gg (N, K, T, P, D), jm (N, K, T, V, D'), joint_mask (N, K, T, V).
 
-    For tokens that were made elsewhere; joints are unknown (NaN), all clips are done.
+    For tokens that were made elsewhere; joints are unknown (NaN), frames are numbered 0 to T - 1, all clips are done.
+
+    Raises:
+        ConfigError: the arrays' shapes do not belong together, or not to the records or the topology.
     """
+    joint_names = manifest.topology(topology).joint_names
+    sizes = _sizes_of(gg, jm, joint_mask, len(records), len(joint_names), shard_clips, codec, dtype)
+    about = {
+        "dataset": dataset,
+        "class_names": list(class_names),
+        "topology": topology,
+        "joint_names": list(joint_names),
+        "protocols": list(manifest.protocols(dataset)),
+    }
+    contents = [np.ascontiguousarray(array) for array in (gg, jm, joint_mask)]
+    made_from = {"arrays": sha256(*(array.reshape(-1).view(np.uint8).data for array in contents)), "dtype": dtype}
+    blobs = open_blobs(url)
+    stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
+    for view, shard in places(sizes):
+        rows = np.asarray(sizes.rows(shard))
+        blank = {spec.name: spec.blank(len(rows)) for spec in specs(sizes)}
+        arrays = {
+            **blank,
+            **stored("gg", gg[rows, view].astype(np.float16), dtype),
+            **stored("jm", jm[rows, view].astype(np.float16), dtype),
+            "joint_mask": joint_mask[rows, view].astype(bool),
+            "frame_index": np.tile(np.arange(sizes.frames, dtype=np.int64), (len(rows), 1)),
+            "persons": np.ones(len(rows), np.uint8),
+        }
+        clips = [{"id": records[row].clip_id, "outcome": "done"} for row in rows]
+        commit_shard(blobs, sizes=sizes, stamp=stamp, shard=shard, view=view, arrays=arrays, clips=clips)
+
+
+def _sizes_of(
+    gg: np.ndarray,
+    jm: np.ndarray,
+    joint_mask: np.ndarray,
+    clips: int,
+    joints: int,
+    shard_clips: int,
+    codec: str,
+    dtype: str,
+) -> StoreSizes:
     n, k, t, p, d = gg.shape
-    sizes = StoreSizes(
+    if jm.shape[:4] != (n, k, t, joints) or joint_mask.shape != (n, k, t, joints) or clips != n:
+        raise ConfigError(
+            "the arrays",
+            "do not belong together",
+            got=f"gg {gg.shape}, jm {jm.shape}, joint_mask {joint_mask.shape}, {clips} records",
+            expected=f"(N, K, T, P, D), (N, K, T, {joints}, D'), (N, K, T, {joints}), N",
+        )
+    return StoreSizes(
         clips=n,
         views=k,
         shard_clips=shard_clips,
         persons=2,
         frames=t,
-        joints=jm.shape[3],
+        joints=joints,
         cells=p,
         gg_channels=d,
         jm_channels=jm.shape[4],
+        dtype=dtype,
+        codec=codec,
     )
-    blobs = open_blobs(url)
-    about = {
-        "dataset": dataset,
-        "class_names": list(class_names),
-        "topology": topology,
-        "joint_names": list(manifest.topology(topology).joint_names),
-        "protocols": list(manifest.protocols(dataset)),
-    }
-    made_from = {"arrays": sha256(gg.tobytes(), jm.tobytes(), joint_mask.tobytes())}
-    stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about, codec=codec)
-    for view in range(k):
-        for shard in range(sizes.shards):
-            rows = np.asarray(sizes.rows(shard))
-            arrays = {
-                "gg": gg[rows, view].astype(np.float16),
-                "jm": jm[rows, view].astype(np.float16),
-                "joint_mask": joint_mask[rows, view].astype(bool),
-                "joints": np.full((len(rows), 2, t, sizes.joints, 2), np.nan, np.float32),
-                "frame_index": np.tile(np.arange(t, dtype=np.int64), (len(rows), 1)),
-                "persons": np.ones(len(rows), np.uint8),
-            }
-            clips = [{"id": records[row].clip_id, "outcome": "done"} for row in rows]
-            commit_shard(
-                blobs, sizes=sizes, stamp=stamp, shard=shard, view=view, arrays=arrays, clips=clips, codec=codec
-            )
+
+
+def _put_metadata(blobs: Blobs, sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> None:
+    files = encode_metadata(sizes, records, attributes)
+    for key, content in files.items():
+        blobs.put(key, content)
+    write_metadata_record(blobs, attributes["fingerprint"], sizes, files)
 
 
 def _attributes(blobs: Blobs, data: bytes) -> dict[str, Any]:
@@ -200,18 +216,28 @@ def _attributes(blobs: Blobs, data: bytes) -> dict[str, Any]:
         attributes = {}
     if attributes.get("format") != FORMAT:
         raise ArtifactError(
-            blobs.url, "is a Zarr group, but no token store", expected=FORMAT, remedy="choose another --out"
+            blobs.url,
+            "is a Zarr group, but no token store",
+            got=attributes.get("format", "no format version"),
+            expected=FORMAT,
+            remedy="choose another --out",
         )
     return attributes
 
 
 def _check_same(
-    blobs: Blobs, attributes: Mapping[str, Any], made_from: Mapping[str, Any], sizes: StoreSizes, codec: str
+    blobs: Blobs,
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    sizes_found: StoreSizes,
+    sizes_wanted: StoreSizes,
 ) -> None:
-    lines = differences(attributes["made_from"], made_from)
-    wanted = {"codec": codec, "views": sizes.views, "shard_clips": sizes.shard_clips, "clips": sizes.clips}
-    found = {"codec": attributes["codec"], **{name: attributes["sizes"][name] for name in list(wanted)[1:]}}
-    lines += differences(found, wanted)
+    lines = differences(found, wanted)
+    names = ("codec", "clips", "shard_clips", "views")
+    left, right = ({name: getattr(sizes, name) for name in names} for sizes in (sizes_found, sizes_wanted))
+    if right["views"] > left["views"]:  # the others are appended
+        right["views"] = left["views"]
+    lines += differences(left, right)
     if lines:
         raise ArtifactError(
             blobs.url,

@@ -1,0 +1,39 @@
+"""Work in threads, a bounded step ahead of who uses it.
+
+In: a function and items. Out: its results, in order. What a stage does beside the one after it is decided by who puts
+them together; nothing here knows what flows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def ahead(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], *, depth: int) -> Iterator[Out]:
+    """`work` of each item, in order, `depth` of them under way while the caller uses one. Raises what `work` raises."""
+    waiting: deque[Future[Out]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that, after an error, end what they are at and begin nothing more."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown(wait=True)

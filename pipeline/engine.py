@@ -1,0 +1,105 @@
+"""What computes tokens: device, precision and weights, settled once by the coordinator; a TokenComputer in each worker.
+
+In: ExtractOptions. Out: options without "auto", the digest of the weights, and the computer, which is loaded once in
+each process and never shipped. Imports torch inside its functions: a coordinator that only looks needs none.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import ExtractOptions
+from pipeline.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from pipeline.tokens import TokenComputer
+
+NAMED_WEIGHTS = ("random", "kinetics400")
+
+
+def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
+    """The options as every worker is to follow them, and the SHA-256 of the weights' tensors.
+
+    Raises:
+        ConfigError: a device or precision that is not to be had here. DataError: weights that are not mc3_18's.
+    """
+    from pipeline.backbone import resolve_precision
+    from pipeline.weights import load_weights
+
+    device = resolve_device(options.device)
+    precision = resolve_precision(options.precision, device.split(",")[0])
+    weights = options.weights if options.weights in NAMED_WEIGHTS else str(Path(options.weights).resolve())
+    options = replace(options, device=device, precision=precision, weights=weights)
+    return options, load_weights(weights, seed=options.seed).digest
+
+
+@functools.lru_cache(maxsize=1)
+def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) -> TokenComputer:
+    """This process's computer, on its own one of the devices.
+
+    Raises:
+        DataError: the weights here are not those the coordinator saw.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    computer = computer_for(replace(options, device=own_device(options.device.split(","))))
+    if computer.backbone.digest != weights_sha256:
+        raise DataError(options.weights, "holds other weights here than where the command was started")
+    return computer
+
+
+def computer_for(options: ExtractOptions) -> TokenComputer:
+    """Backbone and pooling as the options say, on one device.
+
+    Raises:
+        ConfigError: a device or precision that is not to be had here. DataError: weights that are not mc3_18's.
+    """
+    from pipeline.backbone import FrozenMC18
+    from pipeline.tokens import TokenComputer
+
+    backbone = FrozenMC18(
+        options.weights,
+        layers=(options.jm_layer, "layer4"),
+        precision=options.precision,
+        device=resolve_device(options.device).split(",")[0],
+        deterministic=options.deterministic,
+        seed=options.seed,
+    )
+    return TokenComputer(backbone, jm_layer=options.jm_layer, sigma=options.sigma, normalize=options.normalize)
+
+
+def resolve_device(devices: str) -> str:
+    """ "auto" is cuda where there is one; every device named, "cuda:0,cuda:1" say, must be there."""
+    import torch
+
+    if devices == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    for name in devices.split(","):
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ConfigError("--device", "names no device", got=name, expected="cpu, cuda or cuda:0") from None
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(
+                "--device",
+                "is not there",
+                got=name,
+                expected=f"{torch.cuda.device_count()} CUDA devices",
+                remedy="use --device cpu",
+            )
+    return devices
+
+
+def own_device(devices: list[str]) -> str:
+    """One worker a device: local Dask workers are named 0, 1, …; any other has the first it sees."""
+    try:
+        from distributed import get_worker
+
+        name = str(get_worker().name)
+    except (ImportError, ValueError):
+        name = "0"
+    return devices[int(name) % len(devices)] if name.isdigit() else devices[0]

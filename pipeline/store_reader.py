@@ -1,0 +1,164 @@
+"""Reads what the owner of a shard wrote, straight from its files: single clips of the large arrays, at the speed of the
+hardware, and the small arrays a shard at a time.
+
+In: Blobs and sizes; rows and views. Out: values in the caller's buffers. The index of a shard is read once; every byte
+is checked against its CRC-32C. Plain zarr reads the same files, and is what the tests compare this with.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.blobs import Blobs, Parts
+from pipeline.checksum import CRC_BYTES
+from pipeline.errors import CorruptError
+from pipeline.store_chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, index_bytes
+from pipeline.store_layout import ArraySpec, StoreSizes, chunk_key, specs
+from pipeline.store_records import file_entry
+
+OPEN_SHARDS = 512  # files held open, below the usual limit of 1,024 for a process
+
+
+class Shard(NamedTuple):
+    """An open shard: its file and its index, (shard_clips, 2) offsets and lengths."""
+
+    parts: Parts
+    table: np.ndarray
+
+
+class Wanted(NamedTuple):
+    """One clip to read: where it lies, where it goes, and which it is."""
+
+    parts: Parts
+    offset: int
+    length: int
+    out: np.ndarray
+    row: int
+    view: int
+
+
+class ClipReader:
+    """Reads clips of a store; of one process and its threads. A fork may use it after its parent did."""
+
+    def __init__(self, blobs: Blobs, sizes: StoreSizes, name: Callable[[int, int], str]) -> None:
+        """`name(row, view)` is how messages call a clip."""
+        self._blobs, self._sizes, self._name = blobs, sizes, name
+        self._shards: OrderedDict[str, Shard] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def forget(self) -> None:
+        """Read the indices anew: a shard may have been put again."""
+        with self._lock:
+            self._shards.clear()
+
+    def small(self, spec: ArraySpec, shard: int, view: int) -> np.ndarray:
+        """(n, *tail) of an unsharded array for the n rows of a shard; all fill where nothing is written yet.
+
+        Raises:
+            CorruptError: its bytes do not match their checksum.
+        """
+        key = chunk_key(spec, shard, view)
+        return self._small(spec, shard, key, self._blobs.get(key))
+
+    def small_of_all(self, spec: ArraySpec, views: Iterable[int]) -> np.ndarray:
+        """(N, K', *tail) of an unsharded array for some views."""
+        numbers = list(views)
+        keys = [chunk_key(spec, shard, view) for view in numbers for shard in range(self._sizes.shards)]
+        found = iter(zip(keys, self._blobs.get_many(keys), strict=True))
+        columns = []
+        for _ in numbers:
+            parts = [self._small(spec, shard, *next(found)) for shard in range(self._sizes.shards)]
+            columns.append(np.concatenate(parts))
+        return np.stack(columns, axis=1)
+
+    def _small(self, spec: ArraySpec, shard: int, key: str, data: bytes | None) -> np.ndarray:
+        clips = len(self._sizes.rows(shard))
+        if data is None:
+            return spec.blank(clips)
+        return decode_chunk(spec, data, clips, self._sizes, f"{self._blobs.url}/{key}")
+
+    def read(self, spec: ArraySpec, rows: list[int], views: list[int], out: np.ndarray) -> None:
+        """Clips of a sharded array, in the order asked, into `out` (B, *tail), contiguous.
+
+        Raises:
+            CorruptError: bytes that are missing or do not match their checksum, and of which clip.
+        """
+        wanted = []
+        for value, row, view in zip(out, rows, views, strict=True):
+            shard = self._shard(spec, row, view)
+            offset, length = shard.table[row % self._sizes.shard_clips].tolist()
+            wanted.append(Wanted(shard.parts, offset, length, value, row, view))
+        wanted.sort(key=lambda clip: (id(clip.parts), clip.offset))  # a disk likes its own order
+        threads = min(self._blobs.threads, len(wanted))
+        if threads < 2:
+            self._fetch(spec, wanted)
+            return
+        bounds = [len(wanted) * i // threads for i in range(threads + 1)]
+        *others, (start, end) = itertools.pairwise(bounds)
+        futures = [self._threads().submit(self._fetch, spec, wanted[a:b]) for a, b in others]
+        self._fetch(spec, wanted[start:end])  # this thread works too
+        for future in futures:
+            future.result()
+
+    def _fetch(self, spec: ArraySpec, wanted: list[Wanted]) -> None:
+        codec = self._sizes.codec
+        tail = bytearray(CRC_BYTES)
+        scratch = memoryview(bytearray(0 if codec == "none" else max(clip.length for clip in wanted)))
+        for clip in wanted:
+            target = clip.out.reshape(-1).view(np.uint8).data
+            size = clip.length - CRC_BYTES
+            if size < 0 or (codec == "none" and size != len(target)):
+                raise self._damaged(spec, clip.row, clip.view, "is not in its shard")
+            buffer = target if codec == "none" else scratch[:size]
+            if clip.parts.read_into(buffer, memoryview(tail), clip.offset) != int.from_bytes(tail, "little"):
+                raise self._damaged(spec, clip.row, clip.view, "does not match its checksum")
+            if codec != "none":
+                decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
+
+    def _shard(self, spec: ArraySpec, row: int, view: int) -> Shard:
+        key = chunk_key(spec, row // self._sizes.shard_clips, view)
+        with self._lock:
+            if key in self._shards:
+                self._shards.move_to_end(key)
+                return self._shards[key]
+        parts = self._blobs.parts(key)
+        if parts is None:
+            raise self._damaged(spec, row, view, f"is missing with its whole shard {key}")
+        tail = parts.tail(index_bytes(self._sizes))
+        opened = Shard(parts, decode_index(tail, self._sizes, f"{self._blobs.url}/{key}"))
+        with self._lock:
+            self._shards[key] = opened
+            if len(self._shards) > OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        return opened
+
+    def _damaged(self, spec: ArraySpec, row: int, view: int, problem: str) -> CorruptError:
+        return CorruptError(self._name(row, view), f"{spec.name} {problem}", remedy=REMEDY)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """Made when first needed, and again after a fork, which threads do not survive."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = (os.getpid(), ThreadPoolExecutor(self._blobs.threads, thread_name_prefix="star-read"))
+        return self._pool[1]
+
+
+def read_committed(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> dict[str, np.ndarray] | None:
+    """All arrays (n, *tail) of a committed shard and view, or None where a file is not as it was committed."""
+    entries = {entry["key"]: entry for entry in record["files"]}
+    arrays = {}
+    for spec in specs(sizes):
+        key = chunk_key(spec, record["shard"], record["view"])
+        data = blobs.get(key)
+        if data is None or file_entry(key, data) != entries[key]:
+            return None
+        arrays[spec.name] = decode_file(spec, data, len(record["clips"]), sizes, f"{blobs.url}/{key}")
+    return arrays
