@@ -95,7 +95,7 @@ def split(records: Iterable[VideoRecord], dataset: str, protocol: str) -> dict[s
         protocol: one of `protocols(dataset)`.
 
     Returns:
-        {"train": [...], "test": [...]}. `oneshot` (NTU RGB+D 120, section 5.3 of its paper) has three: "train" holds
+        {"train": [...], "test": [...]}. `oneshot` (NTU RGB+D 120) has three: "train" holds
         the auxiliary classes, "exemplars" one clip of each novel class, "test" the other clips of the novel classes.
 
     Raises:
