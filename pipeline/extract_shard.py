@@ -18,8 +18,8 @@ from pipeline.blobs import Blobs
 from pipeline.clips import ClipContent, ShardReader, decode_picture
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
-from pipeline.int8 import stored
 from pipeline.prepared_shards import Shard
+from pipeline.store_int8 import stored
 from pipeline.store_layout import StoreSizes, specs
 from pipeline.store_reader import read_committed
 from pipeline.store_records import clip_digest

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.account import OUTCOMES
 from pipeline.errors import ArtifactError, ConfigError
-from pipeline.int8 import dequantize
+from pipeline.store_int8 import dequantize
 from pipeline.store_layout import StoreSizes, spec_of
 from pipeline.store_reader import ClipReader
 

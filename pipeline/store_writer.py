@@ -20,9 +20,9 @@ from pipeline.blobs import Blobs, open_blobs
 from pipeline.commit import sha256
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.fingerprint import differences, fingerprint
-from pipeline.int8 import stored
 from pipeline.records import VideoRecord
 from pipeline.store_chunks import encode_chunk
+from pipeline.store_int8 import stored
 from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
 from pipeline.store_records import (
     clip_digest,
@@ -101,7 +101,7 @@ def commit_shard(
     """Put the chunks of one shard and view, then its commit record.
 
     Args:
-        arrays: by name, (n, *tail) for the shard's n rows, as stored (`pipeline.int8`); `status` is derived.
+        arrays: by name, (n, *tail) for the shard's n rows, as stored (`pipeline.store_int8`); `status` is derived.
         clips: for each row {"id", "outcome", and "reason" or "source"}; a done one without "sha256" is given it.
     """
     status = np.asarray([OUTCOMES.index(clip["outcome"]) for clip in clips], np.uint8)

@@ -9,22 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.clips import ShardReader
+from pipeline.damage import Damage
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.prepared import PreparedFolder
 from pipeline.prepared_shards import Shard
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A file that differs, and the ids of the clips that it costs (empty: none can be told, or it holds no clip)."""
-
-    file: str
-    clips: tuple[str, ...]
 
 
 def verify_prepared(path: Path) -> Iterator[Damage]:

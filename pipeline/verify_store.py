@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.blobs import Blobs, open_blobs
 from pipeline.checksum import crc32c
+from pipeline.damage import Damage
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store import TokenStore
 from pipeline.store_chunks import decode_chunk, decode_clip
@@ -31,7 +32,6 @@ from pipeline.store_records import (
     read_metadata_record,
     record_key,
 )
-from pipeline.verify_prepared import Damage
 
 AHEAD = 8  # files that are read while the caller looks at one
 

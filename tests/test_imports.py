@@ -12,9 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "star", "cli", "manifests")
 SHARED = {
-    *("account", "blobs", "cluster", "commit", "config", "errors", "fingerprint", "manifest", "records", "topologies"),
+    *("account", "blobs", "checksum", "cluster", "commit", "config", "damage", "errors", "fingerprint", "manifest"),
+    *("records", "topologies"),
 }
-STAGE_2_STEPS = {"heatmaps", "backbone", "mc18", "weights", "tokens", "views", "store", "store_layout", "store_writer"}
+STAGE_2_STEPS = {
+    *("heatmaps", "backbone", "mc18", "weights", "tokens", "views"),
+    *("store", "store_batches", "store_chunks", "store_int8", "store_layout", "store_reader", "store_records"),
+    *("store_writer", "verify_store"),
+}
 JOINS = {"extract", "prepare"}  # the only files that know the order of their stage
 STAR_MAY_USE = {"errors", "records", "config", "manifest", "store", "commit", "fingerprint"}
 
