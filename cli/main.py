@@ -7,9 +7,11 @@ import sys
 import typer
 
 from cli import check, demo, evaluate, extract, inspect, prepare, retry, train, verify
-from cli.options import guarded
+from cli.options import TellingGroup
+from pipeline.errors import StarError
 
 app = typer.Typer(
+    cls=TellingGroup,
     name="star",
     help="Video + skeleton data sets into token stores, and the STAR-Transformer trained from them.",
     no_args_is_help=True,
@@ -29,8 +31,12 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """The entry point of the distribution; exits with the codes of `cli.options`."""
-    check.one_parent()
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    try:
+        check.one_parent()
+    except StarError as error:
+        print(f"star: {error}", file=sys.stderr)
+        sys.exit(1)
+    app()
 
 
 if __name__ == "__main__":

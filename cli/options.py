@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.errors import StarError
 
@@ -32,6 +33,7 @@ Seed = Annotated[int, typer.Option(help="Keys everything random.", min=0)]
 Out = Annotated[Path, typer.Option(help="The folder to write; the same command goes on with it.", show_default=False)]
 
 CLIPS_FAILED = 3
+STOPPED = 130
 
 
 def sharing(shared: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -63,25 +65,24 @@ def sharing(shared: Callable[..., Any]) -> Callable[[Callable[..., None]], Calla
     return decorate
 
 
-def guarded(main: Callable[[], None]) -> int:
-    """Run the command line; turn errors that a user or file can cause into one sentence on stderr."""
-    debug = "--debug" in sys.argv
-    try:
-        main()
-    except StarError as error:
-        if debug:
-            raise
-        print(f"star: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("star: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except OSError as error:
-        # a full disk or a lost mount can strike in any library below us; its own words name the file
-        if debug or (error.filename is None and error.errno is None):
-            raise
-        print(f"star: {error.filename or 'a file'}: {error.strerror}; nothing finished is lost", file=sys.stderr)
-        return 1
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    return 0
+class TellingGroup(TyperGroup):
+    """Turns errors that a user or a file can cause into one sentence on stderr; usage errors stay Typer's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command; ends in one of the exit codes above."""
+        debug = "--debug" in sys.argv
+        try:
+            return super().invoke(ctx)
+        except StarError as error:
+            if debug:
+                raise
+            sentence, code = str(error), 1
+        except KeyboardInterrupt:
+            sentence, code = "stopped; the same command goes on from here", STOPPED
+        except OSError as error:
+            # a full disk or a lost mount can strike in any library below us; the system's own words name the file
+            if debug or error.errno is None or isinstance(error, BrokenPipeError):
+                raise
+            sentence, code = f"{error.filename or 'a file'}: {error.strerror}; nothing finished is lost", 1
+        print(f"star: {sentence}", file=sys.stderr)
+        raise typer.Exit(code)
