@@ -115,9 +115,9 @@ def evaluate_run(
         frame_step=run.config.data.frame_step,
     )
     require_same_store(run.path, checkpoint.store, store_facts(dataset))
-    with join_world(device) as world:
-        model.to(world.device)
-        return score(model, dataset, batch_size=batch_size, world=world, workers=workers, progress=progress)
+    world = join_world(device)
+    model.to(world.device)
+    return score(model, dataset, batch_size=batch_size, world=world, workers=workers, progress=progress)
 
 
 def kinds_of(tokens: str) -> tuple[str, ...]:

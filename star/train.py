@@ -65,7 +65,7 @@ def train(
     """
     out = Path(out)
     with contextlib.ExitStack() as stack:
-        world = stack.enter_context(join_world(device))
+        world = join_world(device)
         data = open_splits(store, config)
         run = Run(path=out, config=config, store=store_facts(data.train), class_names=tuple(data.train.class_names))
         if world.leads:
@@ -83,6 +83,7 @@ def train(
         training = Training(run, data, world, checkpoint)
         if training.step < training.batches.steps:
             training.loop(workers=workers, save_every_s=save_every_s, progress=progress)
+        world.wait()  # for the last checkpoint, which any process may want to read next
     return run
 
 

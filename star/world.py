@@ -6,9 +6,8 @@ and every method here is then the identity.
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,26 +51,21 @@ class World:
             dist.barrier()
 
 
-@contextlib.contextmanager
-def join_world(device: str = "auto") -> Iterator[World]:
+def join_world(device: str = "auto") -> World:
     """The world that torchrun describes (WORLD_SIZE, RANK, LOCAL_RANK), or this process alone.
+
+    The group is made by the first call and lives as long as the process: processes that left and met again at the same
+    address could meet the group they left.
 
     Raises:
         ConfigError: a device that this machine does not have.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = choose_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
-    if size == 1:
-        yield World(device=chosen)
-        return
-    mine = not dist.is_initialized()
-    if mine:
+    if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    try:
-        yield World(rank=rank, size=size, device=chosen)
-    finally:
-        if mine:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    return World(rank=rank, size=size, device=chosen)
 
 
 def choose_device(device: str, *, local_rank: int = 0) -> torch.device:

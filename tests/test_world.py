@@ -1,0 +1,116 @@
+"""Training and evaluation over several processes (gloo on the CPU) are those of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from star_stores import one_thread, write_small_store
+
+from pipeline.errors import ConfigError
+from star.checkpoint import load_checkpoint
+from star.config import with_overrides
+from star.evaluate import evaluate_run
+from star.presets import smoke
+from star.run import read_metrics
+from star.sampler import Batches
+from star.train import train
+from star.world import choose_device
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+SETTINGS = ["model.width=16", "optim.batch_size=10", "optim.epochs=3", "model.dropout=0"]  # 32 clips: 10 + 10 + 10 + 2
+
+CHILD = """
+import json, os, sys
+from star.config import with_overrides
+from star.data import TokenDataset
+from star.evaluate import evaluate_run
+from star.presets import smoke
+from star.train import train
+store, run, stop, *settings = sys.argv[1:]
+read = TokenDataset.read
+log = open(f"{run}.picks-{os.environ['RANK']}", "a")
+def logged(self, items):
+    if self.split == "train" and items and isinstance(items[0], tuple):
+        log.write(json.dumps(items) + chr(10))
+        log.flush()
+    return read(self, items)
+TokenDataset.read = logged
+def progress(event):
+    if event.done == int(stop):
+        os._exit(3)
+train(store, run, config=with_overrides(smoke(), settings), device="cpu", save_every_s=0, progress=progress)
+scores = evaluate_run(run, device="cpu", batch_size=3)
+print(json.dumps(scores.summary()))
+"""
+
+
+def launch(world: int, *arguments: str) -> list[subprocess.Popen[str]]:
+    """The script above in `world` processes, with the environment that torchrun gives them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    shared |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, *arguments],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=subprocess.PIPE, text=True,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+
+
+def picks_of(run: Path, rank: int) -> list[list[tuple[int, int]]]:
+    path = Path(f"{run}.picks-{rank}")
+    picks = [[tuple(pick) for pick in json.loads(line)] for line in path.read_text().splitlines()]
+    path.unlink()
+    return picks
+
+
+def test_from_one_process_to_two_to_three(tmp_path: Path) -> None:
+    store = write_small_store(tmp_path / "small.zarr", signal=0.3)
+    config = with_overrides(smoke(), SETTINGS)
+    train(store, tmp_path / "alone", config=config)
+    plan = Batches(items=32, batch_size=10, epochs=3, seed=0)
+    run = tmp_path / "run"
+    first, *others = launch(2, str(store), str(run), "5", *SETTINGS)
+    assert first.wait() == 3  # the leader dies after step 5, with no word to the others
+    for other in others:
+        other.kill()
+        other.wait()
+    for rank in range(2):
+        expected = list(Batches(items=32, batch_size=10, epochs=3, seed=0, rank=rank, world=2))
+        assert picks_of(run, rank)[:4] == [picks for picks in expected if picks][:4]
+    stopped = load_checkpoint(run)
+    assert stopped is not None
+    assert stopped.step == 4  # what the leader had saved: it died before it could save its fifth step
+    children = launch(3, str(store), str(run), "99", *SETTINGS)
+    answers = [json.loads(child.communicate()[0].splitlines()[-1]) for child in children]
+    assert all(child.returncode == 0 for child in children)
+    for rank in range(3):  # the very picks of steps 5 to 12; a short step leaves a rank without any
+        expected = list(Batches(items=32, batch_size=10, epochs=3, seed=0, start=4, rank=rank, world=3))
+        assert picks_of(run, rank) == [picks for picks in expected if picks]
+    alone, together = read_metrics(tmp_path / "alone"), read_metrics(run)
+    assert [line["step"] for line in alone] == [line["step"] for line in together]
+    losses = [[line["loss"] for line in lines if "loss" in line] for lines in (alone, together)]
+    assert len(losses[0]) == plan.steps
+    assert np.allclose(*losses, rtol=2e-3)  # sums are taken in another order
+    summary = evaluate_run(run).summary()
+    assert answers == [summary] * 3  # every rank has all scores, and they are those of one process
+    assert 0 < summary["top1"] <= 1
+
+
+def test_devices_are_named_when_they_are_not_there() -> None:
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(ConfigError, match="no such device"):
+        choose_device("gpu")
+    with pytest.raises(ConfigError, match="no such GPU"):
+        choose_device("cuda:63")
