@@ -26,7 +26,7 @@ from pipeline.prepare_clip import attempt, frame_index, make_clip
 from pipeline.prepared import PreparedFolder
 from pipeline.records import VideoRecord
 from pipeline.skeletons import read_skeleton
-from pipeline.views import View, crop_frames, crop_joints, crop_visible, mirrored_order, view_of
+from pipeline.views import View, crop_frames, crop_joints, crop_visible, view_of
 from pipeline.watchdog import Decoded, DecodeProcess
 
 CROP, STRIDE, SIGMA = 112, 4, 1.0
@@ -84,7 +84,8 @@ def test_heatmaps_peak_where_the_renderer_painted_the_joint(
         kept = decode_picture(clip.frames[0][0]).shape
         for view in _views(clip, record.key):
             maps = _heatmaps(clip, view)
-            order = mirrored_order(JOINTS, PAIRS) if view.flip else np.arange(JOINTS)
+            partner = dict([*PAIRS, *((right, left) for left, right in PAIRS)]) if view.flip else {}
+            order = [partner.get(v, v) for v in range(JOINTS)]  # a mirrored left hand is a right hand
             for t, frame in enumerate(clip.frame_index[view.draw]):
                 seen = ~lost[:, frame]
                 if not seen.any():
