@@ -1,11 +1,12 @@
 """Blobs below a prefix of an object store, or in this process's memory, through obstore.
 
 In: keys and bytes. Out: objects, each by one PUT, so whole or absent. Credentials and endpoint come from the
-environment under AWS's own names (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, AWS_REGION, AWS_ALLOW_HTTP, ...).
+environment under AWS's own names (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, ...).
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +24,6 @@ from pipeline.errors import ArtifactError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig  # a type only: the module itself has it not
-
-# A shard of 64 clips is 60 MB and one request: on a line of 1 MB/s that takes a minute.
-CLIENT: ClientConfig = {"timeout": "600s", "connect_timeout": "20s"}
 
 WRITER = "log/writer"  # the word of the coordinator that began last
 
@@ -66,7 +64,7 @@ class ObjectBlobs:
         if url.startswith("memory://"):
             return cls(url, _MEMORY.setdefault(url, MemoryStore()))
         try:
-            return cls(url.rstrip("/"), from_url(url, client_options=CLIENT))
+            return cls(url.rstrip("/"), from_url(url, client_options=_client()))
         except (BaseError, ValueError) as error:
             raise ArtifactError(url, f"names no store that can be opened ({_first_line(error)})") from error
 
@@ -148,6 +146,12 @@ def _or_none(ask: Callable[[], T]) -> T | None:
         return ask()
     except FileNotFoundError:
         return None
+
+
+def _client() -> ClientConfig:
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    # a shard of 64 clips is 60 MB and one request: on a line of 1 MB/s that takes a minute
+    return {"timeout": "600s", "connect_timeout": "20s", "allow_http": plain}
 
 
 def _first_line(error: Exception) -> str:
