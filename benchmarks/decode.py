@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,6 +178,9 @@ def main() -> None:
     options = parser.parse_args()
 
     paths = sorted((options.data / "ntu" / "videos").glob("S*.avi"))
+    if not paths:
+        print(f"no NTU videos below {options.data}: name the folder of real test data", file=sys.stderr)
+        return
     tasks = [Task(path, sample_indices(probe(path).frames), *JOBS[options.job]) for path in paths]
     with DecodeProcess() as decoder:
         decoder.probe(paths[0])

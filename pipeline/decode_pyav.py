@@ -86,6 +86,7 @@ def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> Survey:
     first: av.VideoFrame | None = None
     with opened(path) as (container, stream):
         entries = len(stream.index_entries) if container.format.name in _INDEXED else 0
+        claimed = stream.frames if container.format.name == "avi" else 0
         for packet in _packets(path, container, stream):
             if first is None:
                 first = next(iter(_decoded(path, stream, packet, len(order))), None)
@@ -98,7 +99,7 @@ def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> Survey:
         if first is None or not shown:
             raise DecodeError(path, "holds no frame that can be decoded", remedy=_REMEDY)
         if not allow_corrupt:
-            _must_be_whole(path, len(order), entries)
+            _must_be_whole(path, len(order), entries, claimed)
         turn = turn_of(first, path)
         times = tuple(time - min(shown) for time in sorted(shown))
         size = turn.size(first.height, first.width)
@@ -198,12 +199,17 @@ def _must_be_a_file(path: str | PathLike[str]) -> None:
         raise DecodeError(path, "is empty", got="0 bytes", expected="a video", remedy=_REMEDY)
 
 
-def _must_be_whole(path: str | PathLike[str], packets: int, entries: int) -> None:
+def _must_be_whole(path: str | PathLike[str], packets: int, entries: int, claimed: int) -> None:
+    """The index of an AVI or MP4 must be found again; in an AVI without one, at least the header's count."""
     if missing := missing_bytes(path):
         raise DecodeError(path, f"is cut off: its last {missing} bytes are missing", remedy=_REMEDY)
-    if packets < entries:
+    if entries > packets:
         problem = "is damaged: some frames of its index cannot be found"
         raise DecodeError(path, problem, got=packets, expected=entries, remedy=_REMEDY)
+    # ffmpeg begins an index of its own with the first packet it sees
+    if entries <= 1 < packets and claimed not in (0, packets):
+        problem = "is damaged: it has no index, and not the frames of its header"
+        raise DecodeError(path, problem, got=packets, expected=claimed, remedy=_REMEDY)
 
 
 def _reason(error: Exception) -> str:
