@@ -101,7 +101,7 @@ class TokenDataset(Dataset[Batch]):
         self.labels = labels
         self._view_of_epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self._held: Batch | None = None
-        if in_memory or (in_memory is None and self.nbytes <= _free_memory() / 4):
+        if self.fits_in_memory if in_memory is None else in_memory:
             self._held = self._hold()
 
     def __len__(self) -> int:
@@ -121,6 +121,11 @@ class TokenDataset(Dataset[Batch]):
         s = self.sizes
         a_frame = ("gg" in self.tokens) * s.cells * s.gg_channels + ("jm" in self.tokens) * s.joints * s.jm_channels
         return 2 * len(self.rows) * len(self.views) * len(range(0, s.frames, self.frame_step)) * a_frame
+
+    @property
+    def fits_in_memory(self) -> bool:
+        """Whether they take at most a quarter of what is free now."""
+        return self.nbytes <= _free_memory() / 4
 
     def clip_ids(self) -> np.ndarray:
         """(n,) str."""

@@ -191,12 +191,5 @@ class StarTransformer(nn.Module):
             self.tokens.jm_standard.set(*jm)
 
 
-def seeded_model(config: ModelConfig, *, seed: int) -> StarTransformer:
-    """A model whose initial weights are a function of config and seed; the caller's random state is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices as well
-        return StarTransformer(config)
-
-
 def _small(*shape: int) -> nn.Parameter:
     return nn.Parameter(0.02 * torch.randn(*shape))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipeline.config import at_least, one_of
 from pipeline.errors import ConfigError
 
+KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
 TOKENS = ("gg", "jm", "both")
 MODULES = ("full", "zigzag", "binary")
 OPTIMIZERS = ("sgd", "adamw")
@@ -20,9 +21,10 @@ PRECISIONS = ("fp32", "bf16")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The STAR-Transformer's shape.
+    """The model's shape. The probes and the GRU look only at what concerns them.
 
     Attributes:
+        kind: "star", or a baseline: "linear_probe", "frame_probe", "attentive_probe", "joint_gru" (`star.baselines`).
         frames, cells, gg_channels, joints, jm_channels, classes: T, P, D, V, D', A. Facts of the store: training takes
             them from there (the defaults are NTU60 with JM tokens of layer2).
         tokens: "both" (the paper's), "gg" or "jm" (its ablation).
@@ -37,6 +39,7 @@ class ModelConfig:
         dropout: on the output of each module and MLP, and in the head. Ours: 0.1.
     """
 
+    kind: str = "star"
     frames: int = 16
     cells: int = 49
     gg_channels: int = 512
@@ -57,7 +60,10 @@ class ModelConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        one_of("model.kind", self.kind, KINDS)
         one_of("model.tokens", self.tokens, TOKENS)
+        if self.kind == "joint_gru" and self.tokens != "jm":
+            raise ConfigError("model.kind", "joint_gru takes JM tokens alone", remedy="add --set model.tokens=jm")
         for name in ("encoder_modules", "decoder_modules"):
             for module in getattr(self, name) or ("",):
                 one_of(f"model.{name}", module, MODULES)

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.commit import unwritable, write_atomic
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.fingerprint import differences
+from star.build import TokenModel, seeded_model
 from star.checkpoint import FORMAT, Checkpoint, load_checkpoint
 from star.config import TrainConfig, from_dict, to_dict
-from star.model import StarTransformer
 from star.options import ModelConfig
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
@@ -57,15 +55,14 @@ class Run:
         """The lines of metrics.jsonl; a torn last line (the writer was killed) is left out."""
         return read_metrics(self.path)
 
-    def model(self) -> StarTransformer:
+    def model(self) -> TokenModel:
         """The newest checkpoint's model, in evaluation mode; with averaged weights where the run keeps them."""
         return restored_model(self.checkpoint())
 
 
-def restored_model(checkpoint: Checkpoint) -> StarTransformer:
+def restored_model(checkpoint: Checkpoint) -> TokenModel:
     """A checkpoint's model as it is to be evaluated."""
-    with torch.random.fork_rng(devices=[]):
-        model = StarTransformer(_model_config(checkpoint.model_config))
+    model = seeded_model(_model_config(checkpoint.model_config), seed=checkpoint.seed)
     model.load_state_dict({**checkpoint.model, **checkpoint.average})
     return model.eval()
 

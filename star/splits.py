@@ -27,8 +27,8 @@ class Splits:
     test: TokenDataset
 
 
-def open_splits(store: TokenStore | Path | str, config: TrainConfig) -> Splits:
-    """Both splits as a run sees them.
+def open_splits(store: TokenStore | Path | str, config: TrainConfig, *, in_memory: bool | None = None) -> Splits:
+    """Both splits as a run sees them; `in_memory` as in `TokenDataset`.
 
     Raises:
         ArtifactError, ConfigError: see `TokenDataset`.
@@ -46,9 +46,16 @@ def open_splits(store: TokenStore | Path | str, config: TrainConfig) -> Splits:
         frame_step=data.frame_step,
         fraction=data.fraction,
         shuffled_labels=data.shuffled_labels,
+        in_memory=in_memory,
     )
     test_split = TokenDataset(
-        opened, protocol=data.protocol, split="test", tokens=kinds, views="all", frame_step=data.frame_step
+        opened,
+        protocol=data.protocol,
+        split="test",
+        tokens=kinds,
+        views="all",
+        frame_step=data.frame_step,
+        in_memory=in_memory,
     )
     if not data.allow_missing_classes:
         _require_every_class(train_split)

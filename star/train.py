@@ -20,11 +20,11 @@ import torch
 from pipeline.commit import sole_writer, sweep_temporaries
 from pipeline.errors import ArtifactError, DataError
 from pipeline.store import TokenStore
+from star.build import TokenModel, seeded_model
 from star.checkpoint import Checkpoint, load_checkpoint, require_same_store, save_checkpoint
 from star.config import TrainConfig, to_dict
 from star.data import Batch, loader
 from star.evaluate import score, store_facts
-from star.model import StarTransformer, seeded_model
 from star.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
 from star.progress import Clock, Progress, TrainEvent, tell
 from star.run import MetricsLog, Run, restored_model, start_run
@@ -112,7 +112,7 @@ class Training:
             if self.average is not None:
                 self.average.weights = {name: w.to(world.device) for name, w in checkpoint.average.items()}
 
-    def _model(self, checkpoint: Checkpoint | None) -> StarTransformer:
+    def _model(self, checkpoint: Checkpoint | None) -> TokenModel:
         model = seeded_model(self.model_config, seed=self.config.seed)
         if checkpoint is not None:
             model.load_state_dict(checkpoint.model)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from star.build import seeded_model
 from star.data import Batch
 from star.explain import attention_by_frame, class_attention
 from star.figures import attention_figure, confusion_figure, curve_figure, demo_figure, png
-from star.model import seeded_model
 from star.options import ModelConfig
 
 METRICS = [{"step": s, "epoch": (s + 3) // 4, "loss": 2 / s, "lr": 1e-3} for s in range(1, 9)] + [

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from star.model import Layer, StarTransformer, seeded_model
+from star.build import seeded_model
+from star.model import Layer, StarTransformer
 from star.options import ModelConfig
 
 SMALL = ModelConfig(

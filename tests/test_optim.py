@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from star.model import seeded_model
+from star.build import seeded_model
 from star.optim import MovingAverage, learning_rate, make_optimizer
 from star.options import ModelConfig, OptimConfig
 

@@ -19,11 +19,11 @@ from star_stores import one_thread, write_small_store
 
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.store import TokenStore
+from star.build import seeded_model
 from star.checkpoint import checkpoints, load_checkpoint
 from star.config import TrainConfig, with_overrides
 from star.data import TokenDataset
 from star.evaluate import evaluate_run
-from star.model import seeded_model
 from star.optim import make_optimizer
 from star.presets import smoke
 from star.progress import TrainEvent

@@ -1,0 +1,151 @@
+"""What a training will cost, before it starts: parameters, operations, memory, time.
+
+In: a store and a `TrainConfig`. Out: a `Plan`. It takes a few real steps on made-up tokens of the right shape, on the
+device that would train; it reads no tokens and writes nothing. Reading and evaluation are not in its time.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.store import TokenStore
+from star.build import TokenModel, seeded_model
+from star.config import TrainConfig
+from star.data import Batch
+from star.optim import make_optimizer
+from star.options import ModelConfig
+from star.splits import fitted, open_splits
+from star.step import train_step
+from star.world import World, choose_device
+
+STEPS = 5  # that are timed, after one that is not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Facts about a training that has not been done.
+
+    Attributes:
+        parameters: of the model. flops: of one clip's forward pass (a multiply-add is two).
+        train_clips, test_clips, steps: of the run.
+        token_bytes: what the training split's tokens take; in_memory: whether they would be held there.
+        memory_bytes: weights, gradients, optimiser state and what a step keeps for its backward pass, on one device.
+        checkpoint_bytes: of one checkpoint; two are kept.
+        epoch_s: shortest and longest, from the fastest and the slowest step that was timed; computing only.
+        device: that was timed.
+    """
+
+    parameters: int
+    flops: int
+    train_clips: int
+    test_clips: int
+    steps: int
+    token_bytes: int
+    in_memory: bool
+    memory_bytes: int
+    checkpoint_bytes: int
+    epoch_s: tuple[float, float]
+    device: str
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device: str = "auto") -> Plan:
+    """Look at the store, build the model, take a few steps.
+
+    Raises:
+        ArtifactError, ConfigError, DataError: whatever `star.train.train` would refuse before its first step.
+    """
+    splits = open_splits(store, config, in_memory=False)
+    world = World(device=choose_device(device))
+    model_config = fitted(config.model, splits.train)
+    model = seeded_model(model_config, seed=config.seed).to(world.device)
+    parameters = sum(p.numel() for p in model.parameters())
+    states = 1 if config.optim.kind == "sgd" else 2
+    clips = min(config.optim.batch_size, len(splits.train))
+    batch = made_up_batch(model_config, clips)
+    held = config.optim.micro_batch or clips
+    kept = _kept_for_backward(model, made_up_batch(model_config, held), world)
+    seconds = _step_seconds(model, batch, config, world)
+    steps = -(-len(splits.train) // config.optim.batch_size)
+    return Plan(
+        parameters=parameters,
+        flops=forward_flops(model_config),
+        train_clips=len(splits.train.rows),
+        test_clips=len(splits.test.rows),
+        steps=steps * config.optim.epochs,
+        token_bytes=splits.train.nbytes,
+        in_memory=splits.train.fits_in_memory,
+        memory_bytes=4 * parameters * (2 + states + (config.optim.ema > 0)) + kept,
+        checkpoint_bytes=4 * parameters * (1 + states + (config.optim.ema > 0)),
+        epoch_s=(steps * min(seconds), steps * max(seconds)),
+        device=str(world.device),
+    )
+
+
+def made_up_batch(config: ModelConfig, clips: int) -> Batch:
+    """Tokens of the right shape, every joint there; zeros, since no cost depends on a value."""
+    return Batch(
+        gg=torch.zeros(clips, config.frames, config.cells, config.gg_channels * config.uses_gg, dtype=torch.float16),
+        jm=torch.zeros(clips, config.frames, config.joints, config.jm_channels * config.uses_jm, dtype=torch.float16),
+        joint_mask=torch.ones(clips, config.frames, config.joints, dtype=torch.bool),
+        labels=torch.arange(clips) % config.classes,
+        clips=torch.arange(clips),
+    )
+
+
+def forward_flops(config: ModelConfig) -> int:
+    """Operations of one clip's forward pass in matrix products, as torch counts them; a multiply-add is two."""
+    batch = made_up_batch(config, 1)
+    model = seeded_model(replace(config, dropout=0.0), seed=0).eval()
+    # torch counts attention in its plain form only; this asks for it and changes no number that is counted
+    plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with FlopCounterMode(display=False) as counter, plain, torch.no_grad():
+        model(batch.gg, batch.jm, batch.joint_mask)
+    return int(counter.get_total_flops())
+
+
+def _kept_for_backward(model: TokenModel, batch: Batch, world: World) -> int:
+    """Bytes of the tensors that a forward pass keeps for its backward pass, each storage once."""
+    storages: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    gg, jm, mask = (tensor.to(world.device) for tensor in batch[:3])
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.random.fork_rng():
+        model.train()(gg, jm, mask)
+    return sum(storages.values())
+
+
+def _step_seconds(model: TokenModel, batch: Batch, config: TrainConfig, world: World) -> list[float]:
+    optimizer = make_optimizer(model, replace(config.optim, lr=0.0))
+    seconds = []
+    with torch.random.fork_rng():
+        for step in range(1 + STEPS):
+            start = time.perf_counter()
+            train_step(
+                model,
+                optimizer,
+                batch,
+                config=config.optim,
+                clips=len(batch.labels),
+                step=step,
+                seed=config.seed,
+                world=world,
+            )
+            seconds.append(time.perf_counter() - start)
+    return seconds[1:]
