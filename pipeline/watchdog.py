@@ -213,12 +213,14 @@ class _Child:
 
     def _cause_of_death(self) -> str:
         code = self.process.wait()
-        self._stderr.seek(0)
-        lines = self._stderr.read()[-4096:].decode(errors="replace").strip().splitlines()
         if code == -signal.SIGKILL:
             return "was killed (SIGKILL: out of memory, perhaps)"
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"crashed ({': '.join([name, *lines[-1:]])})"
+        if code < 0:
+            return f"crashed ({signal.Signals(-code).name})"
+        # the end of a traceback; what libraries print before a signal holds addresses, and reasons must be repeatable
+        self._stderr.seek(0)
+        lines = self._stderr.read()[-4096:].decode(errors="replace").strip().splitlines()
+        return f"crashed ({': '.join([f'exit code {code}', *lines[-1:]])})"
 
 
 def _end(process: subprocess.Popen[bytes], selector: selectors.BaseSelector, stderr: BinaryIO) -> None:

@@ -78,7 +78,10 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _die_with(parent: int) -> None:
-    """A decoder that hangs in C never sees the end of its stdin: on Linux, the kernel kills it with its parent."""
+    """A decoder that hangs in C never sees the end of its stdin: on Linux, the kernel kills it with its parent.
+
+    To be exact, with the thread that started it; a process that lives on after that starts another child.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us in order
     if sys.platform != "linux":
         return
