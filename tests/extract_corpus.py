@@ -1,4 +1,4 @@
-"""Small prepared folders without a video, and an engine without a backbone, so that stage 2 can be run a thousand times.
+"""Small prepared folders without a video, and an engine without a backbone, to run stage 2 a thousand times in a test.
 
 In: how many clips, which of them are excluded or failed. Out: a prepared folder as stage 1 leaves it. The engine's
 tokens are a function of frames, joints and visibility, sensitive to each, and take no torch.

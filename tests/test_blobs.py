@@ -59,7 +59,7 @@ class TestS3(StoreContract):
     def test_a_server_that_does_not_answer_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in environment("http://127.0.0.1:9").items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(ArtifactError, match="cannot be reached .* check the bucket, the endpoint"):
+        with pytest.raises(ArtifactError, match=r"cannot be reached .* check the bucket, the endpoint"):
             open_blobs("s3://bucket/x").get("zarr.json")
 
     def test_a_missing_bucket_is_told(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
