@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from star.panels import INK, PAPER, draw_attention, draw_confusion, draw_curve, draw_strip
+from star.panels import INK, PAPER, draw_attention, draw_comparison, draw_confusion, draw_curve, draw_strip
 
 PANEL = 3.3  # inches: height of the demo's lower panels, and side of its confusion matrix
 
@@ -56,6 +56,15 @@ def attention_figure(received: Mapping[str, np.ndarray]) -> Figure:
     figure = new_figure(6.4, 3.6)
     draw_attention(figure.add_subplot(), received)
     figure.subplots_adjust(0.11, 0.15, 0.7, 0.88)
+    return figure
+
+
+def comparison_figure(labels: Sequence[str], values: Sequence[Sequence[float]], *, title: str) -> Figure:
+    """Shares of several seeds for each label: a bar to their mean, a dot for each; in the order given, from the top."""
+    width, height = 7.2, 1.3 + 0.42 * len(labels)
+    figure = new_figure(width, height)
+    axes = figure.add_axes((2.5 / width, 0.6 / height, 4.3 / width, 1 - 1.1 / height))
+    draw_comparison(axes, labels, values, title)
     return figure
 
 

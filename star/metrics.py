@@ -43,8 +43,11 @@ def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.nanmean(per_class(scores, labels)))
 
 
-def wilson_interval(right: int, clips: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a share (95 % by default): honest also near 0 and 1 and for few clips."""
+def wilson_interval(right: float, clips: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a share (95 % by default): honest also near 0 and 1 and for few clips.
+
+    `right` may be a mean over seeds, so it need not be whole.
+    """
     share = right / clips
     middle = share + z * z / (2 * clips)
     spread = z * math.sqrt(share * (1 - share) / clips + z * z / (4 * clips * clips))

@@ -135,6 +135,23 @@ def draw_attention(axes: Axes, received: Mapping[str, np.ndarray]) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, labelcolor=INK)
 
 
+def draw_comparison(axes: Axes, labels: Sequence[str], values: Sequence[Sequence[float]], title: str) -> None:
+    """A bar to the mean of each label's values, a dot for each value; the first label is at the top."""
+    places = range(len(labels))
+    means = [float(np.mean(each)) for each in values]
+    axes.barh(places, means, height=0.55, color="#bcdcef")
+    for place, each, mean in zip(places, values, means, strict=True):
+        axes.plot(each, [place] * len(each), "o", ms=5, color=BLUE, mec=PAPER, mew=0.6, zorder=3)
+        axes.text(max(each) + 0.02, place, f"{100 * mean:.1f} %", va="center", size=9.5, color=INK)
+    axes.set_yticks(places, labels, size=9.5)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.16)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("test accuracy")
+    _plain(axes, title)
+
+
 def _attention_bar(axes: Axes, share: float) -> None:
     """A bar under the frame, as long as its attention is of the strip's largest."""
     for length, colour in ((1.0, "#e4e7eb"), (share, ORANGE)):

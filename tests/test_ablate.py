@@ -1,0 +1,94 @@
+"""Studies train what they say, report every variant, and go on where they stopped."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from star_stores import one_thread, write_small_store
+
+from pipeline.errors import ConfigError
+from star.ablate import ablate, file_name, markdown, row_of
+from star.config import TrainConfig, with_overrides
+from star.metrics import wilson_interval
+from star.presets import smoke
+from star.run import open_run
+from star.scores import Scores
+from star.studies import STUDIES, variants
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+
+@pytest.mark.parametrize("study", sorted(STUDIES))
+@pytest.mark.parametrize("preset", [smoke(), TrainConfig()])
+def test_every_variant_is_a_config_of_its_own(study: str, preset: TrainConfig) -> None:
+    configs = [with_overrides(preset, settings) for settings in variants(study, preset).values()]
+    assert len({repr(config) for config in configs}) == len(configs) >= 2
+    names = [file_name(label) for label in variants(study, preset)]
+    assert len(set(names)) == len(names)
+
+
+def test_the_papers_own_pair_is_among_the_modules() -> None:
+    assert (
+        with_overrides(TrainConfig(), variants("modules", TrainConfig())["full zigzag | full binary"]) == TrainConfig()
+    )
+    with pytest.raises(ConfigError, match="baselines"):
+        variants("everything", smoke())
+
+
+def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
+    store = write_small_store(tmp_path / "small.zarr", signal=0.5)
+    config = with_overrides(smoke(), ["model.width=16", "optim.epochs=2", "eval_every=0"])
+    told: list[tuple[str, int, int]] = []
+
+    def listen(name: str, done: int, total: int, event: object) -> None:
+        told.append((name, done, total))
+        if (name, stop) == ("uniform, seed 1", True):
+            raise KeyboardInterrupt
+
+    stop = True
+    study = {"study": "attention", "config": config, "seeds": 2, "progress": listen}
+    with pytest.raises(KeyboardInterrupt):
+        ablate(store, tmp_path / "out", **study)
+    stop = False
+    told.clear()
+    rows = ablate(store, tmp_path / "out", **study)
+    assert {name for name, _, _ in told} == {"uniform, seed 1"}  # what was finished is not trained again
+    assert {(done, total) for _, done, total in told} == {(3, 4)}
+    assert [row.label for row in rows] == ["softmax", "uniform"]
+    folder = tmp_path / "out" / "attention"
+    for row in rows:
+        for seed in range(2):
+            run = open_run(folder / file_name(row.label) / f"seed-{seed}")
+            assert run.config.seed == seed
+            assert run.config.model.uniform_attention == (row.label == "uniform")
+            assert run.metrics()[-1]["top1"] == row.top1[seed]
+    table = list(csv.DictReader((folder / "table.csv").open()))
+    assert [float(line["top1_mean"]) for line in table] == [row.mean for row in rows]
+    assert [float(line["top1_1"]) for line in table] == [row.top1[1] for row in rows]
+    assert (folder / "table.md").read_text() == markdown("attention", rows)
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def scores(right: list[bool]) -> Scores:
+    return Scores(
+        clip_ids=np.arange(len(right)).astype(str), labels=np.zeros(len(right), np.int64),
+        probabilities=np.asarray([[1.0, 0] if r else [0, 1.0] for r in right]), class_names=("x", "y"),
+        split="test", protocol="xsub",
+    )  # fmt: skip
+
+
+def test_a_row_is_mean_spread_interval_and_paired_test() -> None:
+    a, b = scores([True] * 9 + [False]), scores([True] * 7 + [False] * 3)
+    row = row_of("x | y", [a, b], reference=None)
+    assert (row.mean, row.top1) == (0.8, (0.9, 0.7))
+    assert row.spread == pytest.approx(math.sqrt(0.02))
+    assert row.interval == wilson_interval(8, 10)
+    assert math.isnan(row.p_value)
+    worse = row_of("worse", [scores([False] * 9 + [True])], reference=a)
+    assert math.isnan(worse.spread)
+    assert worse.p_value == pytest.approx(2 * 11 / 1024)  # one of ten discordant clips, or none, on either side
+    assert "| x / y | 80.0 | 14.1 |" in markdown("test", [row, worse])
