@@ -46,10 +46,10 @@ def attempt(
         except DecodeError as error:
             if not options.allow_corrupt:
                 raise
-            corrupt = {"corrupt": _portable(str(error), roots)}
+            corrupt = {"corrupt": _plainly(error, video, pose)}
             clip, ledger = make_clip(video, pose, record.key, topology, options, decoder, allow_corrupt=True)
     except DataError as error:
-        return None, {**entry, "outcome": "failed", "reason": _portable(str(error), roots)}
+        return None, {**entry, "outcome": "failed", "reason": _plainly(error, video, pose)}
     if clip is None:
         return None, {**entry, "outcome": "excluded", **ledger}
     return clip, {**entry, "outcome": "done", "sha256": clip.digest(), **corrupt, **ledger}
@@ -150,8 +150,6 @@ def _kept_joints(persons: Skeleton, index: np.ndarray, geometry: Geometry) -> tu
     return np.moveaxis(joints[:, index], 0, 1), np.moveaxis(scores[:, index], 0, 1)
 
 
-def _portable(reason: str, roots: Mapping[str, str]) -> str:
-    """Reasons are part of the content: they name files below the roots, wherever those lie."""
-    for root in sorted(roots.values(), key=len, reverse=True):
-        reason = reason.replace(root.rstrip("/") + "/", "")
-    return reason
+def _plainly(error: DataError, video: Path, pose: Path) -> str:
+    """The error without the names of the files, which the listing holds: equal causes read equal, wherever data lie."""
+    return str(error).replace(str(video), "video").replace(str(pose), "skeleton")
