@@ -1,0 +1,142 @@
+"""One self-contained HTML page about a run: no script, no font, no picture that a network would have to bring.
+
+In: a run, its scores, and whatever pictures there are. Out: HTML text. Figures come from `star.figures` as PNG data;
+all text is escaped. Reads no store and runs no model.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from star.config import to_dict
+from star.figures import attention_figure, confusion_figure, curve_figure, png
+from star.run import Run
+from star.scores import Scores
+
+STYLE = """
+:root { --ink: #1f2933; --soft: #52606d; --line: #e4e7eb; --blue: #0072b2; --orange: #d55e00 }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 68rem; padding: 2.5rem 1.5rem 4rem; color: var(--ink); background: #fff;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
+h1 { font-size: 1.7rem; margin: 0 0 .2rem } h2 { font-size: 1.15rem; margin: 2.6rem 0 .8rem }
+p.sub { color: var(--soft); margin: 0 0 1.6rem }
+.numbers { display: flex; flex-wrap: wrap; gap: 1rem }
+.number { flex: 1 1 11rem; border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem }
+.number b { display: block; font-size: 1.8rem; line-height: 1.2; color: var(--blue) }
+.number span { color: var(--soft); font-size: .9rem }
+figure { margin: 0 } img { max-width: 100%; height: auto; display: block }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1.5rem; align-items: start }
+table { border-collapse: collapse; width: 100%; font-size: .92rem }
+th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: anywhere }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.bar { background: var(--line); height: .6rem; border-radius: .3rem; min-width: 8rem; margin-top: .45rem }
+.bar i { display: block; height: 100%; border-radius: .3rem; background: var(--blue) }
+code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace }
+"""
+
+
+def report(
+    run: Run,
+    scores: Scores,
+    *,
+    received: Mapping[str, np.ndarray] | None = None,
+    pictures: Sequence[tuple[str, Figure]] = (),
+) -> str:
+    """The page.
+
+    Args:
+        scores: of the run's test split. received: see `star.figures.attention_figure`; None: left out.
+        pictures: further figures with a heading each, for instance attention laid on frames.
+    """
+    low, high = scores.interval
+    model = run.config.model
+    clips = f"{len(scores.labels)} clips of {scores.protocol} {scores.split}"
+    numbers = [
+        (f"{100 * scores.top1:.1f} %", f"top-1 accuracy, 95 % interval {100 * low:.1f} to {100 * high:.1f}"),
+        (f"{100 * scores.top5:.1f} %", "top-5 accuracy"),
+        (f"{100 * scores.mean_class_accuracy:.1f} %", f"mean class accuracy over {_classes_seen(scores)} classes"),
+    ]
+    parts = [
+        f"<h1>{_text(run.path.name)}</h1>",
+        f'<p class="sub">{_text(clips)}; {_text(model.kind)}, {_text(model.tokens)} tokens, width {model.width}, '
+        f"{model.encoder_depth} + {model.decoder_depth} layers; seed {run.config.seed}</p>",
+        '<div class="numbers">' + "".join(_number(value, what) for value, what in numbers) + "</div>",
+        "<h2>Training</h2>" + _image(curve_figure(run.metrics()), "Training loss and test accuracy by epoch"),
+        "<h2>Where it errs</h2>",
+        _image(confusion_figure(scores.confusion, scores.class_names), "Confusion matrix, rows are true classes"),
+        "<h2>Classes, worst first</h2>" + _class_table(scores),
+    ]
+    if received is not None:
+        parts.append("<h2>Attention over time</h2>" + _image(attention_figure(received), "Attention by frame"))
+    parts += [f"<h2>{_text(heading)}</h2>" + _image(figure, heading) for heading, figure in pictures]
+    parts.append("<h2>Settings</h2>" + _table(_leaves(to_dict(run.config))))
+    parts.append("<h2>Tokens it was trained on</h2>" + _table(_leaves(run.store)))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{_text(run.path.name)}: {100 * scores.top1:.1f} %</title>'
+        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _classes_seen(scores: Scores) -> int:
+    return len(np.unique(scores.labels))
+
+
+def _number(value: str, what: str) -> str:
+    return f'<div class="number"><b>{_text(value)}</b><span>{_text(what)}</span></div>'
+
+
+def _image(figure: Figure, alt: str) -> str:
+    data = base64.b64encode(png(figure, dpi=110)).decode()
+    width = round(figure.get_figwidth() * 96)
+    return f'<figure><img width="{width}" alt="{_text(alt)}" src="data:image/png;base64,{data}"></figure>'
+
+
+def _class_table(scores: Scores) -> str:
+    """A row for each class that has clips: name, clips, accuracy with a bar, and what it is most taken for."""
+    counts, shares = scores.confusion, scores.per_class
+    rows = []
+    for label in sorted(np.flatnonzero(~np.isnan(shares)).tolist(), key=lambda label: (shares[label], label)):
+        wrong = counts[label].copy()
+        wrong[label] = 0
+        taken = f"{scores.class_names[int(wrong.argmax())]} ({wrong.max()})" if wrong.any() else ""
+        bar = f'<div class="bar"><i style="width:{100 * shares[label]:.1f}%"></i></div>'
+        rows.append(
+            f'<tr><td>{_text(scores.class_names[label])}</td><td class="n">{counts[label].sum()}</td>'
+            f'<td class="n">{100 * shares[label]:.1f} %</td><td>{bar}</td><td>{_text(taken)}</td></tr>'
+        )
+    head = "<tr><th>class</th><th>clips</th><th>right</th><th></th><th>most often taken for</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _table(rows: Sequence[tuple[str, Any]]) -> str:
+    cells = (f"<tr><td><code>{_text(name)}</code></td><td>{_text(_plain(value))}</td></tr>" for name, value in rows)
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        found += _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return found
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:g}"
+    return str(value)
+
+
+def _text(value: str) -> str:
+    return html.escape(str(value), quote=True)
