@@ -47,7 +47,7 @@ class Act:
         hat: (T,) from 0, in the leading hand, to 1, on the head; None if the action has no hat.
         cup, trolley: whether there is one, in the leading hand, in both hands.
         seated: whether the chair must stand right behind the person.
-        gap: metres between the places of two people.
+        gap: between the places of two people, in units of an arm's reach.
     """
 
     persons: list[Controls]
@@ -99,7 +99,7 @@ def _sit_down(u: Array, seconds: Array, style: Style) -> Act:
 
 def _put_on_hat(u: Array, seconds: Array, style: Style) -> Act:
     person, hand = standing(u, style), style.hand
-    top = (-0.22, 0.80, 0.20)
+    top = (0.02, 0.56, 0.06)  # the hand beside the brim
     person.wrists[:, hand] = track(
         u, (0, HANGING), (0.22, (0.0, -0.5, 0.5)), (0.5, top), (0.6, top), (0.75, (0.3, 0.1, 0.5)), (1, HANGING)
     )
@@ -197,22 +197,22 @@ def _shake_hands(u: Array, seconds: Array, style: Style) -> Act:
     for person in pair:
         person.wrists[:, 1] += given[:, None] * (front - person.wrists[:, 1])
         person.lean = 0.03 + 0.14 * given
-    return Act(persons=list(pair), gap=1.10)
+    return Act(persons=list(pair), gap=2.02)
 
 
 def _hug(u: Array, seconds: Array, style: Style) -> Act:
     pair = _two(u, style)
     near = track(u, (0, 0.0), (0.45, 1.0), (0.78, 1.0), (1, 0.0))
     held = track(u, (0, 0.0), (0.2, 0.5), (0.5, 1.0), (0.75, 1.0), (1, 0.0))
-    arms = np.array([[-0.10, -0.02, 0.78], [-0.12, -0.42, 0.72]])
+    arms = np.array([[-0.30, -0.06, 0.70], [-0.34, -0.42, 0.62]])
     for person in pair:
-        person.pelvis[:, 2] = 0.30 * near
-        person.ankles[:, :, 2] = 0.30 * near[:, None]
+        person.pelvis[:, 2] = 0.33 * near
+        person.ankles[:, :, 2] = 0.31 * near[:, None]
         person.ankles[:, 0, 1] = 0.05 * np.sin(np.pi * near) ** 2
         person.wrists += held[:, None, None] * (arms - person.wrists)
         person.lean = 0.03 + 0.10 * near
         person.side = 0.10 * near
-    return Act(persons=list(pair), gap=0.92)
+    return Act(persons=list(pair), gap=1.74)
 
 
 # By class name, in the order of the labels: the movement, and whether the finished clip is turned round in time.

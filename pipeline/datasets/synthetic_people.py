@@ -14,20 +14,22 @@ from pipeline.datasets.synthetic_body import Array, Body
 from pipeline.datasets.synthetic_paint import Colour
 from pipeline.records import keyed_rng
 
-SKINS: tuple[Colour, ...] = ((236, 196, 168), (224, 178, 146), (202, 150, 116), (168, 116, 84), (128, 86, 62))
-HAIRS: tuple[Colour, ...] = ((38, 30, 28), (62, 42, 32), (96, 66, 44), (142, 106, 66), (128, 124, 122))
+# Muted and of like lightness within each palette, as real clothes are under room light: with loud colours a random
+# network's features tell people apart before they tell movements apart.
+SKINS: tuple[Colour, ...] = ((226, 184, 154), (214, 168, 136), (194, 146, 114), (172, 124, 94), (146, 104, 80))
+HAIRS: tuple[Colour, ...] = ((38, 30, 28), (58, 42, 34), (84, 60, 44), (110, 84, 58))
 SHIRTS: tuple[Colour, ...] = (
-    (178, 62, 58),
-    (60, 104, 160),
-    (74, 132, 92),
-    (206, 160, 70),
-    (122, 84, 142),
-    (212, 110, 76),
-    (54, 134, 142),
-    (170, 78, 112),
+    (166, 84, 78),
+    (78, 108, 150),
+    (88, 122, 92),
+    (164, 132, 84),
+    (124, 96, 134),
+    (172, 110, 86),
+    (80, 124, 128),
+    (148, 90, 112),
 )
-TROUSERS: tuple[Colour, ...] = ((52, 62, 92), (60, 58, 62), (92, 80, 66), (66, 84, 108), (84, 88, 80))
-SHOES: tuple[Colour, ...] = ((44, 42, 44), (208, 206, 200), (120, 76, 52))
+TROUSERS: tuple[Colour, ...] = ((56, 64, 88), (62, 60, 64), (80, 72, 64), (64, 78, 98), (72, 76, 70))
+SHOES: tuple[Colour, ...] = ((44, 42, 44), (66, 54, 46), (92, 66, 50))
 HATS: tuple[Colour, ...] = ((196, 170, 122), (60, 66, 84), (150, 62, 56))
 
 

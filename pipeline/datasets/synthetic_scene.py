@@ -21,6 +21,8 @@ from pipeline.datasets.synthetic_body import (
     HEAD,
     NECK,
     NUM_JOINTS,
+    SHOULDERS,
+    SPINE_SHOULDER,
     THUMBS,
     Array,
     Controls,
@@ -157,12 +159,13 @@ def _stage(
     spot = rng.uniform(-0.15, 0.15, 2)
     chair_turn, chair_way = rng.uniform(-0.5, 0.5), rng.uniform(0.46, 0.56)
     hat_colour: Colour = HATS[rng.integers(len(HATS))]
+    gap = act.gap * float(np.mean([member.body.reach for member in people]))
     joints, ways = [], []
     for member, controls in zip(people, act.persons, strict=True):
         _sway(controls, rng)
-        controls.heading = controls.heading + (0.3 * facing if act.gap else facing)  # two are best seen from the side
+        controls.heading = controls.heading + (0.3 * facing if gap else facing)  # two are best seen from the side
         way = np.array([np.sin(controls.heading[0]), np.cos(controls.heading[0])])
-        joints.append(pose(member.body, controls, spot - act.gap / 2 * way))
+        joints.append(pose(member.body, controls, spot - gap / 2 * way))
         ways.append(way)
     ahead = np.array([ways[0][0], 0.0, ways[0][1]])
     if not act.seated:  # anywhere behind the actor, as seen from the cameras
@@ -180,10 +183,11 @@ def _things(act: Act, joints: Array, style: Style, ahead: Array) -> dict[str, Ar
     if act.hat is not None:
         up = joints[:, HEAD] - joints[:, NECK]
         up = up / np.linalg.norm(up, axis=-1, keepdims=True)
+        grip = (hand + joints[:, HAND_TIPS[style.hand]]) / 2
+        inward = joints[:, SPINE_SHOULDER] - joints[:, SHOULDERS[style.hand]]
+        held = grip + 0.5 * inward - [0.0, 0.05, 0.0]
         worn = act.hat[:, None]
-        things["hat"] = (1 - worn) * (joints[:, HAND_TIPS[style.hand]] - [0.0, 0.03, 0.0]) + worn * (
-            joints[:, HEAD] + 0.07 * up
-        )
+        things["hat"] = (1 - worn) * held + worn * (joints[:, HEAD] + 0.06 * up)
         things["hat_up"] = (1 - worn) * np.array([0.0, 1.0, 0.0]) + worn * up
     if act.cup:
         things["cup"] = hand + 0.03 * ahead + [0.0, 0.03, 0.0]
