@@ -100,10 +100,11 @@ def test_refuses_other_networks_and_files(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
-def test_damaged_files_end_in_one_sentence(tmp_path: Path, place: float, bit: int, cut: bool) -> None:
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans(), zipped=st.booleans())
+def test_damaged_files_end_in_one_sentence(tmp_path: Path, place: float, bit: int, cut: bool, zipped: bool) -> None:
     path = tmp_path / "damaged.pth"
-    torch.save({"stem.0.weight": torch.zeros(4, 4), "stem.1.bias": torch.ones(3)}, path)
+    small = {"stem.0.weight": torch.zeros(4, 4), "stem.1.bias": torch.ones(3)}
+    torch.save(small, path, _use_new_zipfile_serialization=zipped)
     content = bytearray(path.read_bytes())
     at = int(place * len(content))
     if cut:
