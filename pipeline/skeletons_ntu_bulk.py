@@ -85,6 +85,8 @@ def read_table(data: bytes) -> Table | None:
 
 def _fields(data: bytes) -> _Fields | None:
     """The fields of a file; None unless one space or line end follows each, and all lines end alike."""
+    if not data.isascii():  # `_without_dot` reckons with letters below 128
+        return None
     crlf = b"\r" in data
     end = b"" if data.endswith(b"\n") else b"\r\n" if crlf else b"\n"
     text = b"".join((b" " * (_WORD + 1), data, end))  # a word of eight letters may begin before the first field
@@ -193,13 +195,13 @@ def _without_dot(word: Words) -> tuple[Words, Flags, NDArray[np.int8], Flags]:
         that is no digit, a second dot for instance.
     """
     other = word ^ _each(_DOT ^ _NOUGHT)
-    dot = (~(other + _each(0x7F)) & _each(0x80)) >> np.uint64(7)  # lowest bit of its byte; right for ASCII
+    dot = (~(other + _each(0x7F)) & _each(0x80)) >> np.uint64(7)  # lowest bit of its byte; right for letters below 128
     dotted = dot != 0
     below = dot - dotted  # all bits below that
     behind = (dot * np.uint64(0x0706050403020100)) >> np.uint64(56)  # byte b becomes 7 - b
     closed = word + (word & below) * np.uint64(0xFF) - dot * np.uint64(_DOT ^ _NOUGHT)
     left = (((closed + _each(0x7F - 9)) | closed) & _each(0x80)) | (dot & below)
-    return closed, dotted, behind.astype(np.int8), left != 0
+    return closed, dotted, behind.astype(np.int8) & np.int8(7), left != 0  # of two dots any number up to 7
 
 
 def _spelled(digits: Words) -> Words:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles_skeletons import MadeSkeleton, expected_arrays, make_skeleton, odd_number
 
@@ -128,6 +129,36 @@ def test_a_line_of_another_form_is_named(tmp_path: Path, line: int, text: str, c
     lines[line - 1] = text
     with pytest.raises(SkeletonError, match=complaint):
         read_bytes(tmp_path, "\n".join(lines).encode())
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**63))
+@example(seed=57)  # a field of two dots
+@example(seed=386325)  # a letter above 127
+def test_where_the_bulk_reader_answers_the_line_reader_agrees(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    data = bytearray(made_once(seed % 5).data(newline=str(rng.choice(["\n", "\r\n"]))))
+    for _ in range(rng.integers(1, 4)):
+        place, letters = int(rng.integers(0, len(data))), b"0123456789  \n\r\t.-+,eE_n\x00\x85\xff"
+        kept = int(rng.integers(0, 2))  # put in, or put in the place of a letter
+        data[place : place + kept] = bytes(rng.choice([*letters], size=rng.integers(0, 3)).tolist())
+    table = read_table(bytes(data))
+    if table is None:
+        return
+    slow = read_lines("damaged", bytes(data))  # raises where it sees what the bulk reader overlooked
+    for name in ("num_frames", "frames", "ids", "places"):
+        np.testing.assert_array_equal(getattr(table, name), getattr(slow, name))
+    np.testing.assert_array_equal(np.where(table.states <= 2, table.states, 0), slow.states)
+
+
+@cache
+def made_once(seed: int) -> MadeSkeleton:
+    """A made-up file with at least one body."""
+    rng = np.random.default_rng(seed)
+    made = make_skeleton(rng, most_frames=2)
+    while not made.joints:
+        made = make_skeleton(rng, most_frames=2)
+    return made
 
 
 def test_a_body_twice_in_one_frame_is_refused(tmp_path: Path) -> None:
