@@ -7,6 +7,8 @@ each process and never shipped. Imports torch inside its functions: a coordinato
 from __future__ import annotations
 
 import functools
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,10 +98,10 @@ def resolve_device(devices: str) -> str:
 
 def own_device(devices: list[str]) -> str:
     """One worker a device: local Dask workers are named 0, 1, …; any other has the first it sees."""
-    try:
+    name = "0"
+    if "distributed" in sys.modules:  # else this process is no worker, and need not wait for that import
         from distributed import get_worker
 
-        name = str(get_worker().name)
-    except (ImportError, ValueError):
-        name = "0"
+        with suppress(ValueError):
+            name = str(get_worker().name)
     return devices[int(name) % len(devices)] if name.isdigit() else devices[0]

@@ -1,7 +1,7 @@
 """Tokens as int8 with one float16 scale each: half the bytes of float16.
 
 In: tokens (..., D) float16. Out: (..., D) int8 and scales (...) float16, and tokens back. A value comes back within
-0.54 of its token's scale (half a step, and float16's own rounding); the scale is the token's largest magnitude / 127,
+0.57 of its token's scale (half a step, and float16's own rounding); the scale is the token's largest magnitude / 127,
 and zero comes back as zero.
 """
 

@@ -29,7 +29,7 @@ def test_every_value_comes_back_within_a_good_half_of_its_scale(tokens: np.ndarr
     assert np.isfinite(again).all()
     largest = np.abs(tokens.astype(np.float64)).max(axis=-1, keepdims=True)
     step = np.maximum(largest / 127, 6e-8)  # float16's smallest number is 6e-8
-    assert (np.abs(again.astype(np.float64) - tokens) <= 0.54 * step + 6e-8).all()
+    assert (np.abs(again.astype(np.float64) - tokens) <= 0.57 * step + 6e-8).all()
     assert (again[tokens == 0] == 0).all()
 
 

@@ -98,7 +98,7 @@ class StoreContract(ABC):
             if dtype == "int8":
                 scale = plain[f"{name}_scale"][:][rows, views][..., None]
                 through_zarr = (through_zarr * scale.astype(np.float32)).astype(np.float16)
-                assert (np.abs(got.astype(np.float32) - written[name][rows, views]) <= 0.54 * scale).all()
+                assert (np.abs(got.astype(np.float32) - written[name][rows, views]) <= 0.57 * scale).all()
             else:
                 assert np.array_equal(got, written[name][rows, views])
             assert got.dtype == np.float16
