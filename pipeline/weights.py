@@ -28,8 +28,8 @@ from pipeline.records import keyed_rng
 KINETICS400 = MC3_18_Weights.KINETICS400_V1
 KINETICS400_SHA256 = "a90a0ba35ca1242d15b77511ff28bfb29cc596988b5ea36081042f8e2f54212b"
 
-# What torch.load raises on files that are damaged or hold something else: seen by flipping and cutting bytes in files of
-# both its formats, and what a damaged size can lead to.
+# What torch.load raises on files that are damaged or hold something else: seen by flipping and cutting bytes in files
+# of both its formats, and what a damaged size can lead to.
 _UNREADABLE = (
     pickle.UnpicklingError,
     struct.error,
