@@ -4,7 +4,7 @@ In: the real `.skeleton` files of the test data if they are there (STAR_TEST_DAT
 Out: one table. Every row does the same job, a path to arrays of colour places, xyz and tracking states by body. All
 rows are measured in turn, round after round, in one fresh process, on one thread; a ratio is the median over rounds of
 the ratio within a round. It is done twice: with glibc's malloc as it comes, which gives large buffers back to the
-system after each use and faults them in again, and with its thresholds raised, as the workers of the stages have it.
+system after each use and faults them in again, and with its thresholds raised.
 
     python benchmarks/skeletons.py [--rounds 15] [--clock cpu]     # CPU seconds: for a machine that is busy otherwise
 
