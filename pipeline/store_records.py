@@ -3,7 +3,7 @@
 In: Blobs. Out: records as dicts: one for each shard and view, and one for the metadata. Each carries its own checksum
 and is put after everything that it names. Nothing here decodes an array.
 
-A shard's record: {"format", "fingerprint", "shard", "view", "files": [{"key", "bytes", "crc32c"}], "clips": [{"id",
+A shard's record: {"format", "fingerprint", "shard", "view", "files": [{"key", "bytes", "crc64"}], "clips": [{"id",
 "outcome", "reason" | "source" and "sha256"}]}. The metadata's: {"format", "fingerprint", "sizes", "dtype", "codec",
 "files"}.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.blobs import Blobs
-from pipeline.checksum import crc32c
+from pipeline.checksum import crc64
 from pipeline.commit import seal, sha256, unseal
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store_layout import FORMAT, StoreSizes, specs
@@ -111,7 +111,7 @@ def write_metadata_record(blobs: Blobs, stamp: str, sizes: StoreSizes, files: Ma
 
 def file_entry(key: str, data: bytes) -> dict[str, Any]:
     """What a record keeps of a file: enough to find any damage, at the speed of reading it."""
-    return {"key": key, "bytes": len(data), "crc32c": f"{crc32c(data):08x}"}
+    return {"key": key, "bytes": len(data), "crc64": f"{crc64(data):016x}"}
 
 
 def clip_digest(sizes: StoreSizes, arrays: Mapping[str, np.ndarray], i: int) -> str:

@@ -81,10 +81,11 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
 
 def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -> None:
     """Let a store say that it has `sizes.views` views, once all of them are committed; nothing else is rewritten."""
-    data = blobs.get("zarr.json")
+    data, record = blobs.get("zarr.json"), read_metadata_record(blobs)
     assert data is not None
     attributes = _attributes(blobs, data)
-    if StoreSizes.of(attributes) != sizes:
+    # the record too: an earlier attempt may have ended between the last of the metadata and their record
+    if StoreSizes.of(attributes) != sizes or record is None or StoreSizes.of(record) != sizes:
         _put_metadata(blobs, sizes, records, attributes)
 
 

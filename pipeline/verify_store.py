@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.blobs import Blobs, open_blobs
-from pipeline.checksum import crc32c
+from pipeline.checksum import crc64
 from pipeline.damage import Damage
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store import TokenStore
@@ -109,8 +109,8 @@ def _is_whole(blobs: Blobs, entry: dict[str, Any]) -> bool:
     count = crc = 0
     for block in blocks:
         count += len(block)
-        crc = crc32c(block, crc)
-    return count == entry["bytes"] and f"{crc:08x}" == entry["crc32c"]
+        crc = crc64(block, crc)
+    return count == entry["bytes"] and f"{crc:016x}" == entry["crc64"]
 
 
 def _judged(
