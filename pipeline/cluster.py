@@ -93,6 +93,7 @@ def _gather(
     client: Client, work: Work, shards: Sequence[int], args: tuple[Any, ...], progress: Progress | None
 ) -> Generator[dict[str, Any], None, None]:
     from distributed import CancelledError, as_completed
+    from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
     run = secrets.token_hex(6)  # the scheduler may serve others, and may remember an earlier run of ours
@@ -115,10 +116,10 @@ def _gather(
             except KilledWorker as error:
                 raise ArtifactError(
                     f"shard {shard_of[future]}",
-                    f"was given up: {error.allowed_failures + 1} workers died while they worked on it",
+                    f"was given up: its worker died {error.allowed_failures + 1} times",
                     remedy="look at their memory and logs, then run the same command again",
                 ) from None
-            except CancelledError as error:
+            except (CancelledError, CommClosedError) as error:
                 raise _gone(client) from error
             heard.forget(shard_of.pop(future))
             future.release()

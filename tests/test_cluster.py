@@ -1,0 +1,134 @@
+"""Shards in this process, on local processes and on a Dask cluster: each is made, errors and progress come back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import LocalCluster
+
+from pipeline import cluster
+from pipeline.cluster import report, run_shards
+from pipeline.errors import ArtifactError, ConfigError, DecodeError
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """A cluster of one worker with two threads, in this process: what `--scheduler` names."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", silence_logs=logging.ERROR
+    ) as running:
+        yield running.scheduler_address
+
+
+def _work(shard: int, factor: int) -> dict[str, Any]:
+    report({"clip": f"{shard}a", "outcome": "done"})
+    report({"clip": f"{shard}b", "outcome": "failed"})
+    return {"shard": shard, "value": shard * factor, "process": os.getpid(), "thread": threading.get_ident()}
+
+
+def _fail(shard: int) -> dict[str, Any]:
+    if shard == 3:
+        raise DecodeError("x.avi", "ended early", got=5, expected=9, frames=5)
+    return {"shard": shard}
+
+
+def _die(shard: int, marks: str, always: bool) -> dict[str, Any]:
+    report({"clip": f"{shard}a", "outcome": "done"})
+    mark = Path(marks) / f"{shard}"
+    if shard == 2 and (always or not mark.exists()):
+        mark.touch()
+        time.sleep(0.5)  # until the report has left
+        os.kill(os.getpid(), signal.SIGKILL)
+    report({"clip": f"{shard}b", "outcome": "done"})
+    return {"shard": shard, "pythonsafepath": os.environ.get("PYTHONSAFEPATH")}
+
+
+def test_one_worker_is_this_process() -> None:
+    events: list[dict[str, Any]] = []
+    done = list(run_shards(_work, [4, 1, 2], 10, progress=events.append))
+    assert [(d["shard"], d["value"], d["process"]) for d in done] == [(s, 10 * s, os.getpid()) for s in (4, 1, 2)]
+    assert [e["clip"] for e in events] == ["4a", "4b", "1a", "1b", "2a", "2b"]
+    report({"clip": "nobody listens"})
+    assert len(events) == 6
+
+
+def test_no_shards_start_nothing() -> None:
+    assert list(run_shards(_work, [], 10, workers=8)) == []
+
+
+def test_a_cluster_makes_every_shard_once_and_tells_each_clip_once(scheduler: str) -> None:
+    events: list[dict[str, Any]] = []
+    done = list(run_shards(_work, range(20), 3, scheduler=scheduler, progress=events.append))
+    assert sorted((d["shard"], d["value"]) for d in done) == [(s, 3 * s) for s in range(20)]
+    assert len({d["thread"] for d in done}) == 2
+    assert sorted(e["clip"] for e in events) == sorted(f"{s}{part}" for s in range(20) for part in "ab")
+    again = list(run_shards(_work, range(3), 4, scheduler=scheduler))  # is run, not remembered
+    assert sorted(d["value"] for d in again) == [0, 4, 8]
+
+
+def test_only_a_window_of_shards_is_submitted(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "WINDOW", 5)
+    taken: list[int] = []
+
+    class Counting(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[int]:
+            for shard in range(40):
+                taken.append(shard)
+                yield shard
+
+    results = run_shards(_work, Counting(range(40)), 1, scheduler=scheduler)
+    most = 0
+    for count, _ in enumerate(results, start=1):
+        most = max(most, len(taken) - count)
+    assert len(taken) == 40
+    assert most <= 5
+
+
+def test_an_error_of_the_work_comes_back_as_it_was(scheduler: str) -> None:
+    with pytest.raises(DecodeError, match=r"x\.avi: ended early \(got 5, expected 9\)") as error:
+        list(run_shards(_fail, range(40), scheduler=scheduler))
+    assert error.value.frames == 5
+    with pytest.raises(DecodeError):
+        list(run_shards(_fail, range(5)))
+
+
+def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE_S", 1)
+    with pytest.raises(ConfigError, match="no Dask scheduler answers there"):
+        list(run_shards(_work, [0, 1], 1, scheduler="tcp://127.0.0.1:9"))
+    with pytest.raises(ConfigError, match="no Dask scheduler answers there"):
+        list(run_shards(_work, [0, 1], 1, scheduler="nonsense://here"))
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0", silence_logs=logging.ERROR) as empty,
+        pytest.raises(ConfigError, match="has no worker; start some with `dask worker inproc://"),
+    ):
+        list(run_shards(_work, [0, 1], 1, scheduler=empty.scheduler_address))
+
+
+def test_workers_must_be_a_number() -> None:
+    with pytest.raises(ConfigError, match="positive"):
+        list(run_shards(_work, [0], 1, workers=0))
+
+
+def test_local_workers_that_die_cost_a_repetition_and_no_clip_twice(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    before = dict(os.environ)
+    done = list(run_shards(_die, range(6), str(tmp_path), False, workers=2, progress=events.append))
+    assert sorted(d["shard"] for d in done) == list(range(6))
+    assert {d["pythonsafepath"] for d in done} == {"1"}
+    assert sorted(e["clip"] for e in events) == sorted(f"{s}{part}" for s in range(6) for part in "ab")
+    assert dict(os.environ) == before  # Dask's OMP_NUM_THREADS=1 would slow down what comes next
+
+
+def test_a_shard_that_kills_every_worker_is_given_up_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ALLOWED_DEATHS", 1)
+    with pytest.raises(ArtifactError, match="shard 2: was given up: its worker died 2 times"):
+        list(run_shards(_die, range(3), str(tmp_path), True, workers=2))
