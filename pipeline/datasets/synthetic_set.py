@@ -6,6 +6,7 @@ left as it is, so the same call goes on after a stop.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ def write_set(
             progress({"total": len(names), "done": 0})
         tasks = list(range(-(-len(names) // AT_ONCE)))
         where = (str(root.resolve()), clips_per_class, seed)
-        for _ in run_shards(write_some, tasks, *where, workers=workers, scheduler=scheduler, progress=progress):
-            pass
+        made = run_shards(write_some, tasks, *where, workers=workers, scheduler=scheduler, progress=progress)
+        with contextlib.closing(made):
+            for _ in made:
+                pass
 
 
 def write_some(task: int, root: str, clips_per_class: int, seed: int) -> dict[str, Any]:
