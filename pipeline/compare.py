@@ -1,0 +1,78 @@
+"""Two token stores side by side: made alike, of the same clips, with the same tokens?
+
+In: two TokenStores. Out: a plain dict for `star inspect A B`. Equality is told from the digests in the commit records,
+so it covers every clip; how far unequal tokens are apart is measured on a few of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.fingerprint import differences
+from pipeline.store import TokenStore
+
+MOST_CLIPS = 16
+
+
+def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str, Any]:
+    """What differs between two stores.
+
+    Returns:
+        "same_content": the content digests agree. "made_from": a line for each difference. "sizes": likewise.
+        "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views that
+        ended otherwise. "equal", "unequal": those done in both, by digest. "gg", "jm": of at most `most` unequal ones
+        the largest difference, alone and in units of A's spread; absent where shapes differ or nothing is unequal.
+    """
+    rows = _rows_of_both(a, b)
+    views = min(a.sizes.views, b.sizes.views)
+    report: dict[str, Any] = {
+        "same_content": a.content_digest() == b.content_digest(),
+        "made_from": differences(a.attrs["made_from"], b.attrs["made_from"]),
+        "sizes": differences(a.sizes.attributes(), b.sizes.attributes()),
+        "only_in_a": len(a) - len(rows),
+        "only_in_b": len(b) - len(rows),
+        "clips": len(rows),
+        "views": views,
+        "outcomes_differ": 0,
+        "equal": 0,
+        "unequal": 0,
+    }
+    unequal: list[tuple[int, int, int]] = []
+    for view in range(views):
+        left, right = a.outcomes(view), b.outcomes(view)
+        for i, j in rows:
+            if left[i]["outcome"] != right[j]["outcome"]:
+                report["outcomes_differ"] += 1
+            elif left[i]["outcome"] == "done":
+                same = left[i]["sha256"] == right[j]["sha256"]
+                report["equal" if same else "unequal"] += 1
+                if not same:
+                    unequal.append((i, j, view))
+    return report | _apart(a, b, unequal, most)
+
+
+def _rows_of_both(a: TokenStore, b: TokenStore) -> list[tuple[int, int]]:
+    """The rows of each clip that both have."""
+    of_b = {name: row for row, name in enumerate(b.clip_ids.tolist())}
+    return [(row, of_b[name]) for row, name in enumerate(a.clip_ids.tolist()) if name in of_b]
+
+
+def _apart(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], most: int) -> dict[str, Any]:
+    if not unequal:
+        return {}
+    chosen = [unequal[i] for i in np.unique(np.linspace(0, len(unequal) - 1, most).round().astype(int))]
+    told: dict[str, Any] = {}
+    for name in ("gg", "jm"):
+        if a.array(name).shape[2:] != b.array(name).shape[2:]:
+            continue
+        largest, spreads = 0.0, []
+        for i, j, view in chosen:
+            left = getattr(a.read([i], view=view), name).astype(np.float64)
+            right = getattr(b.read([j], view=view), name).astype(np.float64)
+            largest = max(largest, float(np.abs(left - right).max()))
+            spreads.append(float(left.std()))
+        spread = float(np.mean(spreads))
+        told[name] = {"largest": largest, "of_spread": round(largest / spread, 6) if spread else None}
+    return told
