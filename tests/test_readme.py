@@ -1,0 +1,74 @@
+"""The README's commands, run: the walk as it stands, the ten lines on its store; all other commands are parsed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^[ ]*```{language}\n(.*?)^[ ]*```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder in which the walk was run, and what each of its commands printed."""
+    folder = tmp_path_factory.mktemp("walk")
+    (walk,) = _blocks("sh")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = []
+    for line in walk.strip().splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "star"
+        command = [sys.executable, "-P", "-m", "cli.main", *arguments]
+        shown = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert shown.returncode == 0, (line, shown.stderr[-2000:])
+        printed.append(shown.stdout)
+    return folder, printed
+
+
+def test_the_walk_ends_in_an_accuracy(walked: tuple[Path, list[str]]) -> None:
+    _, printed = walked
+    assert "42 done, 0 excluded, 0 failed, of 42" in printed[0]
+    assert "42 done, 0 excluded, 0 failed, of 42" in printed[1]
+    assert "artifact: token store" in printed[2]
+    assert "every byte is as it was committed" in printed[3]
+    assert re.search(r"top-1 [01]\.\d+ \(95 % interval", printed[5])
+    assert printed[4].splitlines()[-2:] == printed[5].splitlines()[-2:]
+
+
+def test_the_ten_lines_read_the_store(walked: tuple[Path, list[str]]) -> None:
+    folder, _ = walked
+    (lines,) = _blocks("python")
+    assert len([line for line in lines.splitlines() if line.strip()]) <= 10
+    shown = subprocess.run([sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "S001C001P001R001A001 sit down (16, 49, 512) (16, 25, 64)"
+    assert shown.stderr == ""
+
+
+def _other_commands() -> list[str]:
+    """Lines of the README that call `star`, by itself or under torchrun, with paths that are the reader's own."""
+    lines = [line.strip() for block in _blocks("text") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("star ") or " -m cli.main " in line]
+
+
+@pytest.mark.parametrize("line", _other_commands())
+def test_every_other_command_parses(line: str) -> None:
+    words = shlex.split(line)
+    words = words[words.index("cli.main") + 1 :] if "cli.main" in words else words[1:]
+    # Typer parses before it runs: with a wrong option it ends in 2, with all right the missing folder is told in 1
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 1, shown.output
+    assert "does not exist" in shown.stderr or "not there" in shown.stderr or "not a folder" in shown.stderr
