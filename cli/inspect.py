@@ -61,12 +61,12 @@ def _prepared(path: str) -> dict[str, Any]:
         "classes": len(folder.listing.class_names),
         "topology": folder.listing.topology,
         "protocols": list(folder.listing.protocols),
-        **_account(folder.account()),
+        **_account(folder.account(entries)),
         "shards": folder.shards,
         "bytes": sum(p.stat().st_size for p in folder.path.glob("clips-*.h5")),
         "options": folder.options.content(),
         "fingerprint": folder.fingerprint,
-        "content_digest": folder.content_digest(),
+        "content_digest": folder.content_digest(entries),
         "failed_clips": failed,
     }
 
