@@ -1,34 +1,53 @@
 """What stage 2 would do, how large the store becomes and how long it takes, before it starts.
 
-In: a prepared folder and the stage's options. Out: a plain dict. Bytes are exact up to compression and metadata;
-seconds come from one warm batch and are given as a range. Writes nothing.
+In: a prepared folder and the stage's options. Out: a plain dict. Without a codec the bytes are those of the very files,
+with one they come from the pilot's tokens; seconds come from the pilot, the stage's own steps on a few real clips, and
+are a range. Writes nothing.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import manifest
+from pipeline import engine
+from pipeline.blobs import open_blobs
+from pipeline.commit import seal
 from pipeline.config import ExtractOptions
-from pipeline.estimate import bytes_free
+from pipeline.extract import about_of, made_from_of, sizes_of, threads_of
+from pipeline.extract_shard import Compute, ShardJob, compute_group, decode_group, load_job
+from pipeline.fingerprint import fingerprint
+from pipeline.prepared import PreparedFolder
+from pipeline.room import bytes_free
+from pipeline.store_chunks import encode_chunk, file_bytes
+from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
+from pipeline.store_records import shard_record
+
+PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted
+FASTER, SLOWER = 0.7, 1.6  # how far the machine's speed may drift between the pilot and the run
 
 
 def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, workers: int) -> dict[str, Any]:
-    """Clips and bytes of stage 2 (exact, up to compression and metadata), and seconds from one batch."""
-    from pipeline.extract import sizes_of
-    from pipeline.prepared import PreparedFolder
-    from pipeline.store_layout import specs
+    """Clips, files, bytes and seconds of the whole stage on this machine; what is there already is not taken off.
 
+    Returns:
+        "bytes": a number without a codec, [low, high] with one. "seconds": [low, high], None where no clip is done.
+
+    Raises: as `pipeline.extract.extract`, about `prepared`, weights and device.
+    """
     folder = PreparedFolder.open(prepared)
+    options, weights = engine.resolve(options)
     sizes, account = sizes_of(folder, options), folder.account()
-    row_bytes = sum(int(np.prod(spec.tail)) * np.dtype(spec.dtype).itemsize for spec in specs(sizes))
-    total = row_bytes * sizes.clips * sizes.views
-    seconds = _batch_seconds(folder, options)
-    low, high = (s * account.done * sizes.views / max(workers, 1) for s in (0.8 * seconds, 1.6 * seconds))
+    compute = engine.worker_computer(options, weights, threads_of(options, workers, None))
+    seconds, ratio = _pilot(folder, options, sizes, compute)
+    total = sum(_file_sizes(folder, options, sizes, weights).values())
+    tokens = sum(spec.clip_bytes for spec in specs(sizes) if spec.sharded) * sizes.clips * sizes.views
+    spared = int(tokens * (1 - ratio))
+    work = None if seconds is None else seconds * account.done * sizes.views / workers
     return {
         "dataset": folder.listing.dataset,
         "clips": account.done,
@@ -36,25 +55,76 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "failed": account.failed,
         "views": sizes.views,
         "files": len(specs(sizes)) * sizes.shards * sizes.views,
-        "bytes": total if options.codec == "none" else f"at most {total}",
-        "seconds": [round(low, 1), round(high, 1)],
-        "joints": len(manifest.topology(folder.listing.topology).joint_names),
+        "bytes": total if options.codec == "none" else [int(total - 1.1 * spared), int(total - 0.9 * spared)],
+        "seconds": None if work is None else [round(FASTER * work, 1), round(SLOWER * work, 1)],
+        "joints": sizes.joints,
         "bytes_free": None if "://" in out else bytes_free(Path(out)),
     }
 
 
-def _batch_seconds(folder: Any, options: ExtractOptions) -> float:
-    """Seconds a clip of one warm pass of the backbone over black frames takes here."""
-    from pipeline.clips import PERSONS
-    from pipeline.config import FRAMES
-    from pipeline.engine import computer_for
+def _file_sizes(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, weights: str) -> dict[str, int]:
+    """By key the bytes of every file of the store before compression, but for `log/`."""
+    made_from = made_from_of(folder, options, weights)
+    stamp = fingerprint(made_from)
+    attributes = {"format": FORMAT, "fingerprint": stamp, "made_from": made_from, **about_of(folder)}
+    files = encode_metadata(sizes, list(folder.listing.records), attributes)
+    found = {key: len(data) for key, data in files.items()}
+    for shard in range(sizes.shards):
+        clips = len(sizes.rows(shard))
+        told = folder.record(shard)
+        entries = [_like(entry) for entry in told["clips"]] if told is not None else []
+        for view in range(sizes.views):
+            named = []
+            for spec in specs(sizes):
+                key = chunk_key(spec, shard, view)
+                found[key] = file_bytes(spec, clips, sizes)
+                named.append({"key": key, "bytes": found[key], "crc64": "0" * 16})
+            found[f"commits/{view}/{shard}"] = len(seal(shard_record(stamp, (view, shard), named, entries)))
+    return found
 
-    computer = computer_for(options)
-    joints = len(manifest.topology(folder.listing.topology).joint_names)
-    shape = (options.batch_clips, PERSONS, FRAMES, joints)
-    frames = np.zeros((options.batch_clips, FRAMES, options.crop, options.crop, 3), np.uint8)
-    places = np.full((*shape, 2), options.crop / 2, np.float32)
-    for _ in range(2):  # the first pass also sets the kernels up
+
+def _like(entry: dict[str, Any]) -> dict[str, Any]:
+    """As long as the entry that a commit record will hold of this prepared clip."""
+    if entry["outcome"] == "done":
+        return {"id": entry["id"], "outcome": "done", "source": entry["sha256"], "sha256": "0" * 64}
+    return {"id": entry["id"], "outcome": entry["outcome"], "reason": entry["reason"]}
+
+
+def _pilot(
+    folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, compute: Compute
+) -> tuple[float | None, float]:
+    """Seconds a clip takes once all is warm, and what share of its bytes the codec leaves."""
+    job = _job(folder, options, sizes)
+    groups = list(job.groups())[:PILOT_GROUPS] if job is not None else []
+    if job is None or not job.clips:
+        return None, 1.0
+    seconds: list[float] = []
+    rows: list[int] = []
+    for group in groups:
         start = time.monotonic()
-        computer(frames, places, np.ones(shape, bool))
-    return (time.monotonic() - start) / options.batch_clips
+        for part in compute_group(compute, decode_group(group)):
+            job.absorb(part)
+            rows += part.rows
+        seconds.append((time.monotonic() - start) / max(len(group.rows), 1))
+    return float(np.mean(seconds[1:] or seconds)), _ratio(job, rows, sizes)
+
+
+def _job(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes) -> ShardJob | None:
+    """The first shard with a clip to compute."""
+    for number in range(folder.shards):
+        told = folder.record(number)
+        if told is not None and any(entry["outcome"] == "done" for entry in told["clips"]):
+            return load_job(folder.shard(number), 0, options, sizes, open_blobs("memory://estimate"), None)
+    return None
+
+
+def _ratio(job: ShardJob, rows: list[int], sizes: StoreSizes) -> float:
+    if sizes.codec == "none" or not rows:
+        return 1.0
+    plain, small = replace(sizes, codec="none"), 0
+    large = 0
+    for spec in specs(sizes):
+        if spec.sharded:
+            small += len(encode_chunk(spec, job.arrays[spec.name][rows], sizes))
+            large += len(encode_chunk(spec, job.arrays[spec.name][rows], plain))
+    return small / large

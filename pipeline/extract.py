@@ -75,7 +75,7 @@ def extract(
     records = list(folder.listing.records)
     check_store(blobs, sizes=sizes, made_from=made_from)  # before anything is written: `out` may be something else
     with blobs.sole_writer() as word:
-        stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=_about(folder))
+        stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder))
         source = {"prepared": str(prepared.resolve()), "weights": options.weights}
         blobs.put(SOURCE, canonical_json(source))  # where things lay, for `star retry`; no part of the content
         todo, clips_done = unfinished(blobs, stamp, sizes, retry=retry)
@@ -195,7 +195,8 @@ def run_length(shards: int, workers: int, device: str) -> int:
     return longest if workers == 1 else max(1, min(longest, shards // (4 * workers)))
 
 
-def _about(folder: PreparedFolder) -> dict[str, Any]:
+def about_of(folder: PreparedFolder) -> dict[str, Any]:
+    """What readers are told beside the arrays; no part of the fingerprint."""
     from importlib.metadata import version
 
     return {

@@ -86,11 +86,17 @@ def checked_record(blobs: Blobs, data: bytes | None, stamp: str, place: Place) -
     return record
 
 
-def write_record(blobs: Blobs, stamp: str, place: Place, files: list[dict[str, Any]], clips: list[dict]) -> None:
-    """Commit a shard and view, all of whose files are there."""
+def shard_record(stamp: str, place: Place, files: list[dict[str, Any]], clips: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the record of a shard and view says."""
     view, shard = place
-    record = {"format": FORMAT, "fingerprint": stamp, "shard": shard, "view": view, "files": files, "clips": clips}
-    blobs.put(record_key(shard, view), seal(record))
+    return {"format": FORMAT, "fingerprint": stamp, "shard": shard, "view": view, "files": files, "clips": clips}
+
+
+def write_record(
+    blobs: Blobs, stamp: str, place: Place, files: list[dict[str, Any]], clips: list[dict[str, Any]]
+) -> None:
+    """Commit a shard and view, all of whose files are there."""
+    blobs.put(record_key(place[1], place[0]), seal(shard_record(stamp, place, files, clips)))
 
 
 def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:

@@ -1,0 +1,49 @@
+"""What a dry run says of bytes is what the store then takes, within one percent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from extract_corpus import OPTIONS, install, tree
+from extract_corpus import write_prepared as write
+
+from pipeline.errors import ArtifactError
+from pipeline.estimate_extract import estimate_extract
+from pipeline.extract import extract
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_bytes_are_exact_without_a_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    install(monkeypatch)
+    folder = write(tmp_path / "prepared", 9, excluded=[2], failed=[5])
+    options = replace(OPTIONS, views=2, dtype=dtype)
+    told = estimate_extract(folder.path, options, str(tmp_path / "s"), workers=1)
+    assert not (tmp_path / "s").exists()
+    extract(folder.path, tmp_path / "s", options)
+    taken = sum(len(data) for data in tree(tmp_path / "s").values())
+    assert abs(told["bytes"] - taken) <= 0.01 * taken
+    assert (told["clips"], told["excluded"], told["failed"], told["views"]) == (7, 1, 1, 2)
+    low, high = told["seconds"]
+    assert 0 <= low <= high
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_bytes_under_a_codec_are_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+    install(monkeypatch)
+    folder = write(tmp_path / "prepared", 9)
+    options = replace(OPTIONS, codec=codec)
+    low, high = estimate_extract(folder.path, options, str(tmp_path / "s"), workers=1)["bytes"]
+    extract(folder.path, tmp_path / "s", options)
+    taken = sum(len(data) for data in tree(tmp_path / "s").values())
+    assert low <= taken <= high
+
+
+def test_nothing_to_compute_takes_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    folder = write(tmp_path / "prepared", 2, excluded=[0, 1])
+    told = estimate_extract(folder.path, OPTIONS, str(tmp_path / "s"), workers=1)
+    assert told["seconds"] is None
+    with pytest.raises(ArtifactError, match="does not exist"):
+        estimate_extract(tmp_path / "none", OPTIONS, str(tmp_path / "s"), workers=1)
