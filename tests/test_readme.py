@@ -54,7 +54,7 @@ def test_the_ten_lines_read_the_store(walked: tuple[Path, list[str]]) -> None:
     (lines,) = _blocks("python")
     assert len([line for line in lines.splitlines() if line.strip()]) <= 10
     shown = subprocess.run([sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "S001C001P001R001A001 sit down (16, 49, 512) (16, 25, 64)"
+    assert shown.stdout.strip() == "S001C001P028R001A001 sit down (16, 49, 512) (16, 25, 64)"
     assert shown.stderr == ""
 
 

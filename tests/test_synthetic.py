@@ -67,9 +67,9 @@ def test_names_are_balanced_over_subjects_and_cameras(clips: int, seed: int) -> 
 
 
 def test_every_subject_comes_before_every_camera_in_both_replications() -> None:
-    records = [record_from_name(name) for name in synthetic.clip_names(72)]
+    records = [record_from_name(name) for name in synthetic.clip_names(180)]
     seen = {(record.subject, record.camera, record.replication) for record in records}
-    assert seen == set(itertools.product(range(1, 13), (1, 2, 3), (1, 2)))
+    assert seen == set(itertools.product(range(1, 31), (1, 2, 3), (1, 2)))
 
 
 def test_more_clips_keep_the_names_of_fewer_and_seeds_differ() -> None:

@@ -24,7 +24,8 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.records import Listing, keyed_rng
 
 VERSION = 1  # of what a name and a seed mean; raised whenever pixels or joints change
-SUBJECTS = range(1, 13)
+# many, so that each class is seen on many bodies and clothes
+SUBJECTS = range(1, 31)
 
 
 def clip_names(clips_per_class: int, *, seed: int = 0) -> list[str]:
@@ -47,8 +48,8 @@ def clip_names(clips_per_class: int, *, seed: int = 0) -> list[str]:
         triple, place = divmod(index, 3)
         subject = test[triple % len(test)] if place == 2 else train[(2 * triple + place) % len(train)]
         number = (triple + place) % len(ANGLES) + 1
-        # 24 triples have every subject before every camera in both replications; then another setup begins
-        replication, setup = (triple // 4 + place) % 2 + 1, triple // 24 + 1
+        # 30 triples have every subject before every camera, 60 in both replications; then another setup begins
+        replication, setup = triple // 30 % 2 + 1, triple // 60 + 1
         key = f"S{setup:03d}C{number:03d}P{subject:03d}R{replication:03d}"
         names += [f"{key}A{action:03d}" for action in range(1, len(MOVEMENTS) + 1)]
     return names
