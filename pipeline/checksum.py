@@ -16,12 +16,12 @@ CRC_BYTES = 4  # little-endian, after the bytes that it covers
 
 def crc32c(data: bytes | bytearray | memoryview, before: int = 0) -> int:
     """Of `data`, or of all that `before` is the checksum of with `data` after it: what Zarr's `crc32c` codec holds."""
-    return int(checksums.crc32c(memoryview(data).cast("B"), before))
+    return int(checksums.crc32c(data, before))
 
 
 def crc64(data: bytes | bytearray | memoryview, before: int = 0) -> int:
     """As `crc32c`, by CRC-64/NVME: what commit records hold of files."""
-    return int(checksums.crc64nvme(memoryview(data).cast("B"), before))
+    return int(checksums.crc64nvme(data, before))
 
 
 def crc_tail(data: bytes | bytearray | memoryview) -> bytes:

@@ -154,8 +154,8 @@ def _report(job: ShardJob, rows: list[int]) -> None:
 def _threads(device: str) -> tuple[int, int]:
     """How many threads decode and how many hash and put, beside the one that computes.
 
-    On a CPU the backbone is slower than either by a factor of ten and more; one of each hides both. A GPU is as fast
-    as many of them, and waits for round trips to the disk as well.
+    On a CPU the backbone takes nearly all of the time, and one of each hides behind it. A GPU needs many; their numbers
+    there are a guess that no GPU has confirmed yet.
     """
     if device.startswith("cuda"):
         return max(1, min(16, (os.cpu_count() or 2) - 2)), 4

@@ -142,8 +142,7 @@ class TokenStore:
             indices: (B,) rows.
             view: one view for all, or (B,) a view for each.
             out: arrays to fill, of `buffers(clips)` with clips >= B or like them (pinned memory, say): what is
-                returned are their first B rows. Filling the same pages again is twice as fast as new ones
-                (`python benchmarks/store.py`).
+                returned are their first B rows.
 
         Raises:
             ConfigError: a row or view that the store does not have, or `out` that does not fit.

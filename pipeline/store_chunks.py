@@ -2,7 +2,7 @@
 
 In: an ArraySpec and (n, *tail) values of a shard's n clips, or bytes. Out: bytes, or values. They are the bytes of
 Zarr v3's `bytes`, `zstd`, `blosc`, `crc32c` and `sharding_indexed` codecs, so that plain zarr reads them; written out
-here because zarr's own way to a shard takes three times the time, and gives no part of a shard's index to a reader.
+here because zarr's own way to a shard takes longer, and gives no part of a shard's index to a reader.
 
 A shard: the encoded clips, each followed by its CRC-32C; then for every row its (offset, length) as two little-endian
 uint64, all ones where there is none; then the CRC-32C of that index.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -28,10 +27,10 @@ OPEN_SHARDS = 512  # files held open, below the usual limit of 1,024 for a proce
 
 
 class Shard(NamedTuple):
-    """An open shard: its file and its index, (shard_clips, 2) offsets and lengths."""
+    """An open shard: its file and its index, offset and length of each row."""
 
     parts: Parts
-    table: np.ndarray
+    table: list[list[int]]
 
 
 class Wanted(NamedTuple):
@@ -51,7 +50,7 @@ class ClipReader:
     def __init__(self, blobs: Blobs, sizes: StoreSizes, name: Callable[[int, int], str]) -> None:
         """`name(row, view)` is how messages call a clip."""
         self._blobs, self._sizes, self._name = blobs, sizes, name
-        self._shards: OrderedDict[str, Shard] = OrderedDict()
+        self._shards: dict[tuple[str, int, int], Shard] = {}
         self._lock = threading.Lock()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -95,7 +94,7 @@ class ClipReader:
         wanted = []
         for value, row, view in zip(out, rows, views, strict=True):
             shard = self._shard(spec, row, view)
-            offset, length = shard.table[row % self._sizes.shard_clips].tolist()
+            offset, length = shard.table[row % self._sizes.shard_clips]
             wanted.append(Wanted(shard.parts, offset, length, value, row, view))
         wanted.sort(key=lambda clip: (id(clip.parts), clip.offset))  # a disk likes its own order
         threads = min(self._blobs.threads, len(wanted))
@@ -125,20 +124,20 @@ class ClipReader:
                 decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
 
     def _shard(self, spec: ArraySpec, row: int, view: int) -> Shard:
-        key = chunk_key(spec, row // self._sizes.shard_clips, view)
-        with self._lock:
-            if key in self._shards:
-                self._shards.move_to_end(key)
-                return self._shards[key]
+        place = (spec.name, row // self._sizes.shard_clips, view)
+        opened = self._shards.get(place)
+        if opened is not None:
+            return opened
+        key = chunk_key(spec, place[1], view)
         parts = self._blobs.parts(key)
         if parts is None:
             raise self._damaged(spec, row, view, f"is missing with its whole shard {key}")
         tail = parts.tail(index_bytes(self._sizes))
-        opened = Shard(parts, decode_index(tail, self._sizes, f"{self._blobs.url}/{key}"))
+        opened = Shard(parts, decode_index(tail, self._sizes, f"{self._blobs.url}/{key}").tolist())
         with self._lock:
-            self._shards[key] = opened
+            self._shards[place] = opened
             if len(self._shards) > OPEN_SHARDS:
-                self._shards.popitem(last=False)
+                self._shards.pop(next(iter(self._shards)))  # whoever reads from it still holds it
         return opened
 
     def _damaged(self, spec: ArraySpec, row: int, view: int, problem: str) -> CorruptError:
