@@ -61,13 +61,15 @@ def smoke() -> TrainConfig:
     """A small model on JM tokens that learns the synthetic set in seconds. All ours.
 
     Command: star train --from-cache STORE --out RUN --preset smoke
-    Duration, accuracy: not measured.
+    Measured on 224 training and 112 test clips of the synthetic set (24 of each of 14 actions, JM tokens of layer1,
+    random weights, unseen subjects): 45 s of one core, evaluation included; test accuracy 0.723.
+    Every second token frame: half the cost; all frames reached no more there (0.616).
     """
     return TrainConfig(
         preset="smoke",
-        eval_every=1,
+        eval_every=4,
         model=ModelConfig(tokens="jm", width=64, heads=2, encoder_depth=1, decoder_depth=1, mlp_ratio=2),
-        data=DataConfig(),
+        data=DataConfig(frame_step=2),
         optim=OptimConfig(kind="adamw", lr=1e-3, schedule="cosine", warmup=0.1, epochs=20, batch_size=8, clip_norm=1.0),
     )
 

@@ -133,21 +133,30 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 class MetricsLog:
     """Appends to metrics.jsonl, from a given step on: later lines of an earlier attempt are removed first.
 
+    `tensorboard`: show the lines there as well.
+
     Raises:
         ArtifactError: the disk is full or cannot be written.
     """
 
-    def __init__(self, run: Path, *, step: int) -> None:
+    def __init__(self, run: Path, *, step: int, tensorboard: bool = False) -> None:
         self.path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] <= step]
         write_atomic(self.path, "".join(_line(values) for values in kept).encode())
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+        self._board = None
+        if tensorboard:
+            from star.board import Board  # seconds to import, so only where it was asked for
+
+            self._board = Board(run, step=step)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """One line, handed to the system at once, so that who follows the file sees it."""
         try:
             self._file.write(_line(values))
             self._file.flush()
+            if self._board is not None:
+                self._board.write(values)
         except OSError as error:
             raise unwritable(self.path, error) from error
 
@@ -160,6 +169,8 @@ class MetricsLog:
 
     def close(self) -> None:
         self._file.close()
+        if self._board is not None:
+            self._board.close()
 
 
 def _line(values: Mapping[str, Any]) -> str:

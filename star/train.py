@@ -45,6 +45,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     save_every_s: float = 30.0,
+    tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Train, or go on training, the run in `out`.
@@ -56,6 +57,7 @@ def train(
         resume: False refuses a folder that holds a run already.
         device: "auto", "cpu", "cuda", "cuda:1". workers: loader processes; None: none if the tokens are in memory.
         save_every_s: seconds of training that a kill may cost; 0: a checkpoint after every step.
+        tensorboard: write RUN/tensorboard as well.
         progress: called after every step and evaluation, in the leading process.
 
     Raises:
@@ -82,7 +84,11 @@ def train(
         stack.enter_context(torch.random.fork_rng(devices=devices))
         training = Training(run, data, world, checkpoint)
         if training.step < training.batches.steps:
-            training.loop(workers=workers, save_every_s=save_every_s, progress=progress)
+            log = None
+            if world.leads:
+                log = MetricsLog(out, step=training.step, tensorboard=tensorboard)
+                stack.enter_context(contextlib.closing(log))
+            training.loop(log, workers=workers, save_every_s=save_every_s, progress=progress)
         world.wait()  # for the last checkpoint, which any process may want to read next
     return run
 
@@ -121,29 +127,29 @@ class Training:
             model.standardise(gg=found.get("gg"), jm=found.get("jm"))
         return model.to(self.world.device)
 
-    def loop(self, *, workers: int | None, save_every_s: float, progress: Progress | None) -> None:
-        """From the step that is next to the end."""
-        log = MetricsLog(self.run.path, step=self.step) if self.world.leads else None
+    def loop(
+        self, log: MetricsLog | None, *, workers: int | None, save_every_s: float, progress: Progress | None
+    ) -> None:
+        """From the step that is next to the end; `log` in the leading process alone."""
         clock = Clock(first=self.step, total=self.batches.steps, epochs=self.config.optim.epochs)
         forward = torch.compile(self.model) if self.config.optim.compile else self.model
         saved_at = time.monotonic()
-        with contextlib.closing(log) if log is not None else contextlib.nullcontext():
-            for batch in clock.waiting(self._loader(workers)):
-                event = self._one_step(forward, batch, clock)
-                last = self.step == self.batches.steps
+        for batch in clock.waiting(self._loader(workers)):
+            event = self._one_step(forward, batch, clock)
+            last = self.step == self.batches.steps
+            if log is not None:
+                if self.step % self.config.log_every == 0 or last:
+                    log.write({"step": event.done, "epoch": event.epoch, "loss": event.loss, "lr": event.lr})
+                tell(progress, event)
+            if self._evaluates():
+                scores = self.evaluate(workers=workers)
                 if log is not None:
-                    if self.step % self.config.log_every == 0 or last:
-                        log.write({"step": event.done, "epoch": event.epoch, "loss": event.loss, "lr": event.lr})
-                    tell(progress, event)
-                if self._evaluates():
-                    scores = self.evaluate(workers=workers)
-                    if log is not None:
-                        log.write({"step": event.done, "epoch": event.epoch, **scores.summary()})
-                        tell(progress, replace(event, top1=scores.top1))
-                if log is not None and (last or time.monotonic() - saved_at >= save_every_s):
-                    log.sync()
-                    save_checkpoint(self.run.path, self.checkpoint())
-                    saved_at = time.monotonic()
+                    log.write({"step": event.done, "epoch": event.epoch, **scores.summary()})
+                    tell(progress, replace(event, top1=scores.top1))
+            if log is not None and (last or time.monotonic() - saved_at >= save_every_s):
+                log.sync()
+                save_checkpoint(self.run.path, self.checkpoint())
+                saved_at = time.monotonic()
 
     def _loader(self, workers: int | None) -> Iterator[Batch]:
         dataset = self.data.train

@@ -41,7 +41,7 @@ def test_the_papers_own_pair_is_among_the_modules() -> None:
 
 def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.5)
-    config = with_overrides(smoke(), ["model.width=16", "optim.epochs=2", "eval_every=0"])
+    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.epochs=2", "eval_every=0"])
     told: list[tuple[str, int, int]] = []
 
     def listen(name: str, done: int, total: int, event: object) -> None:

@@ -73,7 +73,14 @@ def test_absent_joints_are_the_mean(kind: str) -> None:
 @pytest.mark.parametrize("kind", BASELINES)
 def test_they_train_and_are_evaluated_like_the_model(kind: str, tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr")
-    settings = [f"model.kind={kind}", "model.width=16", "optim.epochs=8", "optim.lr=1e-2", "eval_every=0"]
+    settings = [
+        f"model.kind={kind}",
+        "data.frame_step=1",
+        "model.width=16",
+        "optim.epochs=8",
+        "optim.lr=1e-2",
+        "eval_every=0",
+    ]
     run = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
     top1 = evaluate_run(run).top1
     assert top1 == run.metrics()[-1]["top1"]

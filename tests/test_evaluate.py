@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("evaluate")
     store = write_small_store(folder / "small.zarr", views=2, signal=0.15)
-    config = with_overrides(smoke(), ["model.width=16", "optim.epochs=4", "optim.lr=3e-3"])
+    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.epochs=4", "optim.lr=3e-3"])
     return train(store, folder / "run", config=config)
 
 

@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.4)
-    config = with_overrides(smoke(), ["model.width=16", "optim.epochs=3"])
+    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.epochs=3"])
     run = train(store, tmp_path / "run", config=config)
     scores = evaluate_run(run)
     hostile = dataclasses.replace(scores, class_names=("<script>alert(1)</script>", 'a "b"', "c & d", "e"))

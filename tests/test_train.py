@@ -36,7 +36,7 @@ from star.world import World
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
-TINY = ["model.width=16", "optim.batch_size=8", "optim.epochs=3", "optim.lr=3e-3"]
+TINY = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.batch_size=8", "optim.epochs=3", "optim.lr=3e-3"]
 CPU = World(device=torch.device("cpu"))
 
 
@@ -132,9 +132,13 @@ def test_stopped_at_any_step_it_goes_on_as_if_nothing_had_been(
 
 def test_a_finished_run_is_left_alone(store: Path, undisturbed: Path) -> None:
     config = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
-    before = {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir()}
+
+    def files() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir() if path.name != ".lock"}
+
+    before = files()
     train(store, undisturbed, config=config)
-    assert {path.name: path.stat().st_mtime_ns for path in undisturbed.iterdir()} == before
+    assert files() == before
     with pytest.raises(ArtifactError, match="holds a run already"):
         train(store, undisturbed, config=config, resume=False)
 
@@ -293,3 +297,14 @@ def test_options_that_change_training_run(store: Path, tmp_path: Path) -> None:
         assert np.isfinite([line["loss"] for line in lines if "loss" in line]).all()
         assert sum("top1" in line for line in lines) == (1 if i == 2 else 2)
     assert replace(run.config, seed=1) != run.config
+
+
+def test_tensorboard_shows_what_the_metrics_say(store: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(store, tmp_path / "run", config=tiny("optim.epochs=1"), tensorboard=True)
+    board = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    lines = run.metrics()
+    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    assert {event.step: event.value for event in board.Scalars("train/loss")} == pytest.approx(losses)
+    assert board.Scalars("test/top1")[-1].value == pytest.approx(lines[-1]["top1"])

@@ -25,7 +25,14 @@ from star.world import choose_device
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
-SETTINGS = ["model.width=16", "optim.batch_size=10", "optim.epochs=3", "model.dropout=0"]  # 32 clips: 10 + 10 + 10 + 2
+SETTINGS = [
+    "model.width=16",
+    "data.frame_step=1",
+    "eval_every=1",
+    "optim.batch_size=10",
+    "optim.epochs=3",
+    "model.dropout=0",
+]  # 32 clips: 10 + 10 + 10 + 2
 
 CHILD = """
 import json, os, sys
