@@ -6,13 +6,41 @@ attention's weights, so the only one that pays T²S² memory for them: give it a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import ConfigError
+from pipeline.store import TokenStore
 from star.attention import received_by_frame
 from star.data import Batch
 from star.model import StarTransformer
+from star.run import Run
+
+
+def attention_in_run(
+    run: Run, rows: Sequence[int], *, store: TokenStore | None = None, view: int = 0
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Attention by frame of a run's newest model, for some rows of its store.
+
+    Returns:
+        The numbers (t,) of the store's frames that the run looks at (every `data.frame_step`-th), and
+        `attention_by_frame` over them: {"encoder 1 full": (B, t), ...}.
+
+    Raises:
+        ConfigError: the run's model is a baseline without such attention. Else as `Run.model` and `TokenStore.read`.
+    """
+    model = run.model()
+    if not isinstance(model, StarTransformer):
+        raise ConfigError(run.path, "has no attention to show", got=f"model.kind={run.config.model.kind}")
+    opened = store if store is not None else TokenStore.open(run.store["url"])
+    step = run.config.data.frame_step
+    read = opened.read(rows, view=view)
+    gg, jm, mask = (torch.from_numpy(array[:, ::step]) for array in (read.gg, read.jm, read.joint_mask))
+    batch = Batch(gg, jm, mask, torch.from_numpy(read.labels), torch.as_tensor(rows))
+    return np.arange(0, opened.sizes.frames, step), attention_by_frame(model, batch)
 
 
 def attention_by_frame(model: StarTransformer, batch: Batch) -> dict[str, np.ndarray]:

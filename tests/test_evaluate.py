@@ -9,11 +9,13 @@ import pytest
 import torch
 from star_stores import one_thread, write_small_store
 
-from pipeline.errors import ArtifactError, DataError
+from pipeline.errors import ArtifactError, ConfigError, DataError
 from pipeline.store import TokenStore
 from star.config import with_overrides
 from star.data import TokenDataset
 from star.evaluate import evaluate_run, score
+from star.explain import attention_by_frame, attention_in_run
+from star.model import StarTransformer
 from star.presets import smoke
 from star.run import Run, open_run
 from star.train import train
@@ -85,3 +87,23 @@ def test_bad_input_is_one_sentence(run: Run, tmp_path: Path) -> None:
     (tmp_path / "run" / "config.json").write_bytes((run.path / "config.json").read_bytes())
     with pytest.raises(ArtifactError, match="no checkpoint yet"):
         evaluate_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_attention_of_a_run_is_over_the_frames_it_looks_at(run: Run, tmp_path: Path, step: int) -> None:
+    store = TokenStore.open(run.store["url"])
+    settings = ["model.width=16", "optim.epochs=1", f"data.frame_step={step}"]
+    other = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
+    frames, received = attention_in_run(other, [3, 40])
+    assert frames.tolist() == list(range(0, 4, step))
+    dataset = TokenDataset(store, tokens=("jm",), frame_step=step)
+    model = other.model()
+    assert isinstance(model, StarTransformer)
+    expected = attention_by_frame(model, dataset.read([int(np.flatnonzero(dataset.rows == 3)[0])]))
+    assert list(received) == model.module_names
+    for name, shares in received.items():
+        assert shares.shape == (2, len(frames))
+        assert np.allclose(shares[0], expected[name][0], atol=1e-6)
+    baseline = train(store, tmp_path / "linear", config=with_overrides(smoke(), [*settings, "model.kind=linear_probe"]))
+    with pytest.raises(ConfigError, match="no attention to show"):
+        attention_in_run(baseline, [3])
