@@ -27,6 +27,9 @@ def extract_tokens(
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:0,cuda:1 (a worker each).")] = "auto",
     batch: Annotated[int, typer.Option(help="Clips in one pass of the backbone.", min=1)] = 4,
     codec: Annotated[str, typer.Option(help="Of the token chunks: none | zstd | lz4.")] = "none",
+    dtype: Annotated[
+        str, typer.Option(help="Of the stored tokens: float16 | int8 (with a float16 scale for each).")
+    ] = "float16",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Bit-equal on one machine; slower.")] = False,
     seed: Seed = 0,
     workers: Workers = 1,
@@ -47,6 +50,7 @@ def extract_tokens(
         device=device,
         batch_clips=batch,
         codec=codec,
+        dtype=dtype,
         deterministic=deterministic,
         seed=seed,
     )

@@ -18,10 +18,20 @@ MOST_REASONS = 12
 
 def inspect(
     path: Annotated[str, typer.Argument(help="A prepared folder, a token store or a run.", show_default=False)],
+    other: Annotated[
+        str | None, typer.Argument(help="A second token store, to be compared with the first.", show_default=False)
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """What an artifact is, how far it is, what failed and why."""
+    """What an artifact is, how far it is, what failed and why; or how two token stores differ."""
+    if other is not None:
+        from pipeline.compare import compare
+        from pipeline.store import TokenStore
+
+        differing = compare(TokenStore.open(path), TokenStore.open(other))
+        print(json.dumps(differing, indent=1) if as_json else "\n".join(_lines(differing)))
+        return
     describe = {"prepared": _prepared, "store": _store, "run": _run}[kind_of(path)]
     facts = describe(path)
     print(json.dumps(facts, indent=1) if as_json else "\n".join(_lines(facts)))

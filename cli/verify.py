@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from cli.kinds import kind_of
-from cli.options import Debug, Quiet
+from cli.options import Debug
 
 
 def verify(
     path: Annotated[str, typer.Argument(help="A prepared folder, a token store or a run.", show_default=False)],
-    quiet: Quiet = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="For a store: also decode every clip and compare its SHA-256; slower.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Re-read every byte against its digest; exit 1 and a list of files and clips where one differs."""
@@ -32,7 +34,7 @@ def verify(
     else:
         from pipeline.verify_store import verify_store
 
-        damages = verify_store(path)
+        damages = verify_store(path, deep=deep)
     count = 0
     for damage in damages:
         count += 1

@@ -218,3 +218,14 @@ def test_verify_names_a_flipped_bit(small_store: Path, tmp_path: Path) -> None:
     assert shown.exit_code == 1
     assert "S001C001P003R001A001" in shown.stdout
     assert "S001C001P001R001A001" not in shown.stdout
+
+
+def test_two_stores_are_compared(small_store: Path, tmp_path: Path) -> None:
+    same = json.loads(star("inspect", small_store, small_store, "--json").stdout)
+    assert (same["same_content"], same["equal"], same["unequal"]) == (True, 4, 0)
+    one_sentence(star("inspect", small_store, tmp_path), str(tmp_path))
+
+
+def test_deep_verification_of_a_whole_store(small_store: Path) -> None:
+    shown = star("verify", small_store, "--deep")
+    assert (shown.exit_code, shown.stderr) == (0, "")
