@@ -322,13 +322,15 @@ def _skeleton(root: Path, name: str) -> Path:
 
 
 def test_decoded_frames_show_what_was_painted(raw: Path) -> None:
-    name = f"{KEY}A014"
+    name = f"{KEY}A001"
     painted = list(frames(scene(name, seed=0), seed=0))
     with av.open(str(raw / "videos" / f"{name}_rgb.avi")) as container:
         decoded = [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
-    errors = [[np.abs(mine.astype(int) - its)[100:300, 200:440].mean() for its in decoded] for mine in painted[4::9]]
-    assert max(row[frame] for row, frame in zip(errors, range(4, len(painted), 9), strict=True)) < 1.5
-    assert [int(np.argmin(row)) for row in errors] == list(range(4, len(painted), 9)), "a frame looks most like another"
+    moving = range(len(painted) // 4, 3 * len(painted) // 4, 4)
+    for index in moving:
+        errors = [np.abs(painted[index].astype(int) - its)[100:300, 200:440].mean() for its in decoded]
+        assert errors[index] < 1.5
+        assert int(np.argmin(errors)) == index, "it looks more like another frame"
 
 
 def test_skeletons_hold_the_painted_joints(raw: Path) -> None:
@@ -413,7 +415,7 @@ def test_frames_and_joints_are_drawn_from_one_scene() -> None:
     clip: Scene = scene(name, seed=0)
     told = synthetic.painted_joints(name, seed=0)
     pictures = np.stack([picture[:HEIGHT].astype(float) for picture in frames(clip, seed=0)])
-    moving = pictures.std(axis=0) > 8.0
+    moving = pictures.std(axis=0) > 4.0
     rows, columns = np.nonzero(moving)
     reach = told[0].reshape(-1, 2)
     assert columns.min() > reach[:, 0].min() - 12

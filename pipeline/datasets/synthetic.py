@@ -23,7 +23,7 @@ from pipeline.datasets.synthetic_write import encode_avi, skeleton_text
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import Listing, keyed_rng
 
-VERSION = 1  # of what a name and a seed mean; raised whenever pixels or joints change
+VERSION = 2  # of what a name and a seed mean; raised whenever pixels or joints change
 # many, so that each class is seen on many bodies and clothes
 SUBJECTS = range(1, 31)
 

@@ -17,7 +17,7 @@ from pipeline.records import keyed_rng
 WIDTH, HEIGHT = 640, 360
 FOCAL = 1081.4 * WIDTH / 1920  # pixels; Kinect v2's colour camera has about 1081 at 1920 x 1080
 DEPTH_WIDTH, DEPTH_HEIGHT, DEPTH_FOCAL = 512, 424, 365.5
-ANGLES = {1: 0.0, 2: -0.66, 3: 0.66}  # radians about the room's middle, by camera, as NTU's 0 and 45 degrees
+ANGLES = {1: 0.0, 2: -0.45, 3: 0.45}  # radians about the room's middle, by camera; NTU's are wider, 0 and 45 degrees
 DISTANCES = {1: 3.3, 2: 3.05, 3: 3.55}  # metres
 
 
@@ -53,7 +53,7 @@ def _pinhole(seen: Array, focal: float, width: int, height: int) -> Array:
 def camera(setup: int, number: int, *, seed: int) -> Camera:
     """The camera of a setup (1..) and number (1..3): its height and distance differ between setups, as in NTU."""
     rng = keyed_rng(seed, "synthetic camera", setup, number)
-    angle = ANGLES[number] + rng.uniform(-0.05, 0.05)
+    angle = ANGLES[number] + rng.uniform(-0.03, 0.03)
     distance = DISTANCES[number] + rng.uniform(-0.12, 0.12)
     position = np.array([distance * np.sin(angle), rng.uniform(1.15, 1.55), distance * np.cos(angle)])
     forward = np.array([0.0, 0.88, 0.0]) - position

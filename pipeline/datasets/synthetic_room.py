@@ -21,8 +21,8 @@ SUPERSAMPLING = 2
 BACK, SIDE = -2.3, 3.1  # metres: the back wall stands at z = BACK, the side walls at x = -SIDE and SIDE
 WAINSCOT, SKIRTING = 0.95, 0.09  # heights in metres
 
-WALLS = ((214, 208, 194), (198, 206, 212), (206, 210, 196), (216, 202, 192))
-CARPETS = ((92, 100, 98), (112, 98, 86), (96, 96, 112), (86, 102, 88))
+WALLS = ((210, 206, 198), (204, 206, 206), (206, 208, 200), (212, 204, 198))
+CARPETS = ((94, 98, 98), (102, 98, 92), (96, 96, 102), (92, 100, 92))
 
 
 @lru_cache(maxsize=16)
@@ -72,7 +72,7 @@ def _wall(points: Array, colour: Array, rng: np.random.Generator) -> Array:
     tint = np.where((np.abs(height - WAINSCOT) < 0.02)[..., None], 0.90, tint)
     tint = np.where((height < SKIRTING)[..., None], 0.55, tint)
     turned = np.where(points[..., 2] > BACK + 1e-6, 0.90, 1.0)  # the side walls get less light
-    light = turned * (0.86 + 0.085 * np.minimum(height, 2.4)) * (1 - 0.05 * groove)
+    light = turned * (0.78 + 0.125 * np.minimum(height, 2.4)) * (1 - 0.05 * groove)
     shaded: Array = colour * tint * light[..., None]
     return shaded
 

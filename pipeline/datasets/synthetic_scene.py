@@ -113,7 +113,7 @@ def scene(name: str, *, seed: int) -> Scene:
     people = (actor, partner)[: len(act.persons)]
     joints, props = _stage(act, people, style, record.replication, rng)
     sensor = keyed_rng(seed, "synthetic sensor", *performance, record.camera)
-    light = sensor.uniform(0.96, 1.04) * sensor.uniform(0.985, 1.015, 3)
+    light = sensor.uniform(0.98, 1.02) * sensor.uniform(0.993, 1.007, 3)
     lost, doubtful = _faults(len(people), len(phase), sensor)
     if backwards:
         joints, lost, doubtful, props = joints[:, ::-1], lost[:, ::-1], doubtful[:, ::-1], props.backwards()
@@ -155,9 +155,9 @@ def _stage(
 
     As in NTU, the actor faces to one side in the first replication and to the other in the second.
     """
-    facing = (-0.32 if replication % 2 else 0.32) + rng.uniform(-0.14, 0.14)
-    spot = rng.uniform(-0.15, 0.15, 2)
-    chair_turn, chair_way = rng.uniform(-0.5, 0.5), rng.uniform(0.46, 0.56)
+    facing = (-0.2 if replication % 2 else 0.2) + rng.uniform(-0.08, 0.08)
+    spot = rng.uniform(-0.10, 0.10, 2)
+    chair_turn, chair_way = rng.uniform(-0.2, 0.2), rng.uniform(0.48, 0.54)
     hat_colour: Colour = HATS[rng.integers(len(HATS))]
     gap = act.gap * float(np.mean([member.body.reach for member in people]))
     joints, ways = [], []
