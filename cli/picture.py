@@ -5,12 +5,10 @@ In: a run on a synthetic store and the prepared folder behind it. Out: a PNG. Al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from pipeline import manifest
 from pipeline.clips import decode_picture
@@ -19,7 +17,7 @@ from pipeline.heatmaps import joint_heatmaps, to_cells
 from pipeline.prepared import PreparedFolder
 from pipeline.store import TokenStore
 from pipeline.views import crop_frames, view_of
-from star.attention import received_by_frame
+from star.explain import attention_in_run
 from star.figures import demo_figure, png
 from star.metrics import predictions
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from star.scores import Scores
 
 SHOWN = ("put on a hat", "stand up", "hug")  # actions whose strips are drawn, where the test split has them
-FRAMES_SHOWN = 7
+FRAMES_SHOWN = 8
 HEATMAP_STRIDE = 2  # of layer1, which the demo's tokens come from
 
 
@@ -37,12 +35,14 @@ def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> Non
     store, folder = TokenStore.open(run.store["url"]), PreparedFolder.open(prepared)
     chosen = _chosen(scores)
     rows = [int(np.flatnonzero(store.clip_ids == scores.clip_ids[i])[0]) for i in chosen]
-    received = _received(run, store, rows)
+    frames, received = attention_in_run(run, rows, store=store)
+    seen = np.arange(len(frames))[:: max(1, len(frames) // FRAMES_SHOWN)]
     said = predictions(scores.probabilities)
     clips = []
     for place, (i, row) in enumerate(zip(chosen, rows, strict=True)):
         by_frame = np.mean([share[place] for share in received.values()], axis=0)
-        strip = _strip(store, folder, row, by_frame)
+        strip = _strip(store, folder, row, frames[seen])
+        strip["attention"] = by_frame[seen]
         strip["name"] = scores.class_names[scores.labels[i]]
         strip["predicted"] = scores.class_names[said[i]]
         clips.append(strip)
@@ -72,23 +72,8 @@ def _chosen(scores: Scores) -> list[int]:
     return found or [0]
 
 
-def _received(run: Run, store: TokenStore, rows: list[int]) -> Mapping[str, np.ndarray]:
-    """For each attention module (clips, T): the share that each frame receives."""
-    batch = store.read(rows)
-    model = run.model()
-    weights: list[torch.Tensor] = []
-    with torch.inference_mode():
-        model(
-            torch.from_numpy(batch.gg).float(),
-            torch.from_numpy(batch.jm).float(),
-            torch.from_numpy(batch.joint_mask),
-            weights=weights,
-        )
-    return {name: received_by_frame(weight).numpy() for name, weight in zip(model.module_names, weights, strict=True)}
-
-
-def _strip(store: TokenStore, folder: PreparedFolder, row: int, attention: np.ndarray) -> dict[str, Any]:
-    """Frames, joints and heatmaps of view 0 of a clip, every second frame or so."""
+def _strip(store: TokenStore, folder: PreparedFolder, row: int, shown: np.ndarray) -> dict[str, Any]:
+    """Frames, joints and heatmaps of view 0 of a clip, at the frames to be shown."""
     shard, place = divmod(row, folder.options.shard_clips)
     record = folder.record(shard)
     assert record is not None, "a store is made from committed shards"
@@ -104,10 +89,8 @@ def _strip(store: TokenStore, folder: PreparedFolder, row: int, attention: np.nd
     visible = np.isfinite(joints).all(axis=-1)
     heatmaps = joint_heatmaps(to_cells(joints, HEATMAP_STRIDE), visible, size=size, sigma=2.0)
     hand = store.attrs["joint_names"].index("right hand") if "right hand" in store.attrs["joint_names"] else 0
-    shown = np.linspace(0, len(frames) - 1, FRAMES_SHOWN).round().astype(int)
     return {
         "frames": frames[shown],
         "joints": joints[:, shown],
         "heatmap": np.asarray(heatmaps)[shown, hand],
-        "attention": attention[shown],
     }
