@@ -308,3 +308,27 @@ def test_tensorboard_shows_what_the_metrics_say(store: Path, tmp_path: Path) -> 
     losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
     assert {event.step: event.value for event in board.Scalars("train/loss")} == pytest.approx(losses)
     assert board.Scalars("test/top1")[-1].value == pytest.approx(lines[-1]["top1"])
+
+
+@pytest.mark.soak
+def test_soak_fifty_kills_at_random_moments(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """N (50) real kills at random moments, of one run after another; every run ends as the undisturbed one."""
+    settings = [*TINY, "optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"]
+    rng = np.random.default_rng(int(os.environ.get("SEED") or 0))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    kills = runs = 0
+    while kills < int(os.environ.get("N") or 50):
+        run = tmp_path / f"run-{runs}"
+        while (found := load_checkpoint(run)) is None or found.step < 12:
+            command = [sys.executable, "-c", KILLED, str(store), str(run), *settings]
+            child = subprocess.Popen(command, env=environment)
+            deadline, lines = rng.integers(1, 4), len(read_metrics(run))
+            while child.poll() is None and len(read_metrics(run)) < lines + deadline:
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.02)
+            if child.poll() is None:
+                child.kill()
+                kills += 1
+            child.wait()
+        assert same_run(run, undisturbed)
+        runs += 1
