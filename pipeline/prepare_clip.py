@@ -2,7 +2,8 @@
 
 In: a VideoRecord and where its files lie. Out: its clip, or None, and its entry in the commit record: done, excluded
 (it is no clip) or failed (it should have been one), with the reason. skeleton -> persons -> frame indices -> geometry
--> frames; frames and joints go through the same indices and the same map. Writes nothing.
+-> frames; frames and joints go through the same indices and the same map. Writes nothing. What a codec cannot tell
+is not found here: a region of a video that was overwritten with bytes that still decode ends as done.
 """
 
 from __future__ import annotations
