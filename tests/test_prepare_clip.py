@@ -69,18 +69,31 @@ def _in_cells(place: np.ndarray, clip: ClipContent, kept: tuple[int, ...], view:
     return edges / STRIDE - 0.5
 
 
+def _without_bodies(source: Path, target: Path, every: int) -> None:
+    """A copy of a .skeleton file in which every so many frames hold nobody."""
+    lines = source.read_text().splitlines()
+    kept, at = lines[:1], 1
+    for frame in range(int(lines[0])):
+        end = at + 1 + int(lines[at]) * (2 + JOINTS)
+        kept += ["0"] if frame % every == 0 else lines[at:end]
+        at = end
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join(kept) + "\n")
+
+
 @pytest.mark.parametrize("kind", KINDS_OF_GEOMETRY)
 def test_heatmaps_peak_where_the_renderer_painted_the_joint(
-    raw_synthetic: Path, decoder: DecodeProcess, kind: str
+    raw_synthetic: Path, decoder: DecodeProcess, tmp_path: Path, kind: str
 ) -> None:
     options = PrepareOptions(geometry=kind, draws=3)
     rows, side = synthetic.listing(raw_synthetic), CROP // STRIDE
     checked = empty = 0
     for record in rows.records[::3]:
-        clip, entry = attempt(record, rows.roots, "ntu25", options, decoder)
+        _without_bodies(raw_synthetic / "skeletons" / record.skeleton, tmp_path / record.skeleton, every=4)
+        clip, entry = attempt(record, {**rows.roots, "skeletons": str(tmp_path)}, "ntu25", options, decoder)
         assert clip is not None, entry
         painted = synthetic.painted_joints(record.clip_id, seed=0)  # (M, T, V, 2)
-        lost = scene(record.clip_id, seed=0).lost
+        lost = scene(record.clip_id, seed=0).lost | (np.arange(painted.shape[1]) % 4 == 0)
         kept = decode_picture(clip.frames[0][0]).shape
         for view in _views(clip, record.key):
             maps = _heatmaps(clip, view)
@@ -102,8 +115,8 @@ def test_heatmaps_peak_where_the_renderer_painted_the_joint(
                 x, y = np.round(cells[persons, joints]).astype(int).T
                 assert (maps[t, joints, y, x] >= np.exp(-0.55 / (2 * SIGMA**2))).all()
                 checked += len(persons)
-    assert checked > 10_000
-    assert empty > 0
+    assert checked > 8_000
+    assert empty > 100
 
 
 def _write_disc(root: Path, name: str, centres: np.ndarray, *, height: int, width: int) -> VideoRecord:
