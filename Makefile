@@ -25,8 +25,9 @@ $(READY): pyproject.toml constraints.txt Makefile
 demo: $(READY)
 	$(BIN)/star demo --out $(OUT)
 
+# two processes with a thread each: the tests are many and small
 test: $(READY)
-	$(BIN)/python -m pytest -m "not soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .
