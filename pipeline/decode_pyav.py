@@ -70,6 +70,8 @@ def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContai
         # ffmpeg takes text files for animations of a terminal
         if not isinstance(stream, av.VideoStream) or container.format.name == "tty":
             raise DecodeError(path, "holds no video stream", got=container.format.long_name, remedy=_REMEDY)
+        if stream.codec_context is None:  # a header cut off before it names its codec
+            raise DecodeError(path, "holds a video stream of no known codec", remedy=_REMEDY)
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1  # decoders with threads of their own (AV1) look at this one
         yield container, stream

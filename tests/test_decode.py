@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from contracts.reader_contract import ReaderContract
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from video_fixtures import VIDEOS, Stream, build, encode, number_of, write_frames_folder
 
@@ -239,6 +239,7 @@ def test_frames_lost_in_an_avi_are_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
 @settings(max_examples=12, deadline=None)
+@example(kept=0.8125)  # the MP4 then ends before its header names a codec
 @given(kept=st.floats(0.05, 0.98))
 def test_no_cut_off_file_passes_as_whole(
     suffix: str, kept: float, videos: Path, tmp_path_factory: pytest.TempPathFactory
