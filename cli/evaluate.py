@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Debug, Json, Quiet
+from cli.options import Debug, Json
 from cli.training import print_result
 
 
@@ -25,7 +25,6 @@ def evaluate(
         Path | None, typer.Option("--scores", help="Also write clip ids, labels and scores to this .npz.")
     ] = None,
     as_json: Json = False,
-    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval."""

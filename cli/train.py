@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.options import Debug, Json, Quiet
+from cli.options import Debug, DryRun, Json, Quiet
 from cli.training import TrainProgress, print_result
 
 
@@ -28,6 +29,7 @@ def train(
     loader_workers: Annotated[
         int | None, typer.Option(help="Processes that read tokens; default: none where they fit into memory.")
     ] = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -42,11 +44,17 @@ def train(
     given = [*(settings or [])]
     given += [f"data.protocol={protocol}"] if protocol is not None else []
     given += [f"seed={seed}"] if seed is not None else []
+    whole = with_overrides(chosen, given)
+    if dry_run:
+        from star.plan import plan_training
+
+        print(json.dumps(plan_training(from_cache, config=whole, device=device).summary(), indent=1))
+        return
     with TrainProgress("train", quiet=quiet) as progress:
         run = run_training(
             from_cache,
             out,
-            config=with_overrides(chosen, given),
+            config=whole,
             device=device,
             workers=loader_workers,
             progress=progress,

@@ -229,3 +229,11 @@ def test_two_stores_are_compared(small_store: Path, tmp_path: Path) -> None:
 def test_deep_verification_of_a_whole_store(small_store: Path) -> None:
     shown = star("verify", small_store, "--deep")
     assert (shown.exit_code, shown.stderr) == (0, "")
+
+
+def test_a_training_is_planned_without_a_run(small_store: Path, tmp_path: Path) -> None:
+    shown = star("train", "--from-cache", small_store, "--out", tmp_path / "run", "--preset", "smoke", "--dry-run")
+    plan = json.loads(shown.stdout)
+    assert (plan["train_clips"], plan["test_clips"]) == (2, 2)
+    assert plan["parameters"] > 0
+    assert not (tmp_path / "run").exists()
