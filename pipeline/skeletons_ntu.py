@@ -15,25 +15,33 @@ Lines end with LF or CRLF. bodyID is an integer above 2^53, so it never passes t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons_ntu_bulk import (
-    BODY_FIELDS,
-    JOINT_FIELDS,
-    JOINTS,
-    PLACE_COLUMNS,
-    STATE_COLUMN,
-    Table,
-    is_whole_number,
-    number,
-    read_table,
-)
 from pipeline.skeletons_value import Skeleton, settled
 
+Ints = NDArray[np.int64]
+
+BODY_FIELDS, JOINT_FIELDS, JOINTS = 10, 12, 25
+PLACE_COLUMNS, STATE_COLUMN = (0, 1, 2, 5, 6), 11  # of a joint line's fields: x y z colorX colorY, trackingState
 _TRUST = np.array([0.0, 0.5, 1.0], dtype=np.float32)  # by trackingState: not tracked, inferred, tracked
 _REMEDY = "get the file again; its bytes are damaged or cut off"
+
+
+class Table(NamedTuple):
+    """What a file holds: its frame count T, and B bodies, each in one frame, in the order of the file.
+
+    frames (B,) and ids (B,); places (B, 25, 5), the fields x y z colorX colorY; states (B, 25), trackingState.
+    """
+
+    num_frames: int
+    frames: Ints
+    ids: Ints
+    places: NDArray[np.float64]
+    states: Ints
 
 
 def read_ntu_skeleton(path: str | Path) -> Skeleton:
@@ -48,6 +56,8 @@ def read_ntu_skeleton(path: str | Path) -> Skeleton:
         SkeletonError: the file cannot be opened, is cut off, has a line of another form (the line is named), text
             after its last frame, or a body ID twice in one frame.
     """
+    from pipeline.skeletons_ntu_scan import read_table  # here, since numba takes a second to import
+
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -141,6 +151,18 @@ class _Lines:
             self.number += 1
             line = _shown(self.lines[self.number - 1])
             raise self.error("follows the last frame", got=line, expected="the end of the file")
+
+
+def is_whole_number(field: bytes) -> bool:
+    """Whether it is a whole number that int64 holds, in digits alone."""
+    return field.isdigit() and len(field) < 20 and int(field) < 1 << 63
+
+
+def number(field: bytes) -> float:
+    """The float64 that a decimal field names. ValueError for other text, digits grouped by underscores among it."""
+    if b"_" in field:
+        raise ValueError(field)
+    return float(field)
 
 
 def _shown(text: bytes) -> str:

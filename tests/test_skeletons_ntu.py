@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles_skeletons import MadeSkeleton, expected_arrays, make_skeleton, odd_number
 
+from pipeline import skeletons_ntu_scan
 from pipeline.errors import SkeletonError
 from pipeline.skeletons_ntu import read_lines, read_ntu_skeleton
-from pipeline.skeletons_ntu_bulk import read_table
+from pipeline.skeletons_ntu_scan import read_table
 from pipeline.skeletons_value import Skeleton
 
 
@@ -224,3 +225,13 @@ def test_real_oddities_keep_their_frames(test_data: Path) -> None:
     assert empty.joints.shape == (0, 71, 25, 2)
     with pytest.raises(SkeletonError, match="line 1718 is not a joint line"):
         read_ntu_skeleton(derived / "S002C001P003R001A005.skeleton")
+
+
+def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: object, **__: object) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr("numba.core.dispatcher.Dispatcher.enable_caching", nowhere)
+    compiled = skeletons_ntu_scan._compiled(lambda place: place + 1)
+    assert compiled(1) == 2
+    assert compiled.signatures  # in machine code, not the function as it came
