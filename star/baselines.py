@@ -63,7 +63,11 @@ class LinearProbe(Baseline):
 
 
 class FrameProbe(Baseline):
-    """A linear layer on all tokens of the middle frame: what one picture gives away."""
+    """A linear layer on all tokens of the middle frame.
+
+    Such a token has seen the five frames to each side through the 3-D kernels of the backbone's first layers, so this
+    probe is not blind to the direction of time; `benchmarks/single_frame.py` has one that is.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
