@@ -6,7 +6,7 @@ is whole or absent. Knows nothing of zarr's formats; where the bytes lie is `blo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -52,8 +52,8 @@ class Blobs(Protocol):
     def parts(self, key: str) -> Parts | None:
         """Open for reading parts, or None where there is nothing."""
 
-    def blocks(self, key: str) -> Iterator[memoryview] | None:
-        """All bytes, a block at a time, each valid until the next is asked for; None where there is nothing."""
+    def checksum(self, key: str) -> tuple[int, int] | None:
+        """How many bytes there are, and the CRC-64 of them all, read block by block; None where there is nothing."""
 
     def keys(self, prefix: str) -> list[str]:
         """All keys below the folder `prefix` ("": all there are), sorted."""

@@ -7,6 +7,7 @@ caller's buffers, checksum and all.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +15,13 @@ from pathlib import Path
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from pipeline.checksum import crc32c
+from pipeline.checksum import crc32c, crc64
 from pipeline.commit import require_writer, sole_writer, sweep_temporaries, unwritable, write_atomic
 from pipeline.errors import ArtifactError
 
 # Read and checksum by turns, in pieces that stay in a core's second-level cache between the two.
 PIECE = 256 * 1024
+_OF_THREAD = threading.local()
 
 
 class LocalFile:
@@ -41,26 +43,36 @@ class LocalFile:
             return os.pread(self._fd, count, max(0, os.fstat(self._fd).st_size - count))
 
     def read_into(self, out: memoryview, after: memoryview, offset: int) -> int | None:
-        crc, end = 0, len(out)
+        crc, last = 0, (len(out) - 1) // PIECE * PIECE
         try:  # not `_reading`: this runs for every clip of every batch
-            for start in range(0, end, PIECE):
+            for start in range(0, last, PIECE):
                 piece = out[start : start + PIECE]
-                last = start + PIECE >= end
-                count = os.preadv(self._fd, [piece, after] if last else [piece], offset + start)
-                if count != len(piece) + len(after) * last:
+                if os.preadv(self._fd, [piece], offset + start) != PIECE:
                     return None
                 crc = crc32c(piece, crc)
+            piece = out[last:]
+            if os.preadv(self._fd, [piece, after], offset + last) != len(piece) + len(after):
+                return None
         except OSError as error:
             raise _unreadable(self.path, error) from error
-        return crc
+        return crc32c(piece, crc)
 
-    def blocks(self) -> Iterator[memoryview]:
-        buffer = memoryview(bytearray(PIECE))
-        position = 0
+    def checksum(self) -> tuple[int, int]:
+        """How many bytes, and their CRC-64."""
+        buffer = _buffer()
+        position = crc = 0
         with _reading(self.path):
             while count := os.preadv(self._fd, [buffer], position):
-                yield buffer[:count]
+                crc = crc64(buffer[:count], crc)
                 position += count
+        return position, crc
+
+
+def _buffer() -> memoryview:
+    """This thread's own piece: a new one for each file would cost a tenth of the time that the file takes."""
+    if not hasattr(_OF_THREAD, "buffer"):
+        _OF_THREAD.buffer = memoryview(bytearray(PIECE))
+    return _OF_THREAD.buffer  # type: ignore[no-any-return]
 
 
 class LocalBlobs:
@@ -100,9 +112,9 @@ class LocalBlobs:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def blocks(self, key: str) -> Iterator[memoryview] | None:
+    def checksum(self, key: str) -> tuple[int, int] | None:
         file = self.parts(key)
-        return None if file is None else file.blocks()
+        return None if file is None else file.checksum()
 
     def keys(self, prefix: str) -> list[str]:
         found = (p for p in (self.root / prefix).rglob("*") if p.is_file() and not p.name.startswith("."))

@@ -19,7 +19,7 @@ from obstore.store import MemoryStore, from_url
 from zarr.abc.store import Store
 from zarr.storage import ObjectStore
 
-from pipeline.checksum import crc32c
+from pipeline.checksum import crc32c, crc64
 from pipeline.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -90,15 +90,16 @@ class ObjectBlobs:
             there = _or_none(lambda: obstore.head(self._store, key))
         return None if there is None else ObjectParts(self, key, there["size"])
 
-    def blocks(self, key: str) -> Iterator[memoryview] | None:
+    def checksum(self, key: str) -> tuple[int, int] | None:
+        count = crc = 0
         with self._reaching(key):
             stream = _or_none(lambda: obstore.get(self._store, key).stream())
-        return None if stream is None else self._each(key, stream)
-
-    def _each(self, key: str, stream: Any) -> Iterator[memoryview]:
-        with self._reaching(key):
+            if stream is None:
+                return None
             for block in stream:
-                yield memoryview(block)
+                count += len(block)
+                crc = crc64(memoryview(block), crc)
+        return count, crc
 
     def keys(self, prefix: str) -> list[str]:
         with self._reaching(prefix):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from pipeline.blobs import Blobs, open_blobs
 from pipeline.commit import canonical_json
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.records import VideoRecord
-from pipeline.store_batches import DONE, BatchReader, TokenBatch, room_for
+from pipeline.store_batches import DONE, KINDS, BatchReader, TokenBatch, room_for
 from pipeline.store_layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
 from pipeline.store_reader import ClipReader
 from pipeline.store_records import each_record, places, read_metadata_record
 from pipeline.store_writer import write_arrays
 
-__all__ = ["DONE", "TokenBatch", "TokenStore", "write_arrays"]
+__all__ = ["DONE", "KINDS", "TokenBatch", "TokenStore", "write_arrays"]
 
 WORST_FIRST = ("pending", "failed", "excluded", "done")
 
@@ -42,16 +43,20 @@ class TokenStore:
         gg, jm, joint_mask, joints, frame_index, persons: zarr arrays (N, K, …), see `pipeline.store_layout`.
     """
 
-    def __init__(self, blobs: Blobs, group: zarr.Group) -> None:
-        self.url, self._blobs, self._group = blobs.url, blobs, group
+    def __init__(self, blobs: Blobs, group: zarr.Group, threads: int | None) -> None:
+        self.url, self._blobs, self._group, self._threads = blobs.url, blobs, group, threads
         self.attrs: dict[str, Any] = dict(group.attrs)
         self.sizes = StoreSizes.of(self.attrs)
-        self._reader = ClipReader(blobs, self.sizes, self._name_of)
+        self._reader = ClipReader(blobs, self.sizes, self._name_of, threads or blobs.threads)
         self._batches = BatchReader(self._reader, self.sizes, self._name_of)
 
     @classmethod
-    def open(cls, url: str | Path) -> TokenStore:
+    def open(cls, url: str | Path, *, threads: int | None = None) -> TokenStore:
         """Open a finished or unfinished store.
+
+        Args:
+            threads: so many read at a time; None: as many as pay where it lies. One is right for a process that
+                shares its cores with other readers.
 
         Raises:
             ArtifactError: there is nothing, or something else (what it is instead is said).
@@ -72,7 +77,7 @@ class TokenStore:
         if found != FORMAT:
             raise ArtifactError(url, "is not a token store of this format", got=found, expected=FORMAT)
         try:
-            return cls(blobs, zarr.open_group(blobs.zarr_store(read_only=True), mode="r"))
+            return cls(blobs, zarr.open_group(blobs.zarr_store(read_only=True), mode="r"), threads)
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptError(
                 f"{blobs.url}/zarr.json",
@@ -81,7 +86,7 @@ class TokenStore:
             ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (TokenStore.open, (self.url,))
+        return (functools.partial(TokenStore.open, threads=self._threads), (self.url,))
 
     def __repr__(self) -> str:
         s = self.sizes
@@ -135,17 +140,20 @@ class TokenStore:
                 remedy="restore it from a copy; `star verify` tells what else is damaged",
             ) from error
 
-    def read(self, indices: Any, view: Any = 0, *, out: TokenBatch | None = None) -> TokenBatch:
+    def read(
+        self, indices: Any, view: Any = 0, *, tokens: Sequence[str] = KINDS, out: TokenBatch | None = None
+    ) -> TokenBatch:
         """The tokens of some clips, in the order asked, repeats allowed.
 
         Args:
             indices: (B,) rows.
             view: one view for all, or (B,) a view for each.
-            out: arrays to fill, of `buffers(clips)` with clips >= B or like them (pinned memory, say): what is
-                returned are their first B rows.
+            tokens: which kinds to read; one that is left out costs nothing and has no channels in the batch.
+            out: arrays to fill, of `buffers(clips, tokens)` with clips >= B or like them (pinned memory, say): what
+                is returned are their first B rows.
 
         Raises:
-            ConfigError: a row or view that the store does not have, or `out` that does not fit.
+            ConfigError: a row, view or kind that the store does not have, or `out` that does not fit.
             ArtifactError: a clip that is not done.
             CorruptError: bytes that do not match their checksum.
         """
@@ -156,13 +164,13 @@ class TokenStore:
                 raise ConfigError(
                     f"{self.url}: {option}", "is not in the store", got=values, expected=f"0 to {bound - 1}"
                 )
-        batch = self._batches.read(rows.tolist(), views.tolist(), out)
+        batch = self._batches.read(rows, views, tokens, out)
         batch.labels[:] = self.labels[rows]
         return batch
 
-    def buffers(self, clips: int) -> TokenBatch:
-        """Room for a batch of at most so many clips, for `read(..., out=)`."""
-        return room_for(self.sizes, clips)
+    def buffers(self, clips: int, tokens: Sequence[str] = KINDS) -> TokenBatch:
+        """Room for a batch of at most so many clips, for `read(..., tokens=tokens, out=)`."""
+        return room_for(self.sizes, clips, tokens)
 
     def _name_of(self, row: int, view: int) -> str:
         return f"{self.url}: clip {self.clip_ids[row]}, view {view}"

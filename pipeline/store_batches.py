@@ -6,7 +6,7 @@ metadata; where bytes come from is `pipeline.store_reader`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +18,14 @@ from pipeline.store_layout import StoreSizes, spec_of
 from pipeline.store_reader import ClipReader
 
 DONE = OUTCOMES.index("done")
+KINDS = ("gg", "jm")
 
 
 class TokenBatch(NamedTuple):
-    """Tokens of B clips: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V) bool, labels (B,) int64."""
+    """Tokens of B clips: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V) bool, labels (B,) int64.
+
+    A kind that was not asked for has no channels: its last axis is 0.
+    """
 
     gg: np.ndarray
     jm: np.ndarray
@@ -29,48 +33,49 @@ class TokenBatch(NamedTuple):
     labels: np.ndarray
 
 
-def room_for(s: StoreSizes, clips: int) -> TokenBatch:
+def room_for(s: StoreSizes, clips: int, kinds: Sequence[str] = KINDS) -> TokenBatch:
     """An empty batch of so many clips."""
     return TokenBatch(
-        np.empty((clips, s.frames, s.cells, s.gg_channels), np.float16),
-        np.empty((clips, s.frames, s.joints, s.jm_channels), np.float16),
+        np.empty((clips, s.frames, s.cells, s.gg_channels if "gg" in kinds else 0), np.float16),
+        np.empty((clips, s.frames, s.joints, s.jm_channels if "jm" in kinds else 0), np.float16),
         np.empty((clips, s.frames, s.joints), bool),
         np.empty(clips, np.int64),
     )
 
 
 class BatchReader:
-    """Reads batches; keeps of each shard that it has met which clips are done, and their joint masks."""
+    """Reads batches; keeps of each shard that it has met which clips are done, and their joint masks.
+
+    Both lie in arrays over all rows and views, so that a batch of them is one numpy expression; what is not met yet
+    costs address space, not memory. Masks are kept as bits: every clip's is asked for in every epoch.
+    """
 
     def __init__(self, reader: ClipReader, sizes: StoreSizes, name: Callable[[int, int], str]) -> None:
         """`name(row, view)` is how messages call a clip."""
         self._reader, self._sizes, self._name = reader, sizes, name
-        self._masks: dict[tuple[int, int], np.ndarray] = {}  # (shard, view): (n, T * V / 8) bits
-        self._done: dict[tuple[int, int], np.ndarray] = {}  # (shard, view): (n,) bool
+        self._mask_size = sizes.frames * sizes.joints
+        self._masks = np.zeros((sizes.clips, sizes.views, -(-self._mask_size // 8)), np.uint8)
+        self._done = np.zeros((sizes.clips, sizes.views), bool)
+        self._masks_met, self._done_met = (np.zeros((sizes.shards, sizes.views), bool) for _ in range(2))
 
-    def read(self, rows: list[int], views: list[int], out: TokenBatch | None) -> TokenBatch:
+    def read(self, rows: np.ndarray, views: np.ndarray, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
         """The first len(rows) clips of `out`, or of a new batch, filled; the labels are left to the caller.
 
         Raises:
-            ArtifactError: a clip that is not done. ConfigError: `out` does not fit.
+            ArtifactError: a clip that is not done. ConfigError: no such kind, or `out` does not fit.
             CorruptError: bytes that do not match their checksum.
         """
-        for row, view in zip(rows, views, strict=True):
-            if not self._is_done(row, view):
-                raise ArtifactError(
-                    self._name(row, view),
-                    "has no tokens (it is pending, excluded or failed)",
-                    remedy="leave it out; `star inspect` tells why",
-                )
-        batch = self._room(len(rows), out)
-        self._read_tokens("gg", rows, views, batch.gg)
-        self._read_tokens("jm", rows, views, batch.jm)
-        for b, (row, view) in enumerate(zip(rows, views, strict=True)):
-            batch.joint_mask[b] = self._mask(row, view)
+        self._require_done(rows, views)
+        batch = self._room(len(rows), kinds, out)
+        self._read_tokens(rows.tolist(), views.tolist(), {kind: getattr(batch, kind) for kind in kinds})
+        self._read_masks(rows, views, batch.joint_mask)
         return batch
 
-    def _room(self, clips: int, out: TokenBatch | None) -> TokenBatch:
-        fresh = room_for(self._sizes, clips if out is None else 0)
+    def _room(self, clips: int, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
+        for kind in kinds:
+            if kind not in KINDS:
+                raise ConfigError("tokens", "no such kind", got=repr(kind), expected=" | ".join(KINDS))
+        fresh = room_for(self._sizes, clips if out is None else 0, kinds)
         if out is None:
             return fresh
         for name, need, given in zip(TokenBatch._fields, fresh, out, strict=True):
@@ -85,34 +90,54 @@ class BatchReader:
                 )
         return TokenBatch(*(given[:clips] for given in out))
 
-    def _read_tokens(self, name: str, rows: list[int], views: list[int], out: np.ndarray) -> None:
-        spec = spec_of(self._sizes, name)
+    def _read_tokens(self, rows: list[int], views: list[int], wanted: dict[str, np.ndarray]) -> None:
         if self._sizes.dtype == "float16":
-            self._reader.read(spec, rows, views, out)
+            self._reader.read(wanted, rows, views)
             return
-        steps = np.empty(out.shape, np.int8)
-        scale = np.empty(out.shape[:-1], np.float16)
-        self._reader.read(spec, rows, views, steps)
-        self._reader.read(spec_of(self._sizes, f"{name}_scale"), rows, views, scale)
-        for b in range(len(out)):
-            dequantize(steps[b], scale[b], out[b])
+        stored: dict[str, np.ndarray] = {}
+        for name, out in wanted.items():
+            stored[name] = np.empty(out.shape, np.int8)
+            stored[f"{name}_scale"] = np.empty(out.shape[:-1], np.float16)
+        self._reader.read(stored, rows, views)
+        for name, out in wanted.items():
+            for i in range(len(out)):
+                dequantize(stored[name][i], stored[f"{name}_scale"][i], out[i])
 
-    def _is_done(self, row: int, view: int) -> bool:
+    def _require_done(self, rows: np.ndarray, views: np.ndarray) -> None:
         """What is done stays so; only a miss is looked up anew, since a writer may be at work."""
-        shard, i = divmod(row, self._sizes.shard_clips)
-        known = self._done.get((shard, view))
-        if known is None or not known[i]:
-            if known is not None:
+        missing = ~self._done[rows, views]
+        if not missing.any():
+            return
+        for shard, view in self._places(rows[missing], views[missing]):
+            if self._done_met[shard, view]:
                 self._reader.forget()
-                self._masks.clear()
-            known = self._done[shard, view] = self._reader.small(spec_of(self._sizes, "status"), shard, view) == DONE
-        return bool(known[i])
+                self._masks_met[:] = False
+            status = self._reader.small(spec_of(self._sizes, "status"), shard, view)
+            self._done[self._slice(shard), view] = status == DONE
+            self._done_met[shard, view] = True
+        missing = ~self._done[rows, views]
+        if missing.any():
+            first = int(missing.argmax())
+            raise ArtifactError(
+                self._name(int(rows[first]), int(views[first])),
+                "has no tokens (it is pending, excluded or failed)",
+                remedy="leave it out; `star inspect` tells why",
+            )
 
-    def _mask(self, row: int, view: int) -> np.ndarray:
-        """(T, V) bool; kept as bits, since every clip's is asked for in every epoch."""
-        shard, i = divmod(row, self._sizes.shard_clips)
-        if (shard, view) not in self._masks:
+    def _read_masks(self, rows: np.ndarray, views: np.ndarray, out: np.ndarray) -> None:
+        """(B, T, V) bool."""
+        met = self._masks_met[rows // self._sizes.shard_clips, views]
+        for shard, view in self._places(rows[~met], views[~met]):
             masks = self._reader.small(spec_of(self._sizes, "joint_mask"), shard, view)
-            self._masks[shard, view] = np.packbits(masks.reshape(len(masks), -1), axis=1)
-        shape = (self._sizes.frames, self._sizes.joints)
-        return np.unpackbits(self._masks[shard, view][i], count=shape[0] * shape[1]).reshape(shape).view(bool)
+            self._masks[self._slice(shard), view] = np.packbits(masks.reshape(len(masks), -1), axis=1)
+            self._masks_met[shard, view] = True
+        bits = np.unpackbits(self._masks[rows, views], axis=1, count=self._mask_size)
+        out[:] = bits.reshape(out.shape).view(bool)
+
+    def _places(self, rows: np.ndarray, views: np.ndarray) -> list[tuple[int, int]]:
+        """The shards and views in which these clips lie, each once."""
+        return sorted(set(zip((rows // self._sizes.shard_clips).tolist(), views.tolist(), strict=True)))
+
+    def _slice(self, shard: int) -> slice:
+        rows = self._sizes.rows(shard)
+        return slice(rows.start, rows.stop)

@@ -86,7 +86,7 @@ def decode_clip(spec: ArraySpec, data: bytes, row: int, sizes: StoreSizes, item:
     if offset < 0 or crc_tail(encoded) != data[offset + length - CRC_BYTES : offset + length]:
         raise CorruptError(item, "does not match its checksum", remedy=REMEDY)
     value = np.empty(spec.tail, spec.dtype)
-    decompress(encoded, value, sizes.codec, item)
+    decompress(encoded, value.reshape(-1).view(np.uint8).data, sizes.codec, item)
     return value
 
 
@@ -97,18 +97,17 @@ def decode_file(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, ite
     return np.stack([decode_clip(spec, data, row, sizes, item) for row in range(clips)])
 
 
-def decompress(encoded: memoryview, out: np.ndarray, codec: str, item: str) -> None:
-    """The bytes of one clip, without their checksum, into a contiguous array.
+def decompress(encoded: memoryview, out: memoryview, codec: str, item: str) -> None:
+    """The bytes of one clip, without their checksum, into the bytes of an array.
 
     Raises:
         CorruptError: they are not what the codec wrote (their checksum is right: another program wrote them).
     """
-    flat = out.reshape(-1).view(np.uint8)
     try:
         if codec == "none":
-            flat[:] = encoded
+            out[:] = encoded
         else:
-            _codec(codec).decode(encoded, out=flat)
+            _codec(codec).decode(encoded, out=out)
     except (ValueError, RuntimeError) as error:
         raise CorruptError(item, f"cannot be decoded by {codec} ({error})", remedy=REMEDY) from error
 

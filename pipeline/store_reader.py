@@ -7,11 +7,10 @@ is checked against its CRC-32C. Plain zarr reads the same files, and is what the
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from pipeline.blobs import Blobs, Parts
 from pipeline.checksum import CRC_BYTES
 from pipeline.errors import CorruptError
 from pipeline.store_chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, index_bytes
-from pipeline.store_layout import ArraySpec, StoreSizes, chunk_key, specs
+from pipeline.store_layout import ArraySpec, StoreSizes, chunk_key, spec_of, specs
 from pipeline.store_records import file_entry
 
 OPEN_SHARDS = 512  # files held open, below the usual limit of 1,024 for a process
@@ -34,12 +33,13 @@ class Shard(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """One clip to read: where it lies, where it goes, and which it is."""
+    """The bytes of one clip to read: where they lie, where they go, and what they are."""
 
     parts: Parts
     offset: int
     length: int
-    out: np.ndarray
+    out: memoryview
+    name: str
     row: int
     view: int
 
@@ -47,9 +47,9 @@ class Wanted(NamedTuple):
 class ClipReader:
     """Reads clips of a store; of one process and its threads. A fork may use it after its parent did."""
 
-    def __init__(self, blobs: Blobs, sizes: StoreSizes, name: Callable[[int, int], str]) -> None:
-        """`name(row, view)` is how messages call a clip."""
-        self._blobs, self._sizes, self._name = blobs, sizes, name
+    def __init__(self, blobs: Blobs, sizes: StoreSizes, name: Callable[[int, int], str], threads: int) -> None:
+        """`name(row, view)` is how messages call a clip; so many threads read."""
+        self._blobs, self._sizes, self._name, self._count = blobs, sizes, name, threads
         self._shards: dict[tuple[str, int, int], Shard] = {}
         self._lock = threading.Lock()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -85,41 +85,44 @@ class ClipReader:
             return spec.blank(clips)
         return decode_chunk(spec, data, clips, self._sizes, f"{self._blobs.url}/{key}")
 
-    def read(self, spec: ArraySpec, rows: list[int], views: list[int], out: np.ndarray) -> None:
-        """Clips of a sharded array, in the order asked, into `out` (B, *tail), contiguous.
+    def read(self, wanted: Mapping[str, np.ndarray], rows: list[int], views: list[int]) -> None:
+        """Clips of the sharded arrays `wanted`, in the order asked, each into its `out` (B, *tail), contiguous.
 
         Raises:
             CorruptError: bytes that are missing or do not match their checksum, and of which clip.
         """
-        wanted = []
-        for value, row, view in zip(out, rows, views, strict=True):
-            shard = self._shard(spec, row, view)
-            offset, length = shard.table[row % self._sizes.shard_clips]
-            wanted.append(Wanted(shard.parts, offset, length, value, row, view))
-        wanted.sort(key=lambda clip: (id(clip.parts), clip.offset))  # a disk likes its own order
-        threads = min(self._blobs.threads, len(wanted))
-        if threads < 2:
-            self._fetch(spec, wanted)
-            return
-        bounds = [len(wanted) * i // threads for i in range(threads + 1)]
-        *others, (start, end) = itertools.pairwise(bounds)
-        futures = [self._threads().submit(self._fetch, spec, wanted[a:b]) for a, b in others]
-        self._fetch(spec, wanted[start:end])  # this thread works too
-        for future in futures:
-            future.result()
+        clips: list[Wanted] = []
+        for name, out in wanted.items():
+            spec = spec_of(self._sizes, name)
+            flat, size = out.reshape(-1).view(np.uint8).data, spec.clip_bytes
+            for i, (row, view) in enumerate(zip(rows, views, strict=True)):
+                shard = self._shard(spec, row, view)
+                offset, length = shard.table[row % self._sizes.shard_clips]
+                target = flat[i * size : (i + 1) * size]
+                clips.append(Wanted(shard.parts, offset, length, target, name, row, view))
+        clips.sort(key=lambda clip: (id(clip.parts), clip.offset))  # a disk likes its own order
+        # One iterator for all threads: one that is held up by another program holds up no batch.
+        left = iter(clips)
+        others = [self._threads().submit(self._fetch, left) for _ in range(min(self._count, len(clips)) - 1)]
+        try:
+            self._fetch(left)  # this thread works too
+        finally:
+            wait(others)  # nobody writes into the caller's arrays any more
+        for other in others:
+            other.result()
 
-    def _fetch(self, spec: ArraySpec, wanted: list[Wanted]) -> None:
+    def _fetch(self, left: Iterator[Wanted]) -> None:
         codec = self._sizes.codec
-        tail = bytearray(CRC_BYTES)
-        scratch = memoryview(bytearray(0 if codec == "none" else max(clip.length for clip in wanted)))
-        for clip in wanted:
-            target = clip.out.reshape(-1).view(np.uint8).data
+        tail, scratch = memoryview(bytearray(CRC_BYTES)), memoryview(b"")
+        for clip in left:
             size = clip.length - CRC_BYTES
-            if size < 0 or (codec == "none" and size != len(target)):
-                raise self._damaged(spec, clip.row, clip.view, "is not in its shard")
-            buffer = target if codec == "none" else scratch[:size]
-            if clip.parts.read_into(buffer, memoryview(tail), clip.offset) != int.from_bytes(tail, "little"):
-                raise self._damaged(spec, clip.row, clip.view, "does not match its checksum")
+            if size < 0 or (codec == "none" and size != len(clip.out)):
+                raise self._damaged(clip.name, clip.row, clip.view, "is not in its shard")
+            if codec != "none" and size > len(scratch):
+                scratch = memoryview(bytearray(size))
+            buffer = clip.out if codec == "none" else scratch[:size]
+            if clip.parts.read_into(buffer, tail, clip.offset) != int.from_bytes(tail, "little"):
+                raise self._damaged(clip.name, clip.row, clip.view, "does not match its checksum")
             if codec != "none":
                 decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
 
@@ -131,7 +134,7 @@ class ClipReader:
         key = chunk_key(spec, place[1], view)
         parts = self._blobs.parts(key)
         if parts is None:
-            raise self._damaged(spec, row, view, f"is missing with its whole shard {key}")
+            raise self._damaged(spec.name, row, view, f"is missing with its whole shard {key}")
         tail = parts.tail(index_bytes(self._sizes))
         opened = Shard(parts, decode_index(tail, self._sizes, f"{self._blobs.url}/{key}").tolist())
         with self._lock:
@@ -140,13 +143,13 @@ class ClipReader:
                 self._shards.pop(next(iter(self._shards)))  # whoever reads from it still holds it
         return opened
 
-    def _damaged(self, spec: ArraySpec, row: int, view: int, problem: str) -> CorruptError:
-        return CorruptError(self._name(row, view), f"{spec.name} {problem}", remedy=REMEDY)
+    def _damaged(self, name: str, row: int, view: int, problem: str) -> CorruptError:
+        return CorruptError(self._name(row, view), f"{name} {problem}", remedy=REMEDY)
 
     def _threads(self) -> ThreadPoolExecutor:
         """Made when first needed, and again after a fork, which threads do not survive."""
         if self._pool is None or self._pool[0] != os.getpid():
-            self._pool = (os.getpid(), ThreadPoolExecutor(self._blobs.threads, thread_name_prefix="star-read"))
+            self._pool = (os.getpid(), ThreadPoolExecutor(self._count - 1, thread_name_prefix="star-read"))
         return self._pool[1]
 
 

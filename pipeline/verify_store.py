@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.blobs import Blobs, open_blobs
-from pipeline.checksum import crc64
 from pipeline.damage import Damage
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store import TokenStore
@@ -103,14 +102,8 @@ def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
 
 def _is_whole(blobs: Blobs, entry: dict[str, Any]) -> bool:
     """Is a file, byte for byte, what its record says?"""
-    blocks = blobs.blocks(entry["key"])
-    if blocks is None:
-        return False
-    count = crc = 0
-    for block in blocks:
-        count += len(block)
-        crc = crc64(block, crc)
-    return count == entry["bytes"] and f"{crc:016x}" == entry["crc64"]
+    found = blobs.checksum(entry["key"])
+    return found is not None and (found[0], f"{found[1]:016x}") == (entry["bytes"], entry["crc64"])
 
 
 def _judged(
