@@ -27,7 +27,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.", min=0)] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")] = "auto",
     loader_workers: Annotated[
-        int | None, typer.Option(help="Processes that read tokens; default: none where they fit into memory.")
+        int | None, typer.Option(help="Threads that read tokens ahead; default: none where the tokens fit into memory.")
     ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,

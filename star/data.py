@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from pipeline.errors import ConfigError
 from pipeline.records import keyed_rng
-from pipeline.store import TokenStore
-from star.sampler import Batches, Pick
+from pipeline.store import KINDS, TokenBatch, TokenStore
+from star.sampler import Pick
 from star.selection import rows_of_split, share_of_each_class, usable_views
 
 READ_AT_ONCE = 64  # clips: what is read in one call when a whole split goes into memory
@@ -40,10 +40,11 @@ class TokenDataset(Dataset[Batch]):
     """One split of a token store.
 
     An item is a clip; with views="all" it is a clip in one view (item i: clip i // K, view i % K). It is named by its
-    number, or by (epoch, number): with views="random" the view is a function of (seed, epoch, number), so that loader
-    workers need no state (a plain number is epoch 0).
+    number, or by (epoch, number): with views="random" the view is a function of (seed, epoch, number), so that readers
+    need no state (a plain number is epoch 0).
 
-    The store is opened lazily, in the process that reads, so the data set may be sent to spawned workers.
+    The store is opened lazily, in the process that reads, so the data set may be sent to a DataLoader's workers;
+    threads may share it.
 
     Args:
         store: an open store or where it lies.
@@ -72,7 +73,7 @@ class TokenDataset(Dataset[Batch]):
         *,
         protocol: str = "",
         split: str = "train",
-        tokens: Sequence[str] = ("gg", "jm"),
+        tokens: Sequence[str] = KINDS,
         views: str | int = 0,
         seed: int = 0,
         frame_step: int = 1,
@@ -86,7 +87,7 @@ class TokenDataset(Dataset[Batch]):
         self.protocol = protocol or self.attrs["protocols"][0]
         self.split, self.tokens, self.seed, self.frame_step = split, tuple(tokens), seed, frame_step
         for kind in self.tokens:
-            if kind not in ("gg", "jm"):
+            if kind not in KINDS:
                 raise ConfigError("tokens", "no such kind", got=repr(kind), expected="gg | jm")
         status = opened.status
         self.views = usable_views(opened, status, views)  # (K,) numbers of the views to choose from
@@ -100,7 +101,7 @@ class TokenDataset(Dataset[Batch]):
             labels = keyed_rng(seed, "shuffled labels").permutation(labels)
         self.labels = labels
         self._view_of_epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        self._held: Batch | None = None
+        self._held: tuple[Tensor, ...] | None = None
         if self.fits_in_memory if in_memory is None else in_memory:
             self._held = self._hold()
 
@@ -134,7 +135,8 @@ class TokenDataset(Dataset[Batch]):
     @property
     def store(self) -> TokenStore:
         if self._store is None:
-            self._store = TokenStore.open(self.url)
+            # a DataLoader's workers share the cores: a thread each
+            self._store = TokenStore.open(self.url, threads=None if get_worker_info() is None else 1)
         return self._store
 
     def __getstate__(self) -> dict[str, object]:
@@ -147,19 +149,39 @@ class TokenDataset(Dataset[Batch]):
         batch = self.read(items)
         return [Batch._make(tensor[i] for tensor in batch) for i in range(len(items))]
 
-    def read(self, items: Sequence[int | Pick]) -> Batch:
-        """A batch, read at once; no items give a batch of none."""
+    def read(self, items: Sequence[int | Pick], *, pin: bool = False) -> Batch:
+        """A batch, read at once, into pinned memory if asked; no items give a batch of none."""
         picks = np.asarray([(0, item) if isinstance(item, int | np.integer) else item for item in items], np.int64)
         epochs, numbers = picks.reshape(-1, 2).T
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise IndexError(f"items {numbers.min()} to {numbers.max()} of {len(self)}")
         clips, views = self._clips_and_views(epochs, numbers)
-        if self._held is not None:
-            held, at = self._held, torch.from_numpy(clips)
-            gg, jm, mask = (tensor[at, torch.from_numpy(views)] for tensor in held[:3])
+        batch = self._room(len(items), pin)
+        if self._held is None:
+            self._fetch(self.rows[clips], self.views[views], batch)
         else:
-            gg, jm, mask = self._fetch(self.rows[clips], self.views[views])
-        return Batch(gg, jm, mask, torch.from_numpy(self.labels[clips]), torch.from_numpy(self.rows[clips]))
+            at = torch.from_numpy(clips * len(self.views) + views)
+            for held, tensor in zip(self._held, batch[:3], strict=True):
+                torch.index_select(held, 0, at, out=tensor)
+        batch.labels.numpy()[:] = self.labels[clips]
+        batch.clips.numpy()[:] = self.rows[clips]
+        return batch
+
+    def _room(self, clips: int, pin: bool = False) -> Batch:
+        """Empty tensors for a batch of so many clips."""
+        s, frames = self.sizes, len(range(0, self.sizes.frames, self.frame_step))
+        gg, jm = s.gg_channels * ("gg" in self.tokens), s.jm_channels * ("jm" in self.tokens)
+
+        def empty(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.empty(clips, *shape, dtype=dtype, pin_memory=pin)
+
+        return Batch(
+            gg=empty(frames, s.cells, gg, dtype=torch.float16),
+            jm=empty(frames, s.joints, jm, dtype=torch.float16),
+            joint_mask=empty(frames, s.joints, dtype=torch.bool),
+            labels=empty(dtype=torch.int64),
+            clips=empty(dtype=torch.int64),
+        )
 
     def _clips_and_views(self, epochs: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each item its place among the rows, and its place among the views."""
@@ -169,62 +191,31 @@ class TokenDataset(Dataset[Batch]):
             return numbers, np.zeros_like(numbers)
         views = np.empty_like(numbers)
         for epoch in np.unique(epochs).tolist():
-            if self._view_of_epoch[0] != epoch:
+            known, drawn = self._view_of_epoch  # both at once: readers are threads
+            if known != epoch:
                 drawn = keyed_rng(self.seed, "views", epoch).integers(len(self.views), size=len(self.rows))
                 self._view_of_epoch = (epoch, drawn)
-            views[epochs == epoch] = self._view_of_epoch[1][numbers[epochs == epoch]]
+            views[epochs == epoch] = drawn[numbers[epochs == epoch]]
         return numbers, views
 
-    def _fetch(self, rows: np.ndarray, views: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """gg, jm and joint_mask from the store."""
-        read = self.store.read(rows, view=views)
-        step = self.frame_step
-        gg = read.gg[:, ::step] if "gg" in self.tokens else read.gg[:, ::step, :, :0]
-        jm = read.jm[:, ::step] if "jm" in self.tokens else read.jm[:, ::step, :, :0]
-        mask = read.joint_mask[:, ::step]
-        gg, jm, mask = (np.ascontiguousarray(array) for array in (gg, jm, mask))
-        return torch.from_numpy(gg), torch.from_numpy(jm), torch.from_numpy(mask)
+    def _fetch(self, rows: np.ndarray, views: np.ndarray, out: Batch) -> None:
+        """gg, jm and joint_mask from the store; labels are left to the caller."""
+        room = TokenBatch(*(tensor.numpy() for tensor in out[:4]))
+        if self.frame_step == 1:
+            self.store.read(rows, view=views, tokens=self.tokens, out=room)
+            return
+        read = self.store.read(rows, view=views, tokens=self.tokens)
+        for target, values in zip(room[:3], read[:3], strict=True):
+            target[:] = values[:, :: self.frame_step]
 
-    def _hold(self) -> Batch:
-        """All tokens of the split, (n, K, ...), read in order of the rows."""
-        held: list[Tensor] = []
-        for first in range(0, len(self.rows), READ_AT_ONCE):
-            rows = self.rows[first : first + READ_AT_ONCE]
-            for k, view in enumerate(self.views):
-                parts = self._fetch(rows, np.full(len(rows), view))
-                if not held:
-                    shape = (len(self.rows), len(self.views))
-                    held = [torch.empty(*shape, *part.shape[1:], dtype=part.dtype) for part in parts]
-                for whole, part in zip(held, parts, strict=True):
-                    whole[first : first + len(rows), k] = part
-        gg, jm, mask = held
-        return Batch(gg, jm, mask, torch.from_numpy(self.labels), torch.from_numpy(self.rows))
-
-
-class _WholeBatches(Dataset[Batch]):
-    """A data set whose item is a batch: what a DataLoader without automatic batching reads in one call."""
-
-    def __init__(self, dataset: TokenDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, picks: list[Pick]) -> Batch:  # type: ignore[override]
-        return self.dataset.read(picks)
-
-
-def loader(
-    dataset: TokenDataset, batches: Batches | Sequence[list[int]], *, workers: int, pin: bool
-) -> DataLoader[Batch]:
-    """Batches in the sampler's order, each by one read, by `workers` spawned processes (0: in this one)."""
-    return DataLoader(
-        _WholeBatches(dataset),
-        sampler=batches,  # type: ignore[arg-type]
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=4 if workers else None,
-        pin_memory=pin,
-        generator=torch.Generator(),  # else the loader draws its workers' seeds from the caller's random state
-    )
+    def _hold(self) -> tuple[Tensor, ...]:
+        """gg, jm and joint_mask of the split, (n * K, ...), a clip's views side by side, read in order of the rows."""
+        held = self._room(len(self.rows) * len(self.views))
+        rows, views = np.repeat(self.rows, len(self.views)), np.tile(self.views, len(self.rows))
+        for first in range(0, len(rows), READ_AT_ONCE):
+            part = slice(first, first + READ_AT_ONCE)
+            self._fetch(rows[part], views[part], Batch._make(tensor[part] for tensor in held))
+        return held[:3]
 
 
 def _free_memory() -> int:

@@ -17,7 +17,8 @@ from torch import nn
 
 from pipeline.store import TokenStore
 from star.checkpoint import require_same_store
-from star.data import TokenDataset, loader
+from star.data import TokenDataset
+from star.loader import loader
 from star.run import Run, open_run, restored_model
 from star.scores import Scores
 from star.statistics import require_finite
@@ -40,7 +41,7 @@ def score(
     Args:
         batch_size: items of a forward pass.
         world: its processes share the items; every one gets all scores.
-        workers: loader processes; None: none if the tokens are in memory, else 2.
+        workers: threads that read ahead; None: none if the tokens are in memory, else 2.
 
     Raises:
         DataError: a token that is not finite; the clip is named.

@@ -27,7 +27,7 @@ def epoch_order(items: int, *, seed: int, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """The batches of one rank from `start` to the end of training, to be used as a DataLoader's sampler.
+    """The batches of one rank from `start` to the end of training, for `star.loader`.
 
     Attributes:
         items: the data set's length.

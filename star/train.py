@@ -23,8 +23,9 @@ from pipeline.store import TokenStore
 from star.build import TokenModel, seeded_model
 from star.checkpoint import Checkpoint, load_checkpoint, require_same_store, save_checkpoint
 from star.config import TrainConfig, to_dict
-from star.data import Batch, loader
+from star.data import Batch
 from star.evaluate import score, store_facts
+from star.loader import loader
 from star.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
 from star.progress import Clock, Progress, TrainEvent, tell
 from star.run import MetricsLog, Run, restored_model, start_run
@@ -55,7 +56,8 @@ def train(
         out: the run's folder; one that holds a finished run is left as it is.
         config: all that decides the result. The sizes in `config.model` are taken from the store.
         resume: False refuses a folder that holds a run already.
-        device: "auto", "cpu", "cuda", "cuda:1". workers: loader processes; None: none if the tokens are in memory.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        workers: threads that read ahead; None: none if the tokens are in memory, else 2.
         save_every_s: seconds of training that a kill may cost; 0: a checkpoint after every step.
         tensorboard: write RUN/tensorboard as well.
         progress: called after every step and evaluation, in the leading process.
@@ -154,7 +156,7 @@ class Training:
     def _loader(self, workers: int | None) -> Iterator[Batch]:
         dataset = self.data.train
         workers = (0 if dataset.in_memory else 2) if workers is None else workers
-        return iter(loader(dataset, self.batches, workers=workers, pin=self.world.device.type == "cuda"))
+        return loader(dataset, self.batches, workers=workers, pin=self.world.device.type == "cuda")
 
     def _one_step(self, forward: Any, batch: Batch, clock: Clock) -> TrainEvent:
         optim, step = self.config.optim, self.step

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,11 @@ import torch
 from star_stores import write_small_store
 from torch.utils.data import DataLoader
 
-from pipeline.errors import ArtifactError, ConfigError, DataError
+from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.store import TokenStore
 from pipeline.store_layout import StoreSizes
-from star.data import TokenDataset, loader
+from star.data import TokenDataset
+from star.loader import loader
 from star.sampler import Batches
 from star.statistics import channel_statistics
 
@@ -57,6 +60,16 @@ def test_an_unasked_kind_has_no_channels(path: Path) -> None:
     assert torch.equal(joints[0].jm, TokenDataset(path)[0].jm[::3])
     assert joints.nbytes == 32 * 2 * 25 * 6 * 2
     assert TokenDataset(path, tokens=("gg",))[0].jm.numel() == 0
+
+
+def test_an_unasked_kind_is_not_read(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "s")
+    shutil.rmtree(tmp_path / "s/gg/c")
+    for in_memory in (True, False):
+        joints = TokenDataset(tmp_path / "s", tokens=("jm",), in_memory=in_memory)
+        assert torch.equal(joints.read(range(32)).jm, TokenDataset(path).read(range(32)).jm)
+    with pytest.raises(CorruptError, match="gg is missing"):
+        TokenDataset(tmp_path / "s", in_memory=False)[0]
 
 
 def test_views_all_are_every_clip_in_every_view(path: Path) -> None:
@@ -108,16 +121,34 @@ def test_a_plain_dataloader_works(path: Path) -> None:
     assert torch.equal(torch.cat([batch.jm for batch in batches]), dataset.read(range(32)).jm)
 
 
-def test_spawned_workers_give_the_same_batches(path: Path) -> None:
-    dataset = TokenDataset(path, views="random", in_memory=False)
-    again = pickle.loads(pickle.dumps(dataset))
-    assert again._store is None  # opened by the process that reads
-    plan = Batches(items=len(dataset), batch_size=7, epochs=2, seed=0, start=3)
+def test_a_dataloaders_processes_open_the_store_themselves(path: Path) -> None:
+    dataset = TokenDataset(path, views=1, in_memory=False)
+    assert pickle.loads(pickle.dumps(dataset))._store is None
+    batches = list(DataLoader(dataset, batch_size=5, num_workers=1, multiprocessing_context="spawn"))
+    assert torch.equal(torch.cat([batch.gg for batch in batches]), dataset.read(range(32)).gg)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_reading_ahead_gives_the_same_batches(path: Path, in_memory: bool) -> None:
+    dataset = TokenDataset(path, views="random", in_memory=in_memory)
+    plan = Batches(items=len(dataset), batch_size=3, epochs=3, seed=0, start=3)  # several epochs' views at a time
     alone = list(loader(dataset, plan, workers=0, pin=False))
-    shared = list(loader(dataset, plan, workers=2, pin=False))
-    assert len(alone) == len(shared) == 7
-    for ours, theirs in zip(alone, shared, strict=True):
+    ahead = list(loader(TokenDataset(path, views="random", in_memory=in_memory), plan, workers=3, pin=False))
+    assert len(alone) == len(ahead) == 30
+    for ours, theirs in zip(alone, ahead, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_reader_that_fails_tells_the_caller_and_ends(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "s")
+    dataset = TokenDataset(tmp_path / "s", tokens=("gg",), in_memory=False)
+    (tmp_path / "s/gg/c/1/0/0/0/0").write_bytes(b"short")
+    batches = loader(dataset, [[i] for i in range(len(dataset))], workers=2, pin=False)
+    whole = [row for row in dataset.rows if row < 16]
+    assert [int(next(batches).clips) for _ in whole] == whole
+    with pytest.raises(CorruptError, match="the index of its shard does not match"):
+        next(batches)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("star-loader")]
 
 
 def test_no_items_are_an_empty_batch(path: Path) -> None:

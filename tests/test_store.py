@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+import shutil
 import threading
 from pathlib import Path
 
@@ -140,6 +141,32 @@ def test_buffers_are_filled_and_returned(small: tuple[Path, dict[str, np.ndarray
     assert np.array_equal(room.gg[:2], written["gg"][[5, 1], 1])
     assert np.isnan(room.gg[2:]).all()
     assert batch.labels.tolist() == room.labels[:2].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_kind_that_is_not_asked_for_is_not_read(tmp_path: Path, dtype: str) -> None:
+    small_arrays(tmp_path / "s", dtype=dtype)
+    both = TokenStore.open(tmp_path / "s").read([5, 1, 10], view=1)
+    shutil.rmtree(tmp_path / "s/gg/c")
+    store = TokenStore.open(tmp_path / "s")
+    room = store.buffers(4, ("jm",))
+    for batch in (store.read([5, 1, 10], view=1, tokens=("jm",)), store.read([5, 1, 10], 1, tokens=["jm"], out=room)):
+        assert batch.gg.shape == (3, 3, 4, 0)
+        assert np.array_equal(batch.jm, both.jm)
+        assert np.array_equal(batch.joint_mask, both.joint_mask)
+    with pytest.raises(CorruptError, match=r"clip 0005, view 1: gg(_scale)? is missing with its whole shard"):
+        store.read([5], view=1)
+    with pytest.raises(ConfigError, match=r"out.gg: cannot take the batch .* \(1, 3, 4, 0\)"):
+        store.read([5], tokens=("jm",), out=store.buffers(1))
+    with pytest.raises(ConfigError, match=r"tokens: no such kind \(got 'rgb', expected gg \| jm\)"):
+        store.read([5], tokens=("jm", "rgb"))
+
+
+def test_one_reading_thread_is_kept_by_copies(small: tuple[Path, dict[str, np.ndarray]]) -> None:
+    path, written = small
+    store, before = pickle.loads(pickle.dumps(TokenStore.open(path, threads=1))), set(threading.enumerate())
+    assert np.array_equal(store.read(range(11)).gg, written["gg"][:, 0])
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize(

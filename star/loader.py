@@ -1,0 +1,40 @@
+"""Batches of a token data set, read ahead of their use.
+
+In: a TokenDataset and the picks of each batch. Out: its `Batch`es, in order. Chooses and shuffles nothing.
+
+Readers are threads, not processes: reading waits in the system, outside Python's lock. Measured on two cores, two
+readers each, batches of 32 clips (29 MB): threads hand over two to three times as many clips a second as a
+DataLoader's processes, which make new shared memory for each batch; with JM tokens alone (3 MB), seven times.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from star.data import Batch, TokenDataset
+from star.sampler import Pick
+
+AHEAD = 4  # batches for each reader: enough to even out a disk's pauses
+
+
+def loader(
+    dataset: TokenDataset, batches: Iterable[Sequence[int | Pick]], *, workers: int, pin: bool
+) -> Iterator[Batch]:
+    """The batches of these items, each by one read, by `workers` threads (0: when asked for, by the caller's)."""
+    if workers == 0:
+        for items in batches:
+            yield dataset.read(items, pin=pin)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="star-loader")
+    ahead: deque[Future[Batch]] = deque()
+    try:
+        for items in batches:
+            ahead.append(pool.submit(dataset.read, items, pin=pin))
+            if len(ahead) == AHEAD * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
