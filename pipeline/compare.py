@@ -23,7 +23,8 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str
         "same_content": the content digests agree. "made_from": a line for each difference. "sizes": likewise.
         "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views that
         ended otherwise. "equal", "unequal": those done in both, by digest. "gg", "jm": of at most `most` unequal ones
-        the largest difference, alone and in units of A's spread; absent where shapes differ or nothing is unequal.
+        the largest difference, alone and in units of A's spread, and the root of the mean square in these units; absent
+        where shapes differ or nothing is unequal.
     """
     rows = _rows_of_both(a, b)
     views = min(a.sizes.views, b.sizes.views)
@@ -67,12 +68,17 @@ def _apart(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], mo
     for name in ("gg", "jm"):
         if a.array(name).shape[2:] != b.array(name).shape[2:]:
             continue
-        largest, spreads = 0.0, []
+        largest, spreads, squares = 0.0, [], []
         for i, j, view in chosen:
-            left = getattr(a.read([i], view=view), name).astype(np.float64)
-            right = getattr(b.read([j], view=view), name).astype(np.float64)
+            left, right = (
+                getattr(store.read([row], view=view, tokens=(name,)), name).astype(np.float64)
+                for store, row in ((a, i), (b, j))
+            )
             largest = max(largest, float(np.abs(left - right).max()))
             spreads.append(float(left.std()))
+            squares.append(float(np.square(left - right).mean()))
         spread = float(np.mean(spreads))
-        told[name] = {"largest": largest, "of_spread": round(largest / spread, 6) if spread else None}
+        told[name] = {"largest": largest}
+        for key, value in (("of_spread", largest), ("rms_of_spread", float(np.sqrt(np.mean(squares))))):
+            told[name][key] = round(value / spread, 6) if spread else None
     return told

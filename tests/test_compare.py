@@ -53,7 +53,10 @@ def test_int8_is_apart_by_less_than_a_percent_of_the_largest(stores: dict[str, T
     exact = stores["a"].read([0, 1, 3, 4, 6, 7, 8])
     for name, tokens in (("gg", exact.gg), ("jm", exact.jm)):
         assert 0 < told[name]["largest"] < 0.01 * np.abs(tokens.astype(np.float64)).max()
-        assert told[name]["of_spread"] > 0
+        assert 0 < told[name]["rms_of_spread"] < told[name]["of_spread"]
+    rounded = stores["int8"].read([0, 1, 3, 4, 6, 7, 8], tokens=("jm",)).jm.astype(np.float64)
+    apart = np.sqrt(np.square(rounded - exact.jm).mean()) / np.mean([clip.std(dtype=np.float64) for clip in exact.jm])
+    assert told["jm"]["rms_of_spread"] == pytest.approx(apart, rel=1e-3)
 
 
 def test_other_clips_and_views_are_counted(stores: dict[str, TokenStore]) -> None:
