@@ -15,42 +15,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.commit import write_atomic
-from pipeline.config import at_least
 from pipeline.store import TokenStore
 from star.config import TrainConfig, with_overrides
-from star.evaluate import evaluate_run
 from star.figures import comparison_figure, png
-from star.metrics import mcnemar, wilson_interval
+from star.metrics import mcnemar
 from star.progress import TrainEvent
-from star.scores import Scores, fuse, save_scores
+from star.scores import Scores, fuse
+from star.seeds import SeedProgress, Spread, seed_folders, spread_of, train_seeds
 from star.studies import variants
-from star.train import train
+from star.world import join_world
 
 Progress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs done, runs in all, event)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(Spread):
     """One variant of a study.
 
     Attributes:
-        label: of the variant. top1: of each seed.
-        mean, spread: over the seeds (sample standard deviation; NaN for one seed).
-        interval: 95 % Wilson interval of the mean over the test clips; it does not hold the seeds' spread.
-        mean_class_accuracy: the mean over the seeds.
+        label: of the variant.
         p_value: exact McNemar test of the seeds' fused scores against the first variant's; NaN for the first.
     """
 
     label: str
-    top1: tuple[float, ...]
-    mean: float
-    spread: float
-    interval: tuple[float, float]
-    mean_class_accuracy: float
     p_value: float
+
+
+def planned(out: Path | str, *, study: str, config: TrainConfig, seeds: int) -> dict[str, dict[Path, TrainConfig]]:
+    """{variant: {its run's folder: its config}}: all that `ablate` would train, in order.
+
+    Raises:
+        ConfigError: no such study, or no seeds.
+    """
+    found: dict[str, dict[Path, TrainConfig]] = {}
+    for label, settings in variants(study, config).items():
+        variant = with_overrides(config, settings)
+        folders = seed_folders(Path(out) / study / file_name(label), config=variant, seeds=seeds)
+        found[label] = {folder: with_overrides(variant, [f"seed={seed}"]) for seed, folder in folders.items()}
+    return found
 
 
 def ablate(
@@ -69,46 +72,33 @@ def ablate(
     Raises:
         ConfigError: no such study, or no seeds. Else as `star.train.train`.
     """
-    at_least("--seeds", seeds, 1)
     chosen, folder = variants(study, config), Path(out) / study
     rows: list[Row] = []
     reference: Scores | None = None
     for i, (label, settings) in enumerate(chosen.items()):
-        scores = []
-        for k in range(seeds):
-            name = f"{file_name(label)}/seed-{config.seed + k}"
-            run = train(
-                store,
-                folder / name,
-                config=with_overrides(config, [*settings, f"seed={config.seed + k}"]),
-                device=device,
-                workers=workers,
-                progress=_named(progress, f"{label}, seed {config.seed + k}", i * seeds + k, len(chosen) * seeds),
-            )
-            scores.append(evaluate_run(run, store=store, device=device, workers=workers))
-            save_scores(scores[-1], folder / name / "test.npz")
+        scores = train_seeds(
+            store,
+            folder / file_name(label),
+            config=with_overrides(config, settings),
+            seeds=seeds,
+            device=device,
+            workers=workers,
+            progress=_named(progress, label, first=config.seed, done=i * seeds, total=len(chosen) * seeds),
+        )
         rows.append(row_of(label, scores, reference))
         reference = reference if reference is not None else fuse(scores)
-    write_atomic(folder / "table.md", markdown(study, rows).encode())
-    write_atomic(folder / "table.csv", as_csv(rows).encode())
-    figure = comparison_figure([row.label for row in rows], [row.top1 for row in rows], title=f"Study: {study}")
-    write_atomic(folder / "figure.png", png(figure))
+    if join_world(device).leads:
+        write_atomic(folder / "table.md", markdown(study, rows).encode())
+        write_atomic(folder / "table.csv", as_csv(rows).encode())
+        figure = comparison_figure([row.label for row in rows], [row.top1 for row in rows], title=f"Study: {study}")
+        write_atomic(folder / "figure.png", png(figure))
     return rows
 
 
 def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> Row:
     """A variant's row from its seeds' scores; `reference`: fused scores of the variant it is compared with."""
-    top1 = [each.top1 for each in scores]
-    clips, mean = len(scores[0].labels), float(np.mean(top1))
-    return Row(
-        label=label,
-        top1=tuple(top1),
-        mean=mean,
-        spread=float(np.std(top1, ddof=1)) if len(top1) > 1 else math.nan,
-        interval=wilson_interval(mean * clips, clips),
-        mean_class_accuracy=float(np.mean([each.mean_class_accuracy for each in scores])),
-        p_value=math.nan if reference is None else mcnemar(reference.right, fuse(scores).right),
-    )
+    p_value = math.nan if reference is None else mcnemar(reference.right, fuse(scores).right)
+    return Row(label=label, p_value=p_value, **vars(spread_of(scores)))
 
 
 def markdown(study: str, rows: Sequence[Row]) -> str:
@@ -147,7 +137,7 @@ def file_name(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
-def _named(progress: Progress | None, name: str, done: int, total: int) -> Callable[[TrainEvent], None] | None:
+def _named(progress: Progress | None, label: str, *, first: int, done: int, total: int) -> SeedProgress | None:
     if progress is None:
         return None
-    return lambda event: progress(name, done, total, event)
+    return lambda seeds, event: progress(f"{label}, seed {first + seeds}", done + seeds, total, event)

@@ -1,0 +1,107 @@
+"""One config trained with several seeds, and what they say together.
+
+In: a store, a config, a number of seeds. Out: a run and its test scores for each, in OUT/seed-N; mean, spread over the
+seeds and an interval over the clips. Each is a run like any other, so a stopped call goes on by the same call, and a
+finished run is not trained again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import at_least
+from pipeline.store import TokenStore
+from star.config import TrainConfig, with_overrides
+from star.evaluate import evaluate_run
+from star.metrics import wilson_interval
+from star.progress import TrainEvent
+from star.scores import Scores, save_scores
+from star.train import train
+from star.world import join_world
+
+SeedProgress = Callable[[int, TrainEvent], None]  # (seeds done, event)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """What several seeds reach.
+
+    Attributes:
+        top1: of each seed.
+        mean, spread: over the seeds (sample standard deviation; NaN for one seed).
+        interval: 95 % Wilson interval of the mean over the test clips; it does not hold the seeds' spread.
+        mean_class_accuracy: the mean over the seeds.
+    """
+
+    top1: tuple[float, ...]
+    mean: float
+    spread: float
+    interval: tuple[float, float]
+    mean_class_accuracy: float
+
+
+def spread_of(scores: Sequence[Scores]) -> Spread:
+    """Of the seeds' scores on the same clips."""
+    top1 = [each.top1 for each in scores]
+    clips, mean = len(scores[0].labels), float(np.mean(top1))
+    return Spread(
+        top1=tuple(top1),
+        mean=mean,
+        spread=float(np.std(top1, ddof=1)) if len(top1) > 1 else math.nan,
+        interval=wilson_interval(mean * clips, clips),
+        mean_class_accuracy=float(np.mean([each.mean_class_accuracy for each in scores])),
+    )
+
+
+def seed_folders(out: Path, *, config: TrainConfig, seeds: int) -> dict[int, Path]:
+    """{seed: its run's folder} for the seeds config.seed, config.seed + 1, ...
+
+    Raises:
+        ConfigError: no seeds.
+    """
+    at_least("--seeds", seeds, 1)
+    return {seed: out / f"seed-{seed}" for seed in range(config.seed, config.seed + seeds)}
+
+
+def train_seeds(
+    store: TokenStore | Path | str,
+    out: Path,
+    *,
+    config: TrainConfig,
+    seeds: int,
+    device: str = "auto",
+    workers: int | None = None,
+    tensorboard: bool = False,
+    progress: SeedProgress | None = None,
+) -> list[Scores]:
+    """Train or go on training `seed_folders`, and score each on the test split; the scores lie in its test.npz, too.
+
+    Raises:
+        ConfigError: no seeds. Else as `star.train.train`.
+    """
+    scores = []
+    for done, (seed, folder) in enumerate(seed_folders(out, config=config, seeds=seeds).items()):
+        run = train(
+            store,
+            folder,
+            config=with_overrides(config, [f"seed={seed}"]),
+            device=device,
+            workers=workers,
+            tensorboard=tensorboard,
+            progress=_after(done, progress),
+        )
+        scores.append(evaluate_run(run, store=store, device=device, workers=workers))
+        if join_world(device).leads:
+            save_scores(scores[-1], folder / "test.npz")
+    return scores
+
+
+def _after(done: int, progress: SeedProgress | None) -> Callable[[TrainEvent], None] | None:
+    if progress is None:
+        return None
+    return lambda event: progress(done, event)
