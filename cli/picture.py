@@ -1,4 +1,4 @@
-"""The demo's picture: the one place where frames, heatmaps, a model and its scores come together.
+"""The demo's picture: frames, heatmaps, a model and its scores on one page.
 
 In: a run on a synthetic store and the prepared folder behind it. Out: a PNG. All drawing is `star.figures`.
 """
@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cli.frames import frames_of, prepared_of
 from pipeline import manifest
-from pipeline.clips import decode_picture
 from pipeline.commit import write_atomic
 from pipeline.heatmaps import joint_heatmaps, to_cells
-from pipeline.prepared import PreparedFolder
 from pipeline.store import TokenStore
-from pipeline.views import crop_frames, view_of
 from star.explain import attention_in_run
 from star.figures import demo_figure, png
 from star.metrics import predictions
 
 if TYPE_CHECKING:
+    from pipeline.prepared import PreparedFolder
     from star.run import Run
     from star.scores import Scores
 
@@ -32,7 +31,8 @@ HEATMAP_STRIDE = 2  # of layer1, which the demo's tokens come from
 
 def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> None:
     """Write the picture: three test clips with joints and heatmaps, the training curve, confusion, attention."""
-    store, folder = TokenStore.open(run.store["url"]), PreparedFolder.open(prepared)
+    store = TokenStore.open(run.store["url"])
+    folder = prepared_of(store, prepared)
     chosen = _chosen(scores)
     rows = [int(np.flatnonzero(store.clip_ids == scores.clip_ids[i])[0]) for i in chosen]
     frames, received = attention_in_run(run, rows, store=store)
@@ -74,23 +74,14 @@ def _chosen(scores: Scores) -> list[int]:
 
 def _strip(store: TokenStore, folder: PreparedFolder, row: int, shown: np.ndarray) -> dict[str, Any]:
     """Frames, joints and heatmaps of view 0 of a clip, at the frames to be shown."""
-    shard, place = divmod(row, folder.options.shard_clips)
-    record = folder.record(shard)
-    assert record is not None, "a store is made from committed shards"
-    clip = folder.clips(shard, record)[place]
-    assert clip is not None, "a clip with tokens was prepared"
-    frames = np.stack([decode_picture(picture) for picture in clip.frames[0]])
-    key = folder.listing.records[row].key
-    crop = store.attrs["made_from"]["crop"]
-    view = view_of(key, 0, seed=0, draws=1, kept=frames.shape[1:3], crop=crop)
-    frames = crop_frames(frames, view, crop=crop)
     joints = np.asarray(store.joints[row, 0])
+    crop = store.attrs["made_from"]["crop"]
     size = (crop // HEATMAP_STRIDE, crop // HEATMAP_STRIDE)
     visible = np.isfinite(joints).all(axis=-1)
     heatmaps = joint_heatmaps(to_cells(joints, HEATMAP_STRIDE), visible, size=size, sigma=2.0)
     hand = store.attrs["joint_names"].index("right hand") if "right hand" in store.attrs["joint_names"] else 0
     return {
-        "frames": frames[shown],
+        "frames": frames_of(store, folder, row)[shown],
         "joints": joints[:, shown],
         "heatmap": np.asarray(heatmaps)[shown, hand],
     }

@@ -118,6 +118,12 @@ def unfinished(blobs: Blobs, stamp: str, sizes: StoreSizes, *, retry: bool = Fal
     return todo, clips_done
 
 
+def source_of(out: str) -> dict[str, str]:
+    """Where the "prepared" folder and the "weights" of a store lay when it was made; empty where it does not say."""
+    data = open_blobs(out).get(SOURCE)
+    return {} if data is None else json.loads(data)
+
+
 def options_of(out: str, *, prepared: Path | None = None, weights: str | None = None) -> tuple[Path, ExtractOptions]:
     """The prepared folder and the options that a store was made with.
 
@@ -127,11 +133,9 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
     Raises:
         ArtifactError: no store, or one that does not say where it came from.
     """
-    store = TokenStore.open(out)
-    data = open_blobs(out).get(SOURCE)
-    if data is None and (prepared is None or weights is None):
+    store, source = TokenStore.open(out), source_of(out)
+    if not source and (prepared is None or weights is None):
         raise ArtifactError(out, "does not say where it was made from", remedy="give --prepared and --weights")
-    source = json.loads(data) if data is not None else {}
     names = ("precision", "jm_layer", "sigma", "normalize", "crop", "seed", "deterministic", "dtype")
     made = store.attrs["made_from"]
     if not set(names) <= made.keys():

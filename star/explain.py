@@ -17,13 +17,19 @@ from pipeline.store import TokenStore
 from star.attention import received_by_frame
 from star.data import Batch
 from star.model import StarTransformer
+from star.options import ModelConfig
 from star.run import Run
+
+
+def has_attention(config: ModelConfig) -> bool:
+    """Whether a model has attention to show: not a baseline, nor without any layer."""
+    return config.kind == "star" and config.encoder_depth + config.decoder_depth > 0
 
 
 def attention_in_run(
     run: Run, rows: Sequence[int], *, store: TokenStore | None = None, view: int = 0
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Attention by frame of a run's newest model, for some rows of its store.
+    """Attention by frame of a run's newest model, for some rows of its store, one after the other.
 
     Returns:
         The numbers (t,) of the store's frames that the run looks at (every `data.frame_step`-th), and
@@ -32,15 +38,47 @@ def attention_in_run(
     Raises:
         ConfigError: the run's model is a baseline without such attention. Else as `Run.model` and `TokenStore.read`.
     """
+    model, frames, clips = _clips_of_run(run, rows, store, view)
+    found = [attention_by_frame(model, clip) for clip in clips]
+    return frames, {name: np.concatenate([each[name] for each in found]) for name in model.module_names}
+
+
+def class_attention_in_run(
+    run: Run, rows: Sequence[int], *, store: TokenStore | None = None, view: int = 0
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """What the class tokens of a run's newest model look at, in the mean over its modules, as `attention_in_run`.
+
+    Returns:
+        The numbers (t,) of the store's frames, and {"joints": (B, t, V), "cells": (B, t, P)}, as far as the model takes
+        these tokens.
+
+    Raises:
+        As `attention_in_run`.
+    """
+    model, frames, clips = _clips_of_run(run, rows, store, view)
+    found = [list(class_attention(model, clip).values()) for clip in clips]
+    kinds = found[0][0] if found else {}
+    return frames, {
+        kind: np.concatenate([np.mean([module[kind] for module in modules], axis=0) for modules in found])
+        for kind in kinds
+    }
+
+
+def _clips_of_run(
+    run: Run, rows: Sequence[int], store: TokenStore | None, view: int
+) -> tuple[StarTransformer, np.ndarray, list[Batch]]:
+    """The run's model, the frames it looks at, and each clip as a batch of one."""
     model = run.model()
-    if not isinstance(model, StarTransformer):
+    if not isinstance(model, StarTransformer) or not has_attention(run.config.model):
         raise ConfigError(run.path, "has no attention to show", got=f"model.kind={run.config.model.kind}")
     opened = store if store is not None else TokenStore.open(run.store["url"])
     step = run.config.data.frame_step
-    read = opened.read(rows, view=view)
-    gg, jm, mask = (torch.from_numpy(array[:, ::step]) for array in (read.gg, read.jm, read.joint_mask))
-    batch = Batch(gg, jm, mask, torch.from_numpy(read.labels), torch.as_tensor(rows))
-    return np.arange(0, opened.sizes.frames, step), attention_by_frame(model, batch)
+    clips = []
+    for row in rows:
+        read = opened.read([row], view=view)
+        gg, jm, mask = (torch.from_numpy(array[:, ::step]) for array in (read.gg, read.jm, read.joint_mask))
+        clips.append(Batch(gg, jm, mask, torch.from_numpy(read.labels), torch.as_tensor([row])))
+    return model, np.arange(0, opened.sizes.frames, step), clips
 
 
 def attention_by_frame(model: StarTransformer, batch: Batch) -> dict[str, np.ndarray]:

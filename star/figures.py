@@ -1,4 +1,4 @@
-"""Pictures of a run, from arrays: training curve, confusion matrix, attention by frame, and the demo's one page.
+"""Pictures of a run, from arrays: training curve, confusion, attention by frame and on frames, the demo's one page.
 
 In: numpy arrays and plain values. Out: matplotlib Figures, or PNG bytes (`png`). Object-oriented matplotlib on the Agg
 canvas: no pyplot, no state, no display. Decodes nothing and runs no model.
@@ -14,7 +14,17 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from star.panels import INK, PAPER, draw_attention, draw_comparison, draw_confusion, draw_curve, draw_strip
+from star.panels import (
+    INK,
+    PAPER,
+    draw_attention,
+    draw_comparison,
+    draw_confusion,
+    draw_curve,
+    draw_strip,
+    label_size,
+    short_names,
+)
 
 PANEL = 3.3  # inches: height of the demo's lower panels, and side of its confusion matrix
 
@@ -36,17 +46,22 @@ def png(figure: Figure, *, dpi: int = 150) -> bytes:
 def curve_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """Training loss and test accuracy over the epochs, from the lines of a run's metrics.jsonl."""
     figure = new_figure(6.4, 3.6)
-    draw_curve(figure.add_subplot(), metrics)
-    figure.subplots_adjust(0.11, 0.15, 0.88, 0.88)
+    axes = figure.add_subplot()
+    draw_curve(axes, metrics)
+    axes.set_title("", loc="left")  # the page has a heading over it
+    figure.subplots_adjust(0.1, 0.14, 0.88, 0.96)
     return figure
 
 
 def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Counts (A, A), rows the true class; the figure grows with the number of classes."""
     side = max(2.4, (0.26 if len(class_names) <= 30 else 0.15) * len(class_names))
-    width, height = side + 2.5, side + 2.3
+    # inches that the longest label takes, at 0.6 of its size a letter; those below the matrix are turned
+    label = 0.6 / 72 * label_size(class_names, side=side) * max(map(len, short_names(class_names)))
+    left, below = label + 0.5, 0.8 * label + 0.5
+    width, height = left + side + 0.3, below + side + 0.5
     figure = new_figure(width, height)
-    axes = figure.add_axes((2.2 / width, 1.8 / height, side / width, side / height))
+    axes = figure.add_axes((left / width, below / height, side / width, side / height))
     draw_confusion(axes, counts, class_names, side=side)
     return figure
 
@@ -54,8 +69,10 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
 def attention_figure(received: Mapping[str, np.ndarray]) -> Figure:
     """Share of attention that each frame receives, a line for each module: {"encoder 1 full": (T,), ...}."""
     figure = new_figure(6.4, 3.6)
-    draw_attention(figure.add_subplot(), received)
-    figure.subplots_adjust(0.11, 0.15, 0.7, 0.88)
+    axes = figure.add_subplot()
+    draw_attention(axes, received)
+    axes.set_title("", loc="left")
+    figure.subplots_adjust(0.1, 0.14, 0.7, 0.96)
     return figure
 
 
@@ -66,6 +83,37 @@ def comparison_figure(labels: Sequence[str], values: Sequence[Sequence[float]], 
     axes = figure.add_axes((2.5 / width, 0.6 / height, 4.3 / width, 1 - 1.1 / height))
     draw_comparison(axes, labels, values, title)
     return figure
+
+
+def looks_figure(clips: Sequence[Mapping[str, Any]], *, bones: Sequence[tuple[int, int]]) -> Figure:
+    """Strips of frames, one below the other: what the class tokens look at, laid on the frames.
+
+    Args:
+        clips: one or more of {"name": str, "predicted": str, "frames": (n, H, W, 3) uint8, "joints": (M, n, V, 2)
+            pixels with NaN where absent, "cells": (n, h, w) shares or None, "joint_shares": (n, V) or None,
+            "attention": (n,) or None}; equal n. A joint's dot has the area of its share, as shares of the
+            clip's largest; cells above the clip's mean are shaded, up to its largest.
+        bones: pairs of joint numbers.
+    """
+    figure = new_figure(15, 0.25 + 1.95 * len(clips))
+    height = figure.get_figheight()
+    bands = figure.add_gridspec(
+        len(clips), 1, left=0.01, right=0.995, top=1 - 0.08 / height, bottom=0.17 / height, hspace=0.14
+    )
+    for i, clip in enumerate(clips):
+        cells, joints = clip["cells"], clip["joint_shares"]
+        scaled = {
+            "heatmap": None if cells is None else _above_mean(cells),
+            "joint_shares": None if joints is None else joints / joints.max(),
+        }
+        draw_strip(figure, bands[i], {**clip, **scaled}, bones)
+    return figure
+
+
+def _above_mean(shares: np.ndarray) -> np.ndarray:
+    """0 at the mean and below it, 1 at the largest: attention spread evenly would else shade every picture whole."""
+    mean = shares.mean()
+    return np.clip((shares - mean) / max(shares.max() - mean, 1e-12), 0, 1)
 
 
 def demo_figure(
@@ -83,7 +131,8 @@ def demo_figure(
 
     Args:
         clips: one to three of {"name": str, "frames": (n, H, W, 3) uint8, "joints": (M, n, V, 2) pixels with NaN where
-            absent, "heatmap": (n, h, w) or None, "attention": (n,) or None, "predicted": str}; equal n, best 4 to 8.
+            absent, "heatmap": (n, h, w) of 0 to 1 or None, "attention": (n,) or None, "predicted": str}; equal n, 4 to
+            8 are best.
         metrics: the lines of metrics.jsonl. counts: (A, A), rows the true class. class_names: by label.
         received: see `attention_figure`. bones: pairs of joint numbers. title, subtitle: what and how good.
     """

@@ -20,6 +20,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 INK, FAINT, PAPER = "#1f2933", "#9aa5b1", "#ffffff"
 BLUE, ORANGE, GREEN, RED, PURPLE, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc3311", "#7b5ea7", "#e69f00"
+PERSONS = ("#22d3ee", "#f472b6", "#a3e635")  # light, so that they show on dark frames
+LARGEST_DOT = 60  # points²
 KIND_COLOURS = {"full": BLUE, "zigzag": ORANGE, "binary": GREEN}
 BLUES = LinearSegmentedColormap.from_list("paper to blue", [PAPER, "#bcdcef", BLUE, "#003f63"])
 HEAT = LinearSegmentedColormap.from_list("clear to orange", [(1, 0.6, 0, 0.0), (1, 0.55, 0, 0.65), (1, 0.9, 0.2, 0.85)])
@@ -38,24 +40,37 @@ def draw_strip(figure: Figure, band: SubplotSpec, clip: Mapping[str, Any], bones
     attention = clip.get("attention")
     for t, frame in enumerate(frames):
         axes = figure.add_subplot(cells[t + 1])
-        draw_frame(axes, frame, clip["joints"][:, t], bones, None if clip["heatmap"] is None else clip["heatmap"][t])
+        heatmap, shares = (None if clip.get(name) is None else clip[name][t] for name in ("heatmap", "joint_shares"))
+        draw_frame(axes, frame, clip["joints"][:, t], bones, heatmap, shares)
         if attention is not None:
             _attention_bar(axes, float(attention[t]) / float(np.max(attention)))
 
 
 def draw_frame(
-    axes: Axes, frame: np.ndarray, joints: np.ndarray, bones: Sequence[tuple[int, int]], heatmap: np.ndarray | None
+    axes: Axes,
+    frame: np.ndarray,
+    joints: np.ndarray,
+    bones: Sequence[tuple[int, int]],
+    heatmap: np.ndarray | None,
+    joint_shares: np.ndarray | None = None,
 ) -> None:
-    """One frame (H, W, 3) with a joint heatmap (h, w) laid over it and skeletons (M, V, 2) drawn in."""
+    """One frame (H, W, 3), a map (h, w) of 0 to 1 laid over it, and skeletons (M, V, 2) drawn in.
+
+    `joint_shares` (V,) of 0 to 1: the area of each joint's dot.
+    """
     height, width = frame.shape[:2]
-    axes.imshow(frame, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="bilinear")
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(frame, extent=extent, interpolation="bilinear")
     if heatmap is not None:
-        top = max(float(heatmap.max()), 1e-9)
-        axes.imshow(heatmap / top, extent=(-0.5, width - 0.5, height - 0.5, -0.5), cmap=HEAT, vmin=0.15, vmax=1)
-    for person, colour in zip(joints, ("#22d3ee", "#f472b6", "#a3e635"), strict=False):
+        axes.imshow(heatmap, extent=extent, cmap=HEAT, vmin=0.15, vmax=1)
+    for person, colour in zip(joints, PERSONS, strict=False):
         lines = [person[[a, b]] for a, b in bones if np.isfinite(person[[a, b]]).all()]
         axes.add_collection(LineCollection(lines, colors=colour, linewidths=1.3, capstyle="round"))
-        axes.plot(*person.T, ".", ms=3.2, color="white", mec=colour, mew=0.7)
+        if joint_shares is None:
+            axes.plot(*person.T, ".", ms=3.2, color="white", mec=colour, mew=0.7)
+        else:
+            x, y = person.T
+            axes.scatter(x, y, s=LARGEST_DOT * joint_shares, color=YELLOW, ec="white", lw=0.6, zorder=3)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -65,6 +80,10 @@ def draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
     """Loss (each line faint, the mean of each epoch strong) on the left axis, test accuracy on the right one."""
     losses = [(line["step"], line["epoch"], line["loss"]) for line in metrics if "loss" in line]
     tests = [(line["step"], line["top1"]) for line in metrics if "top1" in line]
+    if not losses:  # stopped before its first line, which `log_every` may put off
+        axes.text(0.5, 0.5, "nothing written yet", ha="center", color=INK, transform=axes.transAxes)
+        _plain(axes, "Training")
+        return
     step, epoch, loss = (np.asarray(column, float) for column in zip(*losses, strict=True))
     per_epoch = max(1.0, step[-1] / max(1.0, epoch[-1]))
     axes.plot(step / per_epoch, loss, color=BLUE, alpha=0.22, lw=0.8)
@@ -96,9 +115,8 @@ def draw_confusion(axes: Axes, counts: np.ndarray, class_names: Sequence[str], *
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     axes.imshow(shares, cmap=BLUES, vmin=0, vmax=1, aspect="equal")
-    classes = len(class_names)
-    size = float(np.clip(0.62 * 72 * side / classes, 3, 9))
-    names = [name if len(name) <= 24 else name[:22] + "…" for name in class_names]
+    classes, size = len(class_names), label_size(class_names, side=side)
+    names = short_names(class_names)
     axes.set_xticks(range(classes), names, rotation=50, ha="right", rotation_mode="anchor", size=size)
     axes.set_yticks(range(classes), names, size=size)
     axes.set_xlabel("predicted", labelpad=2)
@@ -110,6 +128,16 @@ def draw_confusion(axes: Axes, counts: np.ndarray, class_names: Sequence[str], *
     right = np.trace(counts) / max(1, counts.sum())
     _plain(axes, f"Confusion ({100 * right:.1f} % of {int(counts.sum())} clips)")
     axes.tick_params(length=0, labelsize=size)
+
+
+def short_names(class_names: Sequence[str]) -> list[str]:
+    """As they stand beside a confusion matrix: 24 characters at most."""
+    return [name if len(name) <= 24 else name[:22] + "…" for name in class_names]
+
+
+def label_size(class_names: Sequence[str], *, side: float) -> float:
+    """Points, such that the labels of a matrix whose side is that many inches do not touch."""
+    return float(np.clip(0.62 * 72 * side / len(class_names), 3, 9))
 
 
 def draw_attention(axes: Axes, received: Mapping[str, np.ndarray]) -> None:

@@ -10,81 +10,102 @@ import base64
 import html
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from star.config import to_dict
-from star.figures import attention_figure, confusion_figure, curve_figure, png
+from star.figures import confusion_figure, curve_figure, png
 from star.run import Run
 from star.scores import Scores
 
+HALF_PAGE = 7.0  # inches: figures up to here stand side by side
 STYLE = """
 :root { --ink: #1f2933; --soft: #52606d; --line: #e4e7eb; --blue: #0072b2; --orange: #d55e00 }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 68rem; padding: 2.5rem 1.5rem 4rem; color: var(--ink); background: #fff;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem } h2 { font-size: 1.15rem; margin: 2.6rem 0 .8rem }
-p.sub { color: var(--soft); margin: 0 0 1.6rem }
+p.sub { color: var(--soft); margin: 0 0 1.6rem; max-width: 52rem } h2 + p.sub { margin: -.4rem 0 .8rem }
 .numbers { display: flex; flex-wrap: wrap; gap: 1rem }
 .number { flex: 1 1 11rem; border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem }
 .number b { display: block; font-size: 1.8rem; line-height: 1.2; color: var(--blue) }
 .number span { color: var(--soft); font-size: .9rem }
+.sections { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 2rem; align-items: start }
+section.wide { grid-column: 1 / -1 } @media (max-width: 60rem) { .sections { grid-template-columns: minmax(0, 1fr) } }
 figure { margin: 0 } img { max-width: 100%; height: auto; display: block }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1.5rem; align-items: start }
 table { border-collapse: collapse; width: 100%; font-size: .92rem }
 th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
   overflow-wrap: anywhere }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-.bar { background: var(--line); height: .6rem; border-radius: .3rem; min-width: 8rem; margin-top: .45rem }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.bar { background: var(--line); height: .6rem; border-radius: .3rem; min-width: 5rem; margin-top: .45rem }
 .bar i { display: block; height: 100%; border-radius: .3rem; background: var(--blue) }
-code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace }
+td code { white-space: nowrap } code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace }
 """
 
 
-def report(
-    run: Run,
-    scores: Scores,
-    *,
-    received: Mapping[str, np.ndarray] | None = None,
-    pictures: Sequence[tuple[str, Figure]] = (),
-) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure with a heading over it and a sentence or two that say what it shows."""
+
+    heading: str
+    caption: str
+    figure: Figure
+
+
+def report(run: Run, scores: Scores, *, pictures: Sequence[Picture] = ()) -> str:
     """The page.
 
     Args:
-        scores: of the run's test split. received: see `star.figures.attention_figure`; None: left out.
-        pictures: further figures with a heading each, for instance attention laid on frames.
+        scores: of the run's test split.
+        pictures: beside curve and confusion matrix, for instance attention over time.
     """
+    sections = [
+        _figure_section("Training", curve_figure(run.metrics())),
+        _figure_section("Where it errs", confusion_figure(scores.confusion, scores.class_names)),
+        _section("Classes, worst first", _class_table(scores)),
+        *(_figure_section(each.heading, each.figure, each.caption) for each in pictures),
+        _section("Settings", _table(_leaves(to_dict(run.config) | {"model": run.checkpoint().model_config}))),
+        _section("Tokens it was trained on", _table(_leaves(run.store))),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{_text(run.path.name)}: {100 * scores.top1:.1f} %</title>'
+        f"<style>{STYLE}</style></head><body>{_head(run, scores)}"
+        f'<div class="sections">{"".join(sections)}</div></body></html>\n'
+    )
+
+
+def _head(run: Run, scores: Scores) -> str:
+    """What it is, and the numbers."""
     low, high = scores.interval
-    model = run.config.model
-    clips = f"{len(scores.labels)} clips of {scores.protocol} {scores.split}"
+    model, optim = run.config.model, run.config.optim
     numbers = [
         (f"{100 * scores.top1:.1f} %", f"top-1 accuracy, 95 % interval {100 * low:.1f} to {100 * high:.1f}"),
         (f"{100 * scores.top5:.1f} %", "top-5 accuracy"),
         (f"{100 * scores.mean_class_accuracy:.1f} %", f"mean class accuracy over {_classes_seen(scores)} classes"),
     ]
-    parts = [
-        f"<h1>{_text(run.path.name)}</h1>",
-        f'<p class="sub">{_text(clips)}; {_text(model.kind)}, {_text(model.tokens)} tokens, width {model.width}, '
-        f"{model.encoder_depth} + {model.decoder_depth} layers; seed {run.config.seed}</p>",
-        '<div class="numbers">' + "".join(_number(value, what) for value, what in numbers) + "</div>",
-        "<h2>Training</h2>" + _image(curve_figure(run.metrics()), "Training loss and test accuracy by epoch"),
-        "<h2>Where it errs</h2>",
-        _image(confusion_figure(scores.confusion, scores.class_names), "Confusion matrix, rows are true classes"),
-        "<h2>Classes, worst first</h2>" + _class_table(scores),
-    ]
-    if received is not None:
-        parts.append("<h2>Attention over time</h2>" + _image(attention_figure(received), "Attention by frame"))
-    parts += [f"<h2>{_text(heading)}</h2>" + _image(figure, heading) for heading, figure in pictures]
-    parts.append("<h2>Settings</h2>" + _table(_leaves(to_dict(run.config))))
-    parts.append("<h2>Tokens it was trained on</h2>" + _table(_leaves(run.store)))
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{_text(run.path.name)}: {100 * scores.top1:.1f} %</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<h1>{_text(run.path.name)}</h1>"
+        f'<p class="sub">{len(scores.labels)} clips of {_text(scores.protocol)} {_text(scores.split)}; '
+        f"{_text(model.kind)}, {_text(model.tokens)} tokens, width {model.width}, {model.encoder_depth} + "
+        f"{model.decoder_depth} layers; {run.checkpoint().step} steps of {optim.batch_size} clips, "
+        f"seed {run.config.seed}</p>"
+        f'<div class="numbers">{"".join(_number(value, what) for value, what in numbers)}</div>'
     )
+
+
+def _section(heading: str, content: str, caption: str = "", *, wide: bool = False) -> str:
+    words = f'<p class="sub">{_text(caption)}</p>' if caption else ""
+    kind = "wide" if wide else "half"
+    return f'<section class="{kind}"><h2>{_text(heading)}</h2>{words}{content}</section>'
+
+
+def _figure_section(heading: str, figure: Figure, caption: str = "") -> str:
+    return _section(heading, _image(figure, heading), caption, wide=figure.get_figwidth() > HALF_PAGE)
 
 
 def _classes_seen(scores: Scores) -> int:
@@ -114,8 +135,8 @@ def _class_table(scores: Scores) -> str:
             f'<tr><td>{_text(scores.class_names[label])}</td><td class="n">{counts[label].sum()}</td>'
             f'<td class="n">{100 * shares[label]:.1f} %</td><td>{bar}</td><td>{_text(taken)}</td></tr>'
         )
-    head = "<tr><th>class</th><th>clips</th><th>right</th><th></th><th>most often taken for</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
+    head = '<th>class</th><th class="n">clips</th><th class="n">right</th><th></th><th>taken for</th>'
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def _table(rows: Sequence[tuple[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from star.build import seeded_model
 from star.data import Batch
 from star.explain import attention_by_frame, class_attention
-from star.figures import attention_figure, confusion_figure, curve_figure, demo_figure, png
+from star.figures import attention_figure, confusion_figure, curve_figure, demo_figure, looks_figure, png
 from star.options import ModelConfig
 
 METRICS = [{"step": s, "epoch": (s + 3) // 4, "loss": 2 / s, "lr": 1e-3} for s in range(1, 9)] + [
@@ -65,6 +65,42 @@ def test_the_demo_page_draws_every_frame_and_changes_nothing() -> None:
     for first, second in zip(given["clips"], kept["clips"], strict=True):
         assert np.array_equal(first["frames"], second["frames"])
         assert np.array_equal(first["joints"], second["joints"], equal_nan=True)
+
+
+def test_a_run_without_a_line_has_an_empty_curve() -> None:
+    (axes,) = curve_figure([]).axes
+    assert [text.get_text() for text in axes.texts] == ["nothing written yet"]
+
+
+@pytest.mark.parametrize("classes", [2, 14, 60, 120])
+def test_the_longest_name_stays_on_the_picture(classes: int) -> None:
+    names = ["put on a very long word indeed"] * classes
+    figure = confusion_figure(np.eye(classes, dtype=np.int64), names)
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    for label in (*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels()):
+        box = label.get_window_extent()
+        assert 0 <= box.x0 <= box.x1 <= width
+        assert 0 <= box.y0 <= box.y1 <= height
+
+
+def test_attention_on_frames_is_scaled_to_the_clips_largest() -> None:
+    cells = np.asarray([[[1.0, 2], [3, 6]], [[3, 3], [3, 3]]]) / 24
+    joints = np.full((1, 2, 3, 2), 5.0)
+    joints[0, 1, 2] = np.nan
+    clip = {
+        "name": "sit down", "predicted": "stand up", "frames": np.full((2, 20, 20, 3), 90, np.uint8), "joints": joints,
+        "cells": cells, "joint_shares": np.asarray([[0.1, 0.2, 0.0], [0.4, 0.1, 0.1]]), "attention": None,
+    }  # fmt: skip
+    figure = looks_figure([clip, {**clip, "cells": None, "joint_shares": None}], bones=[(0, 1)])
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [len(axes.images) for axes in shown] == [2, 2, 1, 1]
+    first, second = shown[:2]
+    assert np.allclose(first.images[1].get_array(), [[0, 0], [0, 1]])  # the mean is 3
+    assert np.allclose(second.images[1].get_array(), 0)
+    dots = [axes.collections[-1].get_sizes() for axes in (first, second)]
+    assert np.allclose(dots[0] / dots[1][0], [0.25, 0.5, 0])
+    assert np.allclose(dots[1] / dots[1][0], [1, 0.25, 0.25])
 
 
 @pytest.mark.parametrize("tokens", ["gg", "jm", "both"])

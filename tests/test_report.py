@@ -1,4 +1,6 @@
-"""The page holds the run's numbers and figures, asks no network for anything, and escapes what users named."""
+"""The page holds the run's numbers and figures, asks no network for anything, and escapes what users named; the
+command that writes it finds frames behind the store, or says that it did not.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import done, one_sentence, star
+from extract_corpus import KEPT, OPTIONS, content, install, write_prepared
 from star_stores import one_thread, write_small_store
 
+from cli.frames import frames_of, prepared_of
+from pipeline.clips import decode_picture
+from pipeline.errors import ArtifactError
+from pipeline.extract import SOURCE, extract
+from pipeline.prepared import PreparedFolder
+from pipeline.store import TokenStore
 from star.config import with_overrides
+from star.data import TokenDataset
 from star.evaluate import evaluate_run
+from star.explain import class_attention, class_attention_in_run
 from star.figures import curve_figure
+from star.model import StarTransformer
 from star.presets import smoke
-from star.report import report
+from star.report import Picture, report
+from star.run import Run
 from star.train import train
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -32,8 +46,18 @@ class Page(HTMLParser):
         self.texts: list[str] = []
         self.sources: list[str] = []
         self.tags: set[str] = set()
+        self.without_data = re.sub(r"data:image/png;base64,[^\"]*", "", page)
         self.feed(page)
         assert self.open == []
+
+    def require_nothing_outside(self, *, pictures: int) -> None:
+        """No script, no address that a browser would fetch, and so many pictures whose data the page holds."""
+        assert not self.tags & {"script", "iframe", "object", "embed", "base"}
+        assert not re.search(r"https?:|//|@import|url\(", self.without_data)
+        found = [source for source in self.sources if source.startswith("data:image/png;base64,")]
+        assert len(found) == pictures
+        assert all(base64.b64decode(source.split(",")[1]).startswith(b"\x89PNG") for source in found)
+        assert set(self.sources) - set(found) == {"data:,"}  # the icon: nothing to fetch
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
@@ -54,16 +78,10 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     run = train(store, tmp_path / "run", config=config)
     scores = evaluate_run(run)
     hostile = dataclasses.replace(scores, class_names=("<script>alert(1)</script>", 'a "b"', "c & d", "e"))
-    received = {"encoder 1 full": np.full(4, 0.25)}
-    pictures = [("Frames <b>", curve_figure(run.metrics()))]
-    page = Page(report(run, hostile, received=received, pictures=pictures))
-    assert "script" not in page.tags
-    pictures_found = [source for source in page.sources if source.startswith("data:image/png;base64,")]
-    assert len(pictures_found) == 4
-    assert set(page.sources) - set(pictures_found) == {"data:,"}  # the icon: nothing to fetch
-    assert all(base64.b64decode(source.split(",")[1]).startswith(b"\x89PNG") for source in pictures_found)
-    assert not re.search(r"https?:|@import|url\(", report(run, scores))
-    assert {"<script>alert(1)</script>", 'a "b"', "c & d"} <= set(page.texts)
+    pictures = [Picture(heading="Frames <b>", caption="what & how", figure=curve_figure(run.metrics()))]
+    page = Page(report(run, hostile, pictures=pictures))
+    page.require_nothing_outside(pictures=3)
+    assert {"<script>alert(1)</script>", 'a "b"', "c & d", "Frames <b>", "what & how"} <= set(page.texts)
     text = " ".join(page.texts)
     assert f"{100 * scores.top1:.1f} %" in text
     assert "optim.schedule" in text
@@ -71,3 +89,77 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     assert run.store["fingerprint"] in text
     worst = np.nanargmin(scores.per_class)
     assert page.texts.index(hostile.class_names[worst]) < page.texts.index(hostile.class_names[worst - 1])
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, PreparedFolder, Run]:
+    """A store of 12 clips from a prepared folder, by the stub in the backbone's place, and a run of one epoch."""
+    install(monkeypatch)
+    folder = write_prepared(tmp_path / "prepared", 12)
+    extract(folder.path, tmp_path / "store", OPTIONS)
+    settings = ["model.width=16", "model.tokens=both", "optim.epochs=1", "data.frame_step=2"]
+    run = train(tmp_path / "store", tmp_path / "run", config=with_overrides(smoke(), settings))
+    return tmp_path / "store", folder, run
+
+
+def test_the_command_lays_attention_on_the_frames_behind_the_store(
+    made: tuple[Path, PreparedFolder, Run], tmp_path: Path
+) -> None:
+    store, folder, run = made
+    shown = star("report", run.path)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert shown.stdout.splitlines()[0] == str(run.path / "report.html")
+    page = Page((run.path / "report.html").read_text())
+    page.require_nothing_outside(pictures=4)  # curve, confusion, attention over time, attention on frames
+    assert {"Training", "Where it errs", "Attention over time", "Where it looks"} <= set(page.texts)
+    moved = store.rename(tmp_path / "moved")
+    folder.path.rename(tmp_path / "elsewhere")
+    shown = star("report", run.path, "--store", moved, "--out", tmp_path / "short.html")
+    assert shown.exit_code == 0
+    assert shown.stderr.startswith("without frames: ")
+    assert "does not exist" in shown.stderr
+    Page((tmp_path / "short.html").read_text()).require_nothing_outside(pictures=3)
+    done("report", run.path, "--store", moved, "--out", tmp_path / "long.html", "--prepared", tmp_path / "elsewhere")
+    assert (tmp_path / "long.html").read_bytes() == (run.path / "report.html").read_bytes()
+    other = write_prepared(tmp_path / "other", 8).path
+    one_sentence(star("report", run.path, "--store", moved, "--prepared", other), "other", "was made from")
+    one_sentence(star("report", run.path), "store", "star extract-tokens")
+    one_sentence(star("report", tmp_path / "absent"), "absent")
+
+
+def test_frames_are_those_that_view_0_was_made_from(made: tuple[Path, PreparedFolder, Run]) -> None:
+    path, folder, _ = made
+    store = TokenStore.open(path)
+    spare = (KEPT - OPTIONS.crop) // 2
+    for row in (0, 7):
+        kept = np.stack([decode_picture(picture) for picture in content(row, 1).frames[0]])
+        cropped = kept[:, spare : spare + OPTIONS.crop, spare : spare + OPTIONS.crop]
+        assert np.array_equal(frames_of(store, prepared_of(store), row), cropped)
+    (path / SOURCE).unlink()
+    with pytest.raises(ArtifactError, match="does not say where"):
+        prepared_of(store)
+    assert prepared_of(store, folder.path).fingerprint == folder.fingerprint
+
+
+def test_class_attention_of_a_run_is_the_mean_over_its_modules(made: tuple[Path, PreparedFolder, Run]) -> None:
+    store, _, run = made
+    frames, looks = class_attention_in_run(run, [2, 5])
+    assert frames.tolist() == list(range(0, 16, 2))
+    model = run.model()
+    assert isinstance(model, StarTransformer)
+    dataset = TokenDataset(store, split="train", tokens=("gg", "jm"), frame_step=2)
+    item = int(np.flatnonzero(dataset.rows == 5)[0])
+    modules = list(class_attention(model, dataset.read([item])).values())
+    for kind in ("cells", "joints"):
+        assert np.allclose(looks[kind][1], sum(module[kind][0] for module in modules) / len(modules), atol=1e-6)
+    assert not np.allclose(looks["joints"][0], looks["joints"][1])
+
+
+def test_a_baseline_has_a_page_without_attention(tmp_path: Path) -> None:
+    store = write_small_store(tmp_path / "small.zarr")
+    settings = ["model.kind=linear_probe", "data.frame_step=1", "optim.epochs=1", "log_every=1000"]
+    run = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
+    shown = star("report", run.path)
+    assert shown.exit_code == 0
+    assert "without attention" in shown.stderr
+    Page((run.path / "report.html").read_text()).require_nothing_outside(pictures=2)

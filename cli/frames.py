@@ -1,0 +1,51 @@
+"""Frames behind a store's clips: the prepared folder that a store was made from, and its pictures as view 0 saw them.
+
+In: an open store, perhaps where its prepared folder lies now. Out: frames (T, H, W, 3) uint8 of the crop, in the pixels
+of the store's joints. Here because pictures of a run join both stages; `star` itself never decodes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.clips import ShardReader, decode_picture
+from pipeline.errors import ArtifactError
+from pipeline.extract import source_of
+from pipeline.prepared import PreparedFolder
+from pipeline.store import TokenStore
+from pipeline.views import crop_frames, view_of
+
+
+def prepared_of(store: TokenStore, path: Path | None = None) -> PreparedFolder:
+    """The prepared folder that a store was made from; `path`: where it lies now, if it has moved.
+
+    Raises:
+        ArtifactError: the store does not say where it lay, it is not there, or the store was made from another one.
+        CorruptError: it is damaged.
+    """
+    if path is None:
+        told = source_of(store.url).get("prepared")
+        if told is None:
+            raise ArtifactError(store.url, "does not say where its prepared clips lie", remedy="give --prepared")
+        path = Path(told)
+    folder = PreparedFolder.open(path)
+    if store.attrs["made_from"].get("prepared") != folder.fingerprint:
+        raise ArtifactError(path, f"is not the prepared folder that {store.url} was made from")
+    return folder
+
+
+def frames_of(store: TokenStore, folder: PreparedFolder, row: int) -> np.ndarray:
+    """(T, H, W, 3) uint8: the frames that view 0 of a clip with tokens was made from.
+
+    Raises:
+        CorruptError: its shard cannot be read.
+    """
+    number, place = divmod(row, folder.options.shard_clips)
+    with ShardReader(folder.shard(number).path) as reader:
+        clip = reader.clip(place)
+    frames = np.stack([decode_picture(picture) for picture in clip.frames[0]])
+    crop = store.attrs["made_from"]["crop"]
+    view = view_of(folder.listing.records[row].key, 0, seed=0, draws=1, kept=frames.shape[1:3], crop=crop)
+    return crop_frames(frames, view, crop=crop)
