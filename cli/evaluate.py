@@ -1,18 +1,33 @@
-"""`star evaluate`: scores a run on a split of its store."""
+"""`star evaluate`: scores a run on a split of its store; several fused; two compared on the same clips."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import Debug, Json
-from cli.training import print_result
+from cli.training import Device, print_result
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from star.scores import Scores
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A folder made by `star train`.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Made by `star train`, or a score file (.npz); several are fused.",
+            show_default=False,
+        ),
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="Another run, compared on the same clips by McNemar's exact test.")
+    ] = None,
     store: Annotated[
         str | None, typer.Option(help="Another place of the same store; default: where it was trained from.")
     ] = None,
@@ -20,26 +35,83 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test | train.")] = "test",
     views: Annotated[str, typer.Option(help="all (scores averaged) | a view's number.")] = "all",
     batch: Annotated[int, typer.Option(help="Clips at a time; changes no number.", min=1)] = 64,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")] = "auto",
+    device: Device = "auto",
     scores_file: Annotated[
-        Path | None, typer.Option("--scores", help="Also write clip ids, labels and scores to this .npz.")
+        Path | None, typer.Option("--scores", help="Also write clip ids, labels and (fused) scores to this .npz.")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval."""
-    from star.evaluate import evaluate_run
-    from star.scores import save_scores
+    """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval; fuse several, compare with another."""
+    from star.scores import fuse, require_same_clips, save_scores
 
-    scores = evaluate_run(
-        run,
-        store=store,
-        protocol=protocol,
-        split=split,
-        views=int(views) if views.isdecimal() else views,
-        batch_size=batch,
-        device=device,
-    )
+    def scored(run: Path) -> Scores:
+        return _scores_of(run, store=store, protocol=protocol, split=split, views=views, batch=batch, device=device)
+
+    found: list[Scores] = []
+    for run in runs:
+        found.append(scored(run))
+        require_same_clips(found[0], found[-1], what=f"{runs[0]} and {run}")
+    fused, name = fuse(found), " + ".join(str(run) for run in runs)
+    facts = {"run": name, **fused.summary()}
+    results = [(str(run), scores) for run, scores in zip(runs, found, strict=True)]
+    if len(runs) > 1:
+        facts["fused"] = [{"run": run, **scores.summary()} for run, scores in results]
+        results.append((name, fused))
+    if against is not None:
+        other = scored(against)
+        require_same_clips(fused, other, what=f"{name} and {against}")
+        facts["against"] = {"run": str(against), **other.summary(), **_paired(fused, other)}
+        results.append((str(against), other))
     if scores_file is not None:
-        save_scores(scores, scores_file)
-    print_result(scores, str(run), as_json=as_json)
+        save_scores(fused, scores_file)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for run_name, scores in results:
+        print_result(scores, run_name, as_json=False)
+    if against is not None:
+        told = facts["against"]
+        print(
+            f"{told['only_first']} clips are right in {name} alone, {told['only_second']} in {against} alone: "
+            f"McNemar's exact test p = {told['p_value']:.3g}"
+        )
+
+
+def _scores_of(
+    run: Path, *, store: str | None, protocol: str | None, split: str, views: str, batch: int, device: str
+) -> Scores:
+    """A run's scores, or those of a score file, which must be what was asked for."""
+    from star.evaluate import evaluate_run
+    from star.scores import load_scores
+
+    if run.suffix != ".npz":
+        return evaluate_run(
+            run,
+            store=store,
+            protocol=protocol,
+            split=split,
+            views=int(views) if views.isdecimal() else views,
+            batch_size=batch,
+            device=device,
+        )
+    scores = load_scores(run)
+    if scores.split != split or scores.protocol != (protocol or scores.protocol):
+        raise ConfigError(
+            run,
+            "holds scores of another split",
+            got=f"{scores.protocol} {scores.split}",
+            expected=f"{protocol or scores.protocol} {split}",
+        )
+    return scores
+
+
+def _paired(first: Scores, second: Scores) -> dict[str, Any]:
+    """How many clips one of them alone gets right, and how likely so uneven a pair of numbers is among equals."""
+    from star.metrics import mcnemar
+
+    return {
+        "only_first": int((first.right & ~second.right).sum()),
+        "only_second": int((second.right & ~first.right).sum()),
+        "p_value": mcnemar(first.right, second.right),
+    }

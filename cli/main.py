@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import check, demo, evaluate, extract, inspect, prepare, retry, train, verify
+from cli import ablate, check, demo, evaluate, extract, inspect, prepare, report, retry, train, verify
 from cli.options import TellingGroup
 from pipeline.errors import StarError
 
@@ -23,6 +23,8 @@ app.add_typer(prepare.app, name="prepare", help="Stage 1: videos and skeletons t
 app.command("extract-tokens")(extract.extract_tokens)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("ablate")(ablate.ablate)
 app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
 app.command("retry")(retry.retry)

@@ -1,64 +1,94 @@
-"""`star train`: the STAR-Transformer from a token store; under `torchrun` on several devices."""
+"""`star train`: the STAR-Transformer from a token store, one seed or several; under `torchrun` on several devices."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import Debug, DryRun, Json, Quiet
-from cli.training import TrainProgress, print_result
+from cli.training import (
+    ConfigFile,
+    Device,
+    FirstSeed,
+    LoaderWorkers,
+    Preset,
+    Protocol,
+    Settings,
+    TrainProgress,
+    config_of,
+    leads,
+    print_result,
+    print_seeds,
+)
+from pipeline.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from star.config import TrainConfig
 
 
 def train(
     from_cache: Annotated[str, typer.Option(help="A store made by `star extract-tokens`.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The run's folder; the same command goes on.", show_default=False)],
-    protocol: Annotated[
-        str | None, typer.Option(help="xsub | xview | xset | … ; default: the first that the store names.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="paper | fast | smoke.")] = "fast",
-    config: Annotated[Path | None, typer.Option(help="A JSON file of settings, instead of a preset.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over preset or file, for instance optim.lr=1e-3.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.", min=0)] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")] = "auto",
-    loader_workers: Annotated[
-        int | None, typer.Option(help="Threads that read tokens ahead; default: none where the tokens fit into memory.")
-    ] = None,
+    protocol: Protocol = None,
+    preset: Preset = "fast",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    seed: FirstSeed = None,
+    seeds: Annotated[
+        int, typer.Option(help="More than 1: runs OUT/seed-N with as many seeds, from --seed on.", min=1)
+    ] = 1,
+    device: Device = "auto",
+    loader_workers: LoaderWorkers = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Train the STAR-Transformer from a token store, in minutes; the same command goes on after a stop."""
-    from star.config import load_config, with_overrides
-    from star.evaluate import evaluate_run
-    from star.presets import preset as preset_of
-    from star.train import train as run_training
-
-    chosen = load_config(config) if config is not None else preset_of(preset)
-    given = [*(settings or [])]
-    given += [f"data.protocol={protocol}"] if protocol is not None else []
-    given += [f"seed={seed}"] if seed is not None else []
-    whole = with_overrides(chosen, given)
+    whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
         from star.plan import plan_training
 
-        print(json.dumps(plan_training(from_cache, config=whole, device=device).summary(), indent=1))
+        plan = plan_training(from_cache, config=whole, device=device).summary()
+        print(json.dumps(plan | ({"runs": seeds} if seeds > 1 else {}), indent=1))
         return
+    how = {"device": device, "workers": loader_workers, "tensorboard": tensorboard}
+    if seeds > 1:
+        _several(from_cache, out, whole, seeds, how=how, quiet=quiet, as_json=as_json)
+    else:
+        _one(from_cache, out, whole, how=how, quiet=quiet, as_json=as_json)
+
+
+def _one(store: str, out: Path, config: TrainConfig, *, how: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    from star.evaluate import evaluate_run
+    from star.train import train as run_training
+
     with TrainProgress("train", quiet=quiet) as progress:
-        run = run_training(
-            from_cache,
-            out,
-            config=whole,
-            device=device,
-            workers=loader_workers,
-            progress=progress,
-        )
-    scores = evaluate_run(run, device=device, workers=loader_workers)
-    if os.environ.get("RANK", "0") == "0":  # torchrun: one process speaks
+        run = run_training(store, out, config=config, progress=progress, **how)
+    scores = evaluate_run(run, device=how["device"], workers=how["workers"])
+    if leads():
         print_result(scores, str(out), as_json=as_json)
+
+
+def _several(
+    store: str, out: Path, config: TrainConfig, seeds: int, *, how: dict[str, Any], quiet: bool, as_json: bool
+) -> None:
+    from star.seeds import spread_of, train_seeds
+
+    if (out / "config.json").exists():
+        raise ArtifactError(out, "holds a run itself", remedy="choose another --out for several seeds")
+    with TrainProgress("train", quiet=quiet) as progress:
+        scores = train_seeds(
+            store,
+            out,
+            config=config,
+            seeds=seeds,
+            progress=lambda done, event: progress.of_run(f"seed {config.seed + done}", done, seeds, event),
+            **how,
+        )
+    if leads():
+        print_seeds(spread_of(scores), str(out), first=config.seed, as_json=as_json)

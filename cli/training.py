@@ -1,28 +1,72 @@
-"""What `train`, `evaluate` and `demo` tell of a run: progress while it trains, and how it scores.
+"""What the commands that train share: settings, progress on stderr, results on stdout.
 
-In: `star.progress.TrainEvent`s; `star.scores.Scores`. Out: progress on stderr, the result on stdout.
+In: options of the command line; `star.progress.TrainEvent`s; `star.scores.Scores`. Out: a `star.config.TrainConfig`;
+text. Under torchrun only the leading process speaks.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
 
 from cli.progress import EVERY_S
 
 if TYPE_CHECKING:
+    from star.config import TrainConfig
     from star.progress import TrainEvent
     from star.scores import Scores
+    from star.seeds import Spread
+
+Protocol = Annotated[
+    str | None, typer.Option(help="xsub | xview | xset | … ; default: the first that the store names.")
+]
+Preset = Annotated[str, typer.Option(help="paper | fast | smoke.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="A JSON file of settings, instead of a preset.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value over preset or file, for instance optim.lr=1e-3.")
+]
+FirstSeed = Annotated[int | None, typer.Option(help="Short for --set seed=N.", min=0)]
+Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")]
+LoaderWorkers = Annotated[
+    int | None, typer.Option(help="Threads that read tokens ahead; default: none where the tokens fit into memory.", min=0)
+]
+
+
+def leads() -> bool:
+    """Whether this process speaks: of those that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def config_of(
+    preset: str, config: Path | None, settings: list[str] | None, *, protocol: str | None, seed: int | None
+) -> TrainConfig:
+    """What the options of a training ask for.
+
+    Raises:
+        ConfigError: no such preset, file, setting or value.
+    """
+    from star.config import load_config, with_overrides
+    from star.presets import preset as preset_of
+
+    given = [*(settings or [])]
+    given += [f"data.protocol={protocol}"] if protocol is not None else []
+    given += [f"seed={seed}"] if seed is not None else []
+    return with_overrides(load_config(config) if config is not None else preset_of(preset), given)
 
 
 class TrainProgress:
     """Call it with events inside a `with` block: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
-        self.title, self.quiet = title, quiet
+        self.command, self.title, self.quiet = title, title, quiet or not leads()
         self._told = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -54,11 +98,19 @@ class TrainProgress:
         state = f"loss {event.loss:.3f}, {event.clips_per_s:.0f} clips/s, {100 * event.wait_share:.0f} % waiting"
         state += f", test top-1 {self.last_top1:.3f}" if self.last_top1 is not None else ""
         if self._bar is not None:
-            self._bar.update(self._task, completed=event.done, total=event.total, state=state)
+            done = {"completed": event.done, "total": event.total}
+            self._bar.update(self._task, description=self.title, state=state, **done)
         elif time.monotonic() - self._told > EVERY_S or event.done == event.total:
             self._told = time.monotonic()
             eta = f", ETA {int(event.eta_s // 60)}:{int(event.eta_s % 60):02d}" if event.done < event.total else ""
             print(f"{self.title}: step {event.done}/{event.total}, {state}{eta}", file=sys.stderr, flush=True)
+
+    def of_run(self, name: str, done: int, total: int, event: TrainEvent) -> None:
+        """Take one event of one of several runs, which it names; so many of them are done."""
+        title = f"{self.command} {done + 1}/{total}, {name}"
+        if title != self.title:
+            self.title, self.last_top1 = title, None
+        self(event)
 
 
 def print_result(scores: Scores, path: str, *, as_json: bool) -> None:
@@ -71,3 +123,21 @@ def print_result(scores: Scores, path: str, *, as_json: bool) -> None:
     print(f"top-1 {scores.top1:.4f} (95 % interval {low:.4f} to {high:.4f}), top-5 {scores.top5:.4f}")
     where = f"{len(scores.labels)} clips of {scores.protocol} {scores.split}"
     print(f"mean class accuracy {scores.mean_class_accuracy:.4f}, {where}")
+
+
+def print_seeds(found: Spread, path: str, *, first: int, as_json: bool) -> None:
+    """What several seeds reach, from the first on."""
+    if as_json:
+        spread = None if math.isnan(found.spread) else found.spread
+        seeds = range(first, first + len(found.top1))
+        print(json.dumps({"run": path, "seeds": list(seeds), **vars(found), "spread": spread}))
+        return
+    low, high = found.interval
+    print(path)
+    for seed, top1 in enumerate(found.top1, start=first):
+        print(f"seed {seed}: top-1 {top1:.4f}")
+    print(
+        f"mean top-1 {found.mean:.4f}, standard deviation over {len(found.top1)} seeds {found.spread:.4f}, "
+        f"95 % interval of the mean over the clips {low:.4f} to {high:.4f}"
+    )
+    print(f"mean class accuracy {found.mean_class_accuracy:.4f}")

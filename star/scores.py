@@ -134,18 +134,18 @@ def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> S
     return Scores(**{**vars(first), "probabilities": fused})
 
 
-def require_same_clips(a: Scores, b: Scores) -> None:
-    """Refuse to compare scores of other clips, labels or classes.
+def require_same_clips(a: Scores, b: Scores, *, what: str = "score files") -> None:
+    """Refuse to compare scores of other clips, labels or classes; `what` they are opens the sentence.
 
     Raises:
         ConfigError: naming the first difference.
     """
     if a.class_names != b.class_names:
-        raise ConfigError("score files", "are of other classes", got=f"{len(a.class_names)} and {len(b.class_names)}")
+        raise ConfigError(what, "are of other classes", got=f"{len(a.class_names)} and {len(b.class_names)}")
     if not np.array_equal(a.clip_ids, b.clip_ids) or not np.array_equal(a.labels, b.labels):
         only = sorted(set(a.clip_ids.tolist()) ^ set(b.clip_ids.tolist()))
         raise ConfigError(
-            "score files",
+            what,
             "are of other clips",
             got=f"{len(only)} clips in one of them alone" + (f", for instance {only[0]}" if only else ", other labels"),
             remedy="evaluate both on the same store, protocol and split",

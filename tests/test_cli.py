@@ -11,32 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from command_line import one_sentence, star
 
-from cli.main import app
 from pipeline.records import VideoRecord
 from pipeline.store_writer import write_arrays
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("prepare", "extract-tokens", "train", "evaluate", "inspect", "verify", "retry", "demo")
+COMMANDS = (
+    *("prepare", "extract-tokens", "train", "evaluate", "report", "ablate"),
+    *("inspect", "verify", "retry", "demo"),
+)
 RECIPES = ("ntu60", "ntu120", "penn-action", "folder", "synthetic")
 HEAVY = ("torch", "numpy", "zarr", "dask", "av", "cv2", "h5py", "distributed", "PIL", "matplotlib")
-
-
-def star(*arguments: object) -> Result:
-    """Run `star` in this process, as its entry point does."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="star")
-
-
-def one_sentence(shown: Result, *words: str) -> None:
-    """Exit 1, nothing on stdout, one line on stderr that starts with "star:" and holds the words."""
-    assert shown.exit_code == 1, (shown.exit_code, shown.stdout, shown.stderr)
-    lines = [line for line in shown.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, shown.stderr
-    assert lines[0].startswith("star: ")
-    assert "Traceback" not in shown.stderr
-    for word in words:
-        assert word in lines[0], (word, lines[0])
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +81,14 @@ def test_the_surface_is_the_designed_one() -> None:
     assert all(f"  {recipe} " in recipes for recipe in RECIPES)
     for option in ("--weights", "--device", "--views", "--jm-layer", "--workers", "--scheduler", "--dry-run"):
         assert option in star("extract-tokens", "--help").stdout
-    for option in ("--from-cache", "--out", "--protocol", "--preset", "--config", "--set"):
+    for option in ("--from-cache", "--out", "--protocol", "--preset", "--config", "--set", "--seeds", "--tensorboard"):
         assert option in star("train", "--help").stdout
+    for option in ("--study", "--seeds", "--out", "--preset", "--config", "--set", "--dry-run"):
+        assert option in star("ablate", "--help").stdout
+    for option in ("--store", "--protocol", "--split", "--against", "--scores"):
+        assert option in star("evaluate", "--help").stdout
+    for option in ("--store", "--prepared", "--out"):
+        assert option in star("report", "--help").stdout
 
 
 def test_usage_errors_exit_with_2() -> None:

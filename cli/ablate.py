@@ -1,0 +1,96 @@
+"""`star ablate`: the studies of `star.studies`, each a table of trainings that differ in one choice."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import Debug, Json, Quiet
+from cli.training import (
+    ConfigFile,
+    Device,
+    FirstSeed,
+    LoaderWorkers,
+    Preset,
+    Protocol,
+    Settings,
+    TrainProgress,
+    config_of,
+    leads,
+)
+
+if TYPE_CHECKING:
+    from star.ablate import Row
+    from star.config import TrainConfig
+
+STUDIES = "tokens | layers | modules | attention | positions | sampling | data-fraction | baselines."
+
+
+def ablate(
+    store: Annotated[str, typer.Argument(help="A store made by `star extract-tokens`.", show_default=False)],
+    study: Annotated[str, typer.Option(help=STUDIES, show_default=False)],
+    out: Annotated[Path, typer.Option(help="OUT/STUDY gets the runs, table and figure.", show_default=False)],
+    seeds: Annotated[int, typer.Option(help="Runs of each variant, from --seed on.", min=1)] = 3,
+    protocol: Protocol = None,
+    preset: Preset = "fast",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    seed: FirstSeed = None,
+    device: Device = "auto",
+    loader_workers: LoaderWorkers = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List variants, runs and what they cost.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train the variants of a study and compare them in a table; the same command goes on after a stop."""
+    whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
+    if dry_run:
+        print(json.dumps(_plan(store, out, study, whole, seeds, device), indent=1))
+        return
+    from star.ablate import ablate as run_study
+    from star.ablate import markdown
+
+    with TrainProgress(f"ablate {study}", quiet=quiet) as progress:
+        rows = run_study(
+            store,
+            out,
+            study=study,
+            config=whole,
+            seeds=seeds,
+            device=device,
+            workers=loader_workers,
+            progress=progress.of_run,
+        )
+    if not leads():
+        return
+    if as_json:
+        print(json.dumps({"study": study, "path": str(out / study), "variants": [_values(row) for row in rows]}))
+        return
+    print(out / study)
+    print(markdown(study, rows), end="")
+
+
+def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, device: str) -> dict[str, Any]:
+    """The runs of each variant, and what one of them costs."""
+    from star.ablate import planned
+    from star.plan import plan_training
+
+    runs = planned(out, study=study, config=config, seeds=seeds)
+    variants = []
+    for label, configs in runs.items():
+        first = next(iter(configs.values()))
+        cost = plan_training(store, config=first, device=device).summary()
+        variants.append({"label": label, "runs": [str(folder) for folder in configs], "each": cost})
+    return {"study": study, "runs": sum(len(configs) for configs in runs.values()), "variants": variants}
+
+
+def _values(row: Row) -> dict[str, Any]:
+    """For JSON, which knows no NaN."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in vars(row).items()
+    }
