@@ -1,4 +1,4 @@
-"""The README's commands, run: the walk as it stands, the ten lines on its store; all other commands are parsed."""
+"""The README's commands, run: the walk and what follows it, the ten lines on its store; all others are parsed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-
-from cli.main import app
+from command_line import done, star
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,7 +24,7 @@ def _blocks(language: str) -> list[str]:
 def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder in which the walk was run, and what each of its commands printed."""
     folder = tmp_path_factory.mktemp("walk")
-    (walk,) = _blocks("sh")
+    walk, _ = _blocks("sh")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     printed = []
     for line in walk.strip().splitlines():
@@ -49,6 +47,19 @@ def test_the_walk_ends_in_an_accuracy(walked: tuple[Path, list[str]]) -> None:
     assert printed[4].splitlines()[-2:] == printed[5].splitlines()[-2:]
 
 
+def test_what_a_run_tells(walked: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: importing torch once for each line would take longer than all of them."""
+    folder, _ = walked
+    monkeypatch.chdir(folder)
+    _, lines = _blocks("sh")
+    printed = [done(*shlex.split(line)[1:]) for line in lines.strip().splitlines()]
+    assert printed[0].startswith("runs/first/report.html\ntop-1 ")
+    assert "Where it looks" in Path("runs/first/report.html").read_text()
+    assert re.search(r"mean top-1 [01]\.\d+, standard deviation over 2 seeds", printed[1])
+    assert re.search(r"McNemar's exact test p = \d", printed[2])
+    assert printed[3] == "runs/studies/attention\n" + Path("runs/studies/attention/table.md").read_text()
+
+
 def test_the_ten_lines_read_the_store(walked: tuple[Path, list[str]]) -> None:
     folder, _ = walked
     (lines,) = _blocks("python")
@@ -69,6 +80,6 @@ def test_every_other_command_parses(line: str) -> None:
     words = shlex.split(line)
     words = words[words.index("cli.main") + 1 :] if "cli.main" in words else words[1:]
     # Typer parses before it runs: with a wrong option it ends in 2, with all right the missing folder is told in 1
-    shown = CliRunner().invoke(app, words)
+    shown = star(*words)
     assert shown.exit_code == 1, shown.output
     assert "does not exist" in shown.stderr or "not there" in shown.stderr or "not a folder" in shown.stderr
