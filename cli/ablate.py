@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +23,6 @@ from cli.training import (
 )
 
 if TYPE_CHECKING:
-    from star.ablate import Row
     from star.config import TrainConfig
 
 STUDIES = "tokens | layers | modules | attention | positions | sampling | data-fraction | baselines."
@@ -69,7 +67,7 @@ def ablate(
     if not leads():
         return
     if as_json:
-        print(json.dumps({"study": study, "path": str(out / study), "variants": [_values(row) for row in rows]}))
+        print(json.dumps({"study": study, "path": str(out / study), "variants": [row.summary() for row in rows]}))
         return
     print(out / study)
     print(markdown(study, rows), end="")
@@ -87,10 +85,3 @@ def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, de
         cost = plan_training(store, config=first, device=device).summary()
         variants.append({"label": label, "runs": [str(folder) for folder in configs], "each": cost})
     return {"study": study, "runs": sum(len(configs) for configs in runs.values()), "variants": variants}
-
-
-def _values(row: Row) -> dict[str, Any]:
-    """For JSON, which knows no NaN."""
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in vars(row).items()
-    }

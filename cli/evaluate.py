@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import Debug, Json
-from cli.training import Device, print_result
+from cli.training import Device, leads, print_result
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def evaluate(
         require_same_clips(fused, other, what=f"{name} and {against}")
         facts["against"] = {"run": str(against), **other.summary(), **_paired(fused, other)}
         results.append((str(against), other))
+    if not leads():
+        return
     if scores_file is not None:
         save_scores(fused, scores_file)
     if as_json:

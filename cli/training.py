@@ -7,7 +7,6 @@ text. Under torchrun only the leading process speaks.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
@@ -128,9 +127,7 @@ def print_result(scores: Scores, path: str, *, as_json: bool) -> None:
 def print_seeds(found: Spread, path: str, *, first: int, as_json: bool) -> None:
     """What several seeds reach, from the first on."""
     if as_json:
-        spread = None if math.isnan(found.spread) else found.spread
-        seeds = range(first, first + len(found.top1))
-        print(json.dumps({"run": path, "seeds": list(seeds), **vars(found), "spread": spread}))
+        print(json.dumps({"run": path, "seeds": list(range(first, first + len(found.top1))), **found.summary()}))
         return
     low, high = found.interval
     print(path)

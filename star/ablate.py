@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.commit import write_atomic
 from pipeline.store import TokenStore
@@ -40,6 +41,11 @@ class Row(Spread):
 
     label: str
     p_value: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON, which knows no NaN."""
+        p_value = None if math.isnan(self.p_value) else self.p_value
+        return {"label": self.label, **super().summary(), "p_value": p_value}
 
 
 def planned(out: Path | str, *, study: str, config: TrainConfig, seeds: int) -> dict[str, dict[Path, TrainConfig]]:

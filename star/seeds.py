@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,16 @@ class Spread:
     spread: float
     interval: tuple[float, float]
     mean_class_accuracy: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON, which knows no NaN."""
+        return {
+            "top1": list(self.top1),
+            "mean": self.mean,
+            "spread": None if math.isnan(self.spread) else self.spread,
+            "interval95": list(self.interval),
+            "mean_class_accuracy": self.mean_class_accuracy,
+        }
 
 
 def spread_of(scores: Sequence[Scores]) -> Spread:

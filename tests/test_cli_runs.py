@@ -50,7 +50,7 @@ def test_seeds_are_runs_and_their_mean_is_printed(store: Path, seeded: tuple[Pat
     again = done("train", "--from-cache", store, "--out", out, "--seeds", 2, "--seed", 4, "--json", *SMALL)
     facts = json.loads(again)
     assert (facts["run"], facts["seeds"], facts["top1"]) == (str(out), [4, 5], top1)
-    low, high = facts["interval"]
+    low, high = facts["interval95"]
     assert low < facts["mean"] < high
 
 
