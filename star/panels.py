@@ -143,6 +143,7 @@ def label_size(class_names: Sequence[str], *, side: float) -> float:
 def draw_attention(axes: Axes, received: Mapping[str, np.ndarray]) -> None:
     """A line for each attention module; encoder solid, decoder dashed; grey: every frame alike."""
     frames = max((len(values) for values in received.values()), default=1)
+    top = max((float(np.max(values)) for values in received.values()), default=1.0)
     axes.axhline(1 / frames, color=FAINT, lw=1, ls=":")
     seen: dict[str, int] = {}
     for name, values in received.items():
@@ -156,7 +157,7 @@ def draw_attention(axes: Axes, received: Mapping[str, np.ndarray]) -> None:
     axes.set_xlabel("frame")
     axes.set_ylabel("share of the attention received")
     axes.set_xlim(0.5, frames + 0.5)
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.1 * top)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _plain(axes, "Attention over time")

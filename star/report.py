@@ -33,7 +33,8 @@ p.sub { color: var(--soft); margin: 0 0 1.6rem; max-width: 52rem } h2 + p.sub { 
 .number { flex: 1 1 11rem; border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem }
 .number b { display: block; font-size: 1.8rem; line-height: 1.2; color: var(--blue) }
 .number span { color: var(--soft); font-size: .9rem }
-.sections { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 2rem; align-items: start }
+.sections { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 2rem; align-items: start;
+  grid-auto-flow: dense }
 section.wide { grid-column: 1 / -1 } @media (max-width: 60rem) { .sections { grid-template-columns: minmax(0, 1fr) } }
 figure { margin: 0 } img { max-width: 100%; height: auto; display: block }
 table { border-collapse: collapse; width: 100%; font-size: .92rem }
@@ -65,8 +66,8 @@ def report(run: Run, scores: Scores, *, pictures: Sequence[Picture] = ()) -> str
     sections = [
         _figure_section("Training", curve_figure(run.metrics())),
         _figure_section("Where it errs", confusion_figure(scores.confusion, scores.class_names)),
-        _section("Classes, worst first", _class_table(scores)),
         *(_figure_section(each.heading, each.figure, each.caption) for each in pictures),
+        _section("Classes, worst first", _class_table(scores)),
         _section("Settings", _table(_leaves(to_dict(run.config) | {"model": run.checkpoint().model_config}))),
         _section("Tokens it was trained on", _table(_leaves(run.store))),
     ]
