@@ -56,7 +56,7 @@ def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Score
         }
         for i, place in enumerate(places)
     ]
-    words = {"cells": "grid cells (shaded where above the clip's mean)", "joints": "joints (the area of the dots)"}
+    words = {"cells": "grid cells (shaded where above the strip's mean)", "joints": "joints (the area of the dots)"}
     kinds = " and ".join(words[kind] for kind in sorted(looks))
     return Picture(
         heading="Where it looks",

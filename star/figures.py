@@ -91,8 +91,8 @@ def looks_figure(clips: Sequence[Mapping[str, Any]], *, bones: Sequence[tuple[in
     Args:
         clips: one or more of {"name": str, "predicted": str, "frames": (n, H, W, 3) uint8, "joints": (M, n, V, 2)
             pixels with NaN where absent, "cells": (n, h, w) shares or None, "joint_shares": (n, V) or None,
-            "attention": (n,) or None}; equal n. A joint's dot has the area of its share, as shares of the
-            clip's largest; cells above the clip's mean are shaded, up to its largest.
+            "attention": (n,) or None}; equal n. The area of a joint's dot is its share of the strip's
+            largest; cells above the strip's mean are shaded, up to its largest.
         bones: pairs of joint numbers.
     """
     figure = new_figure(15, 0.25 + 1.95 * len(clips))
