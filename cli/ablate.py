@@ -40,7 +40,9 @@ def ablate(
     seed: FirstSeed = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List variants, runs and what they cost.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List variants and runs; `star train --dry-run` says what one costs.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -48,7 +50,7 @@ def ablate(
     """Train the variants of a study and compare them in a table; the same command goes on after a stop."""
     whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
-        print(json.dumps(_plan(store, out, study, whole, seeds, device), indent=1))
+        print(json.dumps(_plan(store, out, study, whole, seeds), indent=1))
         return
     from star.ablate import ablate as run_study
     from star.ablate import markdown
@@ -73,15 +75,22 @@ def ablate(
     print(markdown(study, rows), end="")
 
 
-def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, device: str) -> dict[str, Any]:
-    """The runs of each variant, and what one of them costs."""
+def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int) -> dict[str, Any]:
+    """Variants and runs, on a store that fits; timing every variant would take minutes."""
     from star.ablate import planned
-    from star.plan import plan_training
+    from star.splits import open_splits
+    from star.studies import variants
 
     runs = planned(out, study=study, config=config, seeds=seeds)
-    variants = []
-    for label, configs in runs.items():
-        first = next(iter(configs.values()))
-        cost = plan_training(store, config=first, device=device).summary()
-        variants.append({"label": label, "runs": [str(folder) for folder in configs], "each": cost})
-    return {"study": study, "runs": sum(len(configs) for configs in runs.values()), "variants": variants}
+    splits = open_splits(store, config, in_memory=False)
+    settings = variants(study, config)
+    return {
+        "study": study,
+        "train_clips": len(splits.train.rows),
+        "test_clips": len(splits.test.rows),
+        "runs": sum(len(configs) for configs in runs.values()),
+        "variants": [
+            {"label": label, "settings": settings[label], "runs": [str(folder) for folder in configs]}
+            for label, configs in runs.items()
+        ],
+    }

@@ -119,7 +119,8 @@ def test_a_study_is_planned_trained_and_printed(store: Path, tmp_path: Path) -> 
     plan = json.loads(done(*study, "--dry-run"))
     assert plan["runs"] == 4
     assert [variant["label"] for variant in plan["variants"]] == ["softmax", "uniform"]
-    assert plan["variants"][0]["each"]["train_clips"] == 32
+    assert (plan["train_clips"], plan["test_clips"]) == (32, 16)
+    assert plan["variants"][1]["settings"] == ["model.uniform_attention=true"]
     assert not (tmp_path / "out").exists()
     printed = done(*study)
     folder = tmp_path / "out" / "attention"
