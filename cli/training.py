@@ -35,7 +35,8 @@ Settings = Annotated[
 FirstSeed = Annotated[int | None, typer.Option(help="Short for --set seed=N.", min=0)]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")]
 LoaderWorkers = Annotated[
-    int | None, typer.Option(help="Threads that read tokens ahead; default: none where the tokens fit into memory.", min=0)
+    int | None,
+    typer.Option(help="Threads that read tokens ahead; default: none where the tokens fit into memory.", min=0),
 ]
 
 

@@ -7,7 +7,6 @@ not asked for has no channels. Does not shuffle (`star.sampler`), standardise (`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from pipeline.records import keyed_rng
 from pipeline.store import KINDS, TokenBatch, TokenStore
 from star.sampler import Pick
 from star.selection import rows_of_split, share_of_each_class, usable_views
+from star.world import free_bytes
 
 READ_AT_ONCE = 64  # clips: what is read in one call when a whole split goes into memory
 
@@ -126,7 +126,7 @@ class TokenDataset(Dataset[Batch]):
     @property
     def fits_in_memory(self) -> bool:
         """Whether they take at most a quarter of what is free now."""
-        return self.nbytes <= _free_memory() / 4
+        return self.nbytes <= free_bytes(torch.device("cpu")) / 4
 
     def clip_ids(self) -> np.ndarray:
         """(n,) str."""
@@ -216,7 +216,3 @@ class TokenDataset(Dataset[Batch]):
             part = slice(first, first + READ_AT_ONCE)
             self._fetch(rows[part], views[part], Batch._make(tensor[part] for tensor in held))
         return held[:3]
-
-
-def _free_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.store import TokenStore
 from star.build import TokenModel, seeded_model
 from star.config import TrainConfig
 from star.data import Batch
+from star.memory import made_up_batch, require_room
 from star.optim import make_optimizer
 from star.options import ModelConfig
 from star.splits import fitted, open_splits
@@ -73,8 +73,7 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
     states = 1 if config.optim.kind == "sgd" else 2
     clips = min(config.optim.batch_size, len(splits.train))
     batch = made_up_batch(model_config, clips)
-    held = config.optim.micro_batch or clips
-    kept = _kept_for_backward(model, made_up_batch(model_config, held), world)
+    kept = require_room(model, config, world, clips=clips)
     seconds = _step_seconds(model, batch, config, world)
     steps = -(-len(splits.train) // config.optim.batch_size)
     return Plan(
@@ -92,17 +91,6 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
     )
 
 
-def made_up_batch(config: ModelConfig, clips: int) -> Batch:
-    """Tokens of the right shape, every joint there; zeros, since no cost depends on a value."""
-    return Batch(
-        gg=torch.zeros(clips, config.frames, config.cells, config.gg_channels * config.uses_gg, dtype=torch.float16),
-        jm=torch.zeros(clips, config.frames, config.joints, config.jm_channels * config.uses_jm, dtype=torch.float16),
-        joint_mask=torch.ones(clips, config.frames, config.joints, dtype=torch.bool),
-        labels=torch.arange(clips) % config.classes,
-        clips=torch.arange(clips),
-    )
-
-
 def forward_flops(config: ModelConfig) -> int:
     """Operations of one clip's forward pass in matrix products, as torch counts them; a multiply-add is two."""
     batch = made_up_batch(config, 1)
@@ -112,23 +100,6 @@ def forward_flops(config: ModelConfig) -> int:
     with FlopCounterMode(display=False) as counter, plain, torch.no_grad():
         model(batch.gg, batch.jm, batch.joint_mask)
     return int(counter.get_total_flops())
-
-
-def _kept_for_backward(model: TokenModel, batch: Batch, world: World) -> int:
-    """Bytes of the tensors that a forward pass keeps for its backward pass, each storage once."""
-    storages: dict[int, int] = {}
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    gg, jm, mask = (tensor.to(world.device) for tensor in batch[:3])
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.random.fork_rng():
-        model.train()(gg, jm, mask)
-    return sum(storages.values())
 
 
 def _step_seconds(model: TokenModel, batch: Batch, config: TrainConfig, world: World) -> list[float]:

@@ -26,6 +26,7 @@ from star.config import TrainConfig, to_dict
 from star.data import Batch
 from star.evaluate import score, store_facts
 from star.loader import loader
+from star.memory import require_room
 from star.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
 from star.progress import Clock, Progress, TrainEvent, tell
 from star.run import MetricsLog, Run, restored_model, start_run
@@ -86,6 +87,7 @@ def train(
         stack.enter_context(torch.random.fork_rng(devices=devices))
         training = Training(run, data, world, checkpoint)
         if training.step < training.batches.steps:
+            require_room(training.model, config, world, clips=training.batches.count(training.step))
             log = None
             if world.leads:
                 log = MetricsLog(out, step=training.step, tensorboard=tensorboard)

@@ -1,7 +1,7 @@
 """The processes that train together: one, or those that `torchrun` started.
 
-In: torchrun's environment. Out: rank, world size, device, sums over processes. One process alone needs no process group
-and every method here is then the identity.
+In: torchrun's environment. Out: rank, world size, device and what is free on it, sums over processes. One process
+alone needs no process group and every method here is then the identity.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -88,3 +89,10 @@ def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
             raise ConfigError("--device", "this machine has no such GPU", got=str(chosen), remedy="use --device cpu")
         torch.cuda.set_device(chosen)
     return chosen
+
+
+def free_bytes(device: torch.device) -> int:
+    """What new arrays may take: on the CPU what the system can give without swapping, file cache included."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

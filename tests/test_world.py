@@ -44,11 +44,11 @@ from star.train import train
 store, run, stop, *settings = sys.argv[1:]
 read = TokenDataset.read
 log = open(f"{run}.picks-{os.environ['RANK']}", "a")
-def logged(self, items):
+def logged(self, items, **how):
     if self.split == "train" and items and isinstance(items[0], tuple):
         log.write(json.dumps(items) + chr(10))
         log.flush()
-    return read(self, items)
+    return read(self, items, **how)
 TokenDataset.read = logged
 def progress(event):
     if event.done == int(stop):

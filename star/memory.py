@@ -1,0 +1,77 @@
+"""Whether a training step fits into memory, found out before the first one.
+
+In: a model, a config, the processes. Out: bytes, or a ConfigError that says which setting makes it fit. A system that
+has run out of memory ends a process without a word, so this is asked before and not found out by trying.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+from star.build import TokenModel
+from star.config import TrainConfig
+from star.data import Batch
+from star.options import ModelConfig
+from star.world import World, free_bytes
+
+MOST = 0.8  # of what is free may be kept for the backward pass; the gradients that pass through it need the rest
+
+
+def made_up_batch(config: ModelConfig, clips: int) -> Batch:
+    """Tokens of the right shape, every joint there; zeros, since no cost depends on a value."""
+    return Batch(
+        gg=torch.zeros(clips, config.frames, config.cells, config.gg_channels * config.uses_gg, dtype=torch.float16),
+        jm=torch.zeros(clips, config.frames, config.joints, config.jm_channels * config.uses_jm, dtype=torch.float16),
+        joint_mask=torch.ones(clips, config.frames, config.joints, dtype=torch.bool),
+        labels=torch.arange(clips) % config.classes,
+        clips=torch.arange(clips),
+    )
+
+
+def kept_for_backward(model: TokenModel, config: TrainConfig, world: World) -> int:
+    """Bytes that a forward pass of one clip keeps for its backward pass; they grow with the clips."""
+    storages: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    gg, jm, mask = (tensor.to(world.device) for tensor in made_up_batch(model.config, 1)[:3])
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    half = torch.autocast(world.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16")
+    devices = [world.device] if world.device.type == "cuda" else []
+    with hooks, half, torch.random.fork_rng(devices=devices):
+        model.train()(gg, jm, mask)
+    return sum(storages.values())
+
+
+def clips_at_once(config: TrainConfig, world: World, clips: int) -> int:
+    """Of the `clips` of a step, how many go through the model of one process together."""
+    share = -(-clips // world.size)
+    return min(config.optim.micro_batch or share, share)
+
+
+def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips: int) -> int:
+    """Bytes that a step of `clips` keeps for its backward pass in each process.
+
+    Raises:
+        ConfigError: more than the device has free; the sentence names an `optim.micro_batch` that fits.
+    """
+    each, held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
+    most = MOST * free_bytes(world.device)
+    if each * held > most:
+        fits = max(1, int(most / each))
+        fits = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
+        raise ConfigError(
+            "optim.micro_batch",
+            f"a step of {held} clips at once does not fit into the memory of {world.device}",
+            got=f"{each * held / 1e9:.1f} GB",
+            expected=f"at most {most / 1e9:.1f} GB",
+            remedy=f"--set optim.micro_batch={fits} takes the same steps in smaller pieces",
+        )
+    return each * held

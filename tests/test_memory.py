@@ -1,0 +1,64 @@
+"""A step that does not fit is refused before the first one, with a setting under which it fits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from star_stores import one_thread, write_small_store
+
+from pipeline.errors import ConfigError
+from star import memory
+from star.build import seeded_model
+from star.config import TrainConfig, with_overrides
+from star.memory import clips_at_once, kept_for_backward, require_room
+from star.options import ModelConfig
+from star.presets import smoke
+from star.train import train
+from star.world import World
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+CPU = World(device=torch.device("cpu"))
+
+
+def small(*settings: str) -> TrainConfig:
+    return with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "model.dropout=0", "optim.epochs=1", *settings])
+
+
+def test_what_is_kept_is_at_least_each_layers_input_and_doubles_with_depth() -> None:
+    def kept(depth: int) -> int:
+        shape = ModelConfig(tokens="jm", width=32, heads=2, encoder_depth=depth, decoder_depth=0, frames=4)
+        return kept_for_backward(seeded_model(shape, seed=0), small(), CPU)
+
+    one, two, four = kept(1), kept(2), kept(4)
+    assert two - one > 4 * 4 * 27 * 32  # a float for each of a layer's inputs: 4 frames, 25 joints and 2 class tokens
+    assert four - two == 2 * (two - one)
+
+
+@pytest.mark.parametrize(
+    ("micro", "world", "clips", "held"), [(0, 1, 8, 8), (0, 3, 8, 3), (2, 1, 8, 2), (16, 2, 8, 4), (0, 1, 5, 5)]
+)
+def test_clips_that_go_through_the_model_together(micro: int, world: int, clips: int, held: int) -> None:
+    many = World(rank=0, size=world, device=torch.device("cpu"))
+    assert clips_at_once(small(f"optim.micro_batch={micro}"), many, clips) == held
+
+
+def test_training_refuses_what_does_not_fit_and_names_what_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write_small_store(tmp_path / "small.zarr")
+    whole = train(store, tmp_path / "whole", config=small("optim.batch_size=8"))
+    model, config = whole.model(), small("optim.batch_size=8")
+    each = kept_for_backward(model, config, CPU)
+    assert require_room(model, config, CPU, clips=8) == 8 * each
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(5.5 * each / memory.MOST))
+    with pytest.raises(ConfigError, match="does not fit into the memory of cpu") as refused:
+        train(store, tmp_path / "run", config=config)
+    named = re.search(r"--set (optim\.micro_batch=\d+)", str(refused.value))
+    assert named is not None
+    assert named[1] == "optim.micro_batch=4"
+    run = train(store, tmp_path / "smaller", config=small("optim.batch_size=8", named[1]))
+    losses = [[line["loss"] for line in each.metrics() if "loss" in line] for each in (whole, run)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
