@@ -61,9 +61,9 @@ def smoke() -> TrainConfig:
     """A small model on JM tokens that learns the synthetic set in seconds. All ours.
 
     Command: star train --from-cache STORE --out RUN --preset smoke
-    Every second token frame: half the cost. Measured on 224 training and 112 test clips (24 of each of 14 actions, JM
-    tokens of layer1, random weights, unseen subjects) of an earlier, harder synthetic set (commit 9e0dacf): 45 s of one
-    core with evaluations, test accuracy 0.723; with --set data.frame_step=1: 86 s, 0.616. Both intervals are +- 0.09.
+    Every second token frame: half the cost. On the demo's store (24 clips of each of 14 actions, 224 training and 112
+    test clips of unseen subjects, JM tokens of layer1, random weights) `--seeds 3` printed test accuracies of 0.964,
+    0.946 and 0.955, mean 0.955 (95 % interval over the clips 0.900 to 0.981); about a minute of one core each.
     """
     return TrainConfig(
         preset="smoke",

@@ -24,7 +24,9 @@ CPU = World(device=torch.device("cpu"))
 
 
 def small(*settings: str) -> TrainConfig:
-    return with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "model.dropout=0", "optim.epochs=1", *settings])
+    return with_overrides(
+        smoke(), ["model.width=16", "data.frame_step=1", "model.dropout=0", "optim.epochs=1", *settings]
+    )
 
 
 def test_what_is_kept_is_at_least_each_layers_input_and_doubles_with_depth() -> None:
