@@ -43,34 +43,27 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval; fuse several, compare with another."""
-    from star.scores import fuse, require_same_clips, save_scores
+    from star.scores import save_scores
+
+    if views != "all" and not views.isdecimal():
+        raise ConfigError("--views", "no such choice", got=views, expected="all, or a view's number")
 
     def scored(run: Path) -> Scores:
         return _scores_of(run, store=store, protocol=protocol, split=split, views=views, batch=batch, device=device)
 
-    found: list[Scores] = []
-    for run in runs:
-        found.append(scored(run))
-        require_same_clips(found[0], found[-1], what=f"{runs[0]} and {run}")
-    fused, name = fuse(found), " + ".join(str(run) for run in runs)
-    facts = {"run": name, **fused.summary()}
-    results = [(str(run), scores) for run, scores in zip(runs, found, strict=True)]
-    if len(runs) > 1:
-        facts["fused"] = [{"run": run, **scores.summary()} for run, scores in results]
-        results.append((name, fused))
+    name = " + ".join(str(run) for run in runs)
+    results, facts = _compared({str(run): scored(run) for run in runs}, name)
     if against is not None:
-        other = scored(against)
-        require_same_clips(fused, other, what=f"{name} and {against}")
-        facts["against"] = {"run": str(against), **other.summary(), **_paired(fused, other)}
-        results.append((str(against), other))
+        facts["against"] = {"run": str(against), **_paired(results[name], other := scored(against), name, against)}
+        results[str(against)] = other
     if not leads():
         return
     if scores_file is not None:
-        save_scores(fused, scores_file)
+        save_scores(results[name], scores_file)
     if as_json:
         print(json.dumps(facts))
         return
-    for run_name, scores in results:
+    for run_name, scores in results.items():
         print_result(scores, run_name, as_json=False)
     if against is not None:
         told = facts["against"]
@@ -78,6 +71,20 @@ def evaluate(
             f"{told['only_first']} clips are right in {name} alone, {told['only_second']} in {against} alone: "
             f"McNemar's exact test p = {told['p_value']:.3g}"
         )
+
+
+def _compared(found: dict[str, Scores], name: str) -> tuple[dict[str, Scores], dict[str, Any]]:
+    """The scores of each run and, under `name`, of all of them fused; and the same for JSON."""
+    from star.scores import fuse, require_same_clips
+
+    first, *_ = found
+    for run, scores in found.items():
+        require_same_clips(found[first], scores, what=f"{first} and {run}")
+    fused = fuse(list(found.values()))
+    facts = {"run": name, **fused.summary()}
+    if len(found) > 1:
+        facts["fused"] = [{"run": run, **scores.summary()} for run, scores in found.items()]
+    return {**found, name: fused}, facts
 
 
 def _scores_of(
@@ -97,6 +104,8 @@ def _scores_of(
             batch_size=batch,
             device=device,
         )
+    if store is not None or views != "all":
+        raise ConfigError(run, "holds scores already", got="--store or --views", remedy="leave them out, or name a run")
     scores = load_scores(run)
     if scores.split != split or scores.protocol != (protocol or scores.protocol):
         raise ConfigError(
@@ -108,11 +117,14 @@ def _scores_of(
     return scores
 
 
-def _paired(first: Scores, second: Scores) -> dict[str, Any]:
+def _paired(first: Scores, second: Scores, name: str, against: Path) -> dict[str, Any]:
     """How many clips one of them alone gets right, and how likely so uneven a pair of numbers is among equals."""
     from star.metrics import mcnemar
+    from star.scores import require_same_clips
 
+    require_same_clips(first, second, what=f"{name} and {against}")
     return {
+        **second.summary(),
         "only_first": int((first.right & ~second.right).sum()),
         "only_second": int((second.right & ~first.right).sum()),
         "p_value": mcnemar(first.right, second.right),

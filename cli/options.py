@@ -78,7 +78,7 @@ class TellingGroup(TyperGroup):
                 raise
             sentence, code = str(error), 1
         except KeyboardInterrupt:
-            sentence, code = "stopped; the same command goes on from here", STOPPED
+            sentence, code = "stopped; the same command goes on from what is finished", STOPPED
         except OSError as error:
             # a full disk or a lost mount can strike in any library below us; the system's own words name the file
             if debug or error.errno is None or isinstance(error, BrokenPipeError):

@@ -7,8 +7,10 @@ else. The page itself is `star.report`; this joins it with the frames.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -17,9 +19,9 @@ from cli.training import Device, print_result
 from pipeline.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from pipeline.prepared import PreparedFolder
-    from pipeline.store import TokenStore
     from star.report import Picture
+
+Found = TypeVar("Found")
 
 
 def report(
@@ -35,6 +37,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write a self-contained HTML page about a run: curves, confusion, classes, attention over time and on frames."""
+    from cli.frames import prepared_of
     from cli.looks import on_frames, over_time
     from pipeline.commit import write_atomic
     from pipeline.store import TokenStore
@@ -45,13 +48,13 @@ def report(
 
     run = open_run(path)
     opened = TokenStore.open(store if store is not None else run.store["url"])
-    folder = _folder(opened, prepared)
+    folders = _unless_lost(lambda: prepared_of(opened, prepared), named=prepared is not None)
     scores = evaluate_run(run, store=opened, device=device)
     pictures: list[Picture] = []
     if has_attention(run.config.model):
         pictures.append(over_time(run, opened, scores))
-        if folder is not None:
-            pictures.append(on_frames(run, opened, folder, scores))
+        for folder in folders:  # one or none
+            pictures += _unless_lost(partial(on_frames, run, opened, folder, scores), named=prepared is not None)
     else:
         print("without attention: the run's model has none", file=sys.stderr)
     target = out if out is not None else path / "report.html"
@@ -59,14 +62,12 @@ def report(
     print_result(scores, str(target), as_json=False)
 
 
-def _folder(store: TokenStore, path: Path | None) -> PreparedFolder | None:
-    """The prepared clips; None, and a word to the user who named none, where they cannot be had."""
-    from cli.frames import prepared_of
-
+def _unless_lost(find: Callable[[], Found], *, named: bool) -> list[Found]:
+    """What needs the prepared clips; nothing, and a word to the user who `named` none, where they cannot be had."""
     try:
-        return prepared_of(store, path)
+        return [find()]
     except ArtifactError as error:
-        if path is not None:
+        if named:
             raise
         print(f"without frames: {error}", file=sys.stderr)
-        return None
+        return []

@@ -6,6 +6,7 @@ caller's buffers, checksum and all.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -163,4 +164,5 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _unreadable(path: Path, error: OSError) -> ArtifactError:
-    return ArtifactError(path, f"cannot be read ({error.strerror or error})", remedy="check the disk")
+    remedy = "allow more open files (ulimit -n)" if error.errno == errno.EMFILE else "check the disk"
+    return ArtifactError(path, f"cannot be read ({error.strerror or error})", remedy=remedy)

@@ -129,6 +129,8 @@ class ShardReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.exists():
+            raise CorruptError(path, "is missing", remedy="put it back, or prepare its clips again")
         try:
             self._file = h5py.File(path, "r")
             self._offsets = self._file["frame_offset"][()]

@@ -22,7 +22,10 @@ from pipeline.store_chunks import REMEDY, decode_chunk, decode_file, decode_inde
 from pipeline.store_layout import ArraySpec, StoreSizes, chunk_key, spec_of, specs
 from pipeline.store_records import file_entry
 
-OPEN_SHARDS = 512  # files held open, below the usual limit of 1,024 for a process
+# Files: a process may usually have 1,024 open. So many are kept, and each thread that reads a batch may hold as many as
+# it reads together beside them.
+OPEN_SHARDS = 256
+AT_ONCE = 128
 
 
 class Shard(NamedTuple):
@@ -33,15 +36,13 @@ class Shard(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """The bytes of one clip to read: where they lie, where they go, and what they are."""
+    """One clip of one array, and where its bytes are to go."""
 
-    parts: Parts
-    offset: int
-    length: int
-    out: memoryview
     name: str
-    row: int
+    shard: int
     view: int
+    row: int
+    out: memoryview
 
 
 class ClipReader:
@@ -93,35 +94,40 @@ class ClipReader:
         """
         clips: list[Wanted] = []
         for name, out in wanted.items():
-            spec = spec_of(self._sizes, name)
-            flat, size = out.reshape(-1).view(np.uint8).data, spec.clip_bytes
+            flat, size = out.reshape(-1).view(np.uint8).data, spec_of(self._sizes, name).clip_bytes
             for i, (row, view) in enumerate(zip(rows, views, strict=True)):
-                shard = self._shard(spec, row, view)
-                offset, length = shard.table[row % self._sizes.shard_clips]
-                target = flat[i * size : (i + 1) * size]
-                clips.append(Wanted(shard.parts, offset, length, target, name, row, view))
-        clips.sort(key=lambda clip: (id(clip.parts), clip.offset))  # a disk likes its own order
+                shard = row // self._sizes.shard_clips
+                clips.append(Wanted(name, shard, view, row, flat[i * size : (i + 1) * size]))
+        clips.sort(key=lambda clip: clip[:4])  # file by file, in its order: a disk likes that
+        for first in range(0, len(clips), AT_ONCE):
+            self._read_together(clips[first : first + AT_ONCE])
+
+    def _read_together(self, clips: list[Wanted]) -> None:
+        """At most AT_ONCE clips, whose files are all open at a time."""
+        found = [(clip, self._shard(spec_of(self._sizes, clip.name), clip.row, clip.view)) for clip in clips]
         # One iterator for all threads: one that is held up by another program holds up no batch.
-        left = iter(clips)
+        left = iter(found)
         others = [self._threads().submit(self._fetch, left) for _ in range(min(self._count, len(clips)) - 1)]
         try:
             self._fetch(left)  # this thread works too
         finally:
+            others = [other for other in others if not other.cancel()]  # begun, or nothing was left for it
             wait(others)  # nobody writes into the caller's arrays any more
         for other in others:
             other.result()
 
-    def _fetch(self, left: Iterator[Wanted]) -> None:
+    def _fetch(self, left: Iterator[tuple[Wanted, Shard]]) -> None:
         codec = self._sizes.codec
         tail, scratch = memoryview(bytearray(CRC_BYTES)), memoryview(b"")
-        for clip in left:
-            size = clip.length - CRC_BYTES
+        for clip, shard in left:
+            offset, length = shard.table[clip.row % self._sizes.shard_clips]
+            size = length - CRC_BYTES
             if size < 0 or (codec == "none" and size != len(clip.out)):
                 raise self._damaged(clip.name, clip.row, clip.view, "is not in its shard")
             if codec != "none" and size > len(scratch):
                 scratch = memoryview(bytearray(size))
             buffer = clip.out if codec == "none" else scratch[:size]
-            if clip.parts.read_into(buffer, tail, clip.offset) != int.from_bytes(tail, "little"):
+            if shard.parts.read_into(buffer, tail, offset) != int.from_bytes(tail, "little"):
                 raise self._damaged(clip.name, clip.row, clip.view, "does not match its checksum")
             if codec != "none":
                 decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))

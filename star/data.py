@@ -135,7 +135,7 @@ class TokenDataset(Dataset[Batch]):
     @property
     def store(self) -> TokenStore:
         if self._store is None:
-            # a DataLoader's workers share the cores: a thread each
+            # a DataLoader's spawned workers share the cores: a thread each
             self._store = TokenStore.open(self.url, threads=None if get_worker_info() is None else 1)
         return self._store
 

@@ -6,6 +6,8 @@ has run out of memory ends a process without a word, so this is asked before and
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor
 
@@ -30,8 +32,13 @@ def made_up_batch(config: ModelConfig, clips: int) -> Batch:
     )
 
 
-def kept_for_backward(model: TokenModel, config: TrainConfig, world: World) -> int:
-    """Bytes that a forward pass of one clip keeps for its backward pass; they grow with the clips."""
+def kept_for_backward(model: TokenModel, config: TrainConfig, world: World) -> tuple[int, int]:
+    """Bytes that a forward pass keeps for its backward pass: whatever the clips (weights cast to bf16), and a clip."""
+    one, two = (_kept(model, config, world, clips) for clips in (1, 2))
+    return 2 * one - two, two - one
+
+
+def _kept(model: TokenModel, config: TrainConfig, world: World, clips: int) -> int:
     storages: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -41,7 +48,7 @@ def kept_for_backward(model: TokenModel, config: TrainConfig, world: World) -> i
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    gg, jm, mask = (tensor.to(world.device) for tensor in made_up_batch(model.config, 1)[:3])
+    gg, jm, mask = (tensor.to(world.device) for tensor in made_up_batch(model.config, clips)[:3])
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     half = torch.autocast(world.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16")
     devices = [world.device] if world.device.type == "cuda" else []
@@ -62,16 +69,18 @@ def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips:
     Raises:
         ConfigError: more than the device has free; the sentence names an `optim.micro_batch` that fits.
     """
-    each, held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
-    most = MOST * free_bytes(world.device)
-    if each * held > most:
-        fits = max(1, int(most / each))
+    (fixed, each), held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
+    needed, most = fixed + each * held, MOST * free_bytes(world.device)
+    if world.device.type == "cpu":  # shared by the processes that torchrun started here
+        most /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if needed > most:
+        fits = max(1, int((most - fixed) / each))
         fits = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
         raise ConfigError(
             "optim.micro_batch",
             f"a step of {held} clips at once does not fit into the memory of {world.device}",
-            got=f"{each * held / 1e9:.1f} GB",
+            got=f"{needed / 1e9:.1f} GB",
             expected=f"at most {most / 1e9:.1f} GB",
             remedy=f"--set optim.micro_batch={fits} takes the same steps in smaller pieces",
         )
-    return each * held
+    return needed

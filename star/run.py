@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commit import unwritable, write_atomic
-from pipeline.errors import ArtifactError, ConfigError
+from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.fingerprint import differences
 from star.build import TokenModel, seeded_model
 from star.checkpoint import FORMAT, Checkpoint, load_checkpoint
@@ -123,11 +123,21 @@ def start_run(run: Run) -> None:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's metrics.jsonl, in order; none where there is no such file."""
+    """The whole lines of a run's metrics.jsonl, in order; none where there is no such file.
+
+    Raises:
+        CorruptError: a line is no JSON object, and which.
+    """
     path = run / METRICS
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    lines = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            lines.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            raise CorruptError(path, f"line {number} is no JSON object", remedy="delete that line") from None
+    return lines
 
 
 class MetricsLog:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -92,7 +93,17 @@ def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What new arrays may take: on the CPU what the system can give without swapping, file cache included."""
+    """What new arrays may take: on the CPU what the system, or the container, can give without swapping."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return min(int(psutil.virtual_memory().available), _left_to_container(Path("/sys/fs/cgroup")))
+
+
+def _left_to_container(group: Path) -> int:
+    """Bytes below the limit that a container or a batch system set (Linux, cgroup v2); 2^63 where there is none."""
+    try:
+        limit, taken = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+    except (OSError, KeyError):
+        return 1 << 63
+    return 1 << 63 if limit == "max" else max(0, int(limit) - int(taken) + int(cache))

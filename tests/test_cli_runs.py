@@ -109,6 +109,9 @@ def test_other_clips_are_refused(seeded: tuple[Path, str], tmp_path: Path) -> No
     one_sentence(star("evaluate", first, tmp_path / "fewer.npz"), str(first), "other clips", scores.clip_ids[0])
     one_sentence(star("evaluate", first, "--against", tmp_path / "fewer.npz"), "fewer.npz", "other clips")
     one_sentence(star("evaluate", first / "test.npz", "--split", "train"), "test.npz", "expected xsub train")
+    for option in (("--store", "elsewhere"), ("--views", "0")):
+        one_sentence(star("evaluate", first / "test.npz", *option), "test.npz", "holds scores already")
+    one_sentence(star("evaluate", first, "--views", "random"), "--views", "all, or a view's number")
     write_atomic(tmp_path / "bad.npz", b"no scores")
     one_sentence(star("evaluate", first, tmp_path / "bad.npz"), "bad.npz", "no score file")
     one_sentence(star("evaluate", first, tmp_path / "absent"), "absent", "does not exist")

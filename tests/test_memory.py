@@ -32,11 +32,22 @@ def small(*settings: str) -> TrainConfig:
 def test_what_is_kept_is_at_least_each_layers_input_and_doubles_with_depth() -> None:
     def kept(depth: int) -> int:
         shape = ModelConfig(tokens="jm", width=32, heads=2, encoder_depth=depth, decoder_depth=0, frames=4)
-        return kept_for_backward(seeded_model(shape, seed=0), small(), CPU)
+        fixed, each = kept_for_backward(seeded_model(shape, seed=0), small(), CPU)
+        assert fixed == 0
+        return each
 
     one, two, four = kept(1), kept(2), kept(4)
     assert two - one > 4 * 4 * 27 * 32  # a float for each of a layer's inputs: 4 frames, 25 joints and 2 class tokens
     assert four - two == 2 * (two - one)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_kept_grows_with_the_clips_alone(precision: str) -> None:
+    shape = ModelConfig(tokens="jm", width=32, heads=2, encoder_depth=2, decoder_depth=1, frames=4)
+    model, config = seeded_model(shape, seed=0), small(f"optim.precision={precision}")
+    fixed, each = kept_for_backward(model, config, CPU)
+    assert (fixed > 0) == (precision == "bf16")  # the weights, cast
+    assert memory._kept(model, config, CPU, 5) == fixed + 5 * each
 
 
 @pytest.mark.parametrize(
@@ -53,7 +64,7 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
     store = write_small_store(tmp_path / "small.zarr")
     whole = train(store, tmp_path / "whole", config=small("optim.batch_size=8"))
     model, config = whole.model(), small("optim.batch_size=8")
-    each = kept_for_backward(model, config, CPU)
+    _, each = kept_for_backward(model, config, CPU)
     assert require_room(model, config, CPU, clips=8) == 8 * each
     monkeypatch.setattr(memory, "free_bytes", lambda device: int(5.5 * each / memory.MOST))
     with pytest.raises(ConfigError, match="does not fit into the memory of cpu") as refused:

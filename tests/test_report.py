@@ -18,6 +18,7 @@ from star_stores import one_thread, write_small_store
 
 from cli.frames import frames_of, prepared_of
 from pipeline.clips import decode_picture
+from pipeline.commit import write_atomic
 from pipeline.errors import ArtifactError
 from pipeline.extract import SOURCE, extract
 from pipeline.prepared import PreparedFolder
@@ -121,10 +122,23 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
     Page((tmp_path / "short.html").read_text()).require_nothing_outside(pictures=3)
     done("report", run.path, "--store", moved, "--out", tmp_path / "long.html", "--prepared", tmp_path / "elsewhere")
     assert (tmp_path / "long.html").read_bytes() == (run.path / "report.html").read_bytes()
+    for shard in (tmp_path / "elsewhere").glob("clips-*.h5"):
+        shard.unlink()
+    one_sentence(
+        star("report", run.path, "--store", moved, "--prepared", tmp_path / "elsewhere"), "clips-0", "is missing"
+    )
+    (tmp_path / "elsewhere").rename(folder.path)  # where the store looks for it
+    shown = star("report", run.path, "--store", moved, "--out", tmp_path / "short.html")
+    assert (shown.exit_code, shown.stderr.startswith("without frames: ")) == (0, True)
+    Page((tmp_path / "short.html").read_text()).require_nothing_outside(pictures=3)
     other = write_prepared(tmp_path / "other", 8).path
     one_sentence(star("report", run.path, "--store", moved, "--prepared", other), "other", "was made from")
     one_sentence(star("report", run.path), "store", "star extract-tokens")
     one_sentence(star("report", tmp_path / "absent"), "absent")
+    write_atomic(run.path / "metrics.jsonl", b'{"step": 1}\n{"step"\n')
+    shown = star("report", run.path, "--store", moved)
+    assert shown.exit_code == 1
+    assert "metrics.jsonl: line 2 is no JSON object" in shown.stderr.splitlines()[-1]
 
 
 def test_frames_are_those_that_view_0_was_made_from(made: tuple[Path, PreparedFolder, Run]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import pickle
+import resource
 import shutil
 import threading
 from pathlib import Path
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from pipeline.blobs import open_blobs
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.extract import extract
+from pipeline.records import VideoRecord
 from pipeline.store import TokenBatch, TokenStore, write_arrays
 from pipeline.store_layout import StoreSizes, encode_metadata
 from pipeline.store_writer import create_store
@@ -230,6 +233,35 @@ def test_more_shards_than_may_be_open(small: tuple[Path, dict], monkeypatch: pyt
     for _ in range(3):
         rows = np.asarray([0, 5, 9, 1, 10])
         assert np.array_equal(store.read(rows, view=[0, 1, 0, 1, 0]).gg, written["gg"][rows, [0, 1, 0, 1, 0]])
+
+
+def test_a_batch_out_of_more_shards_than_a_process_may_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, count = np.random.default_rng(0), 60
+    written = {
+        "gg": rng.normal(size=(count, 1, 1, 1, 2)).astype(np.float16),
+        "jm": rng.normal(size=(count, 1, 1, 13, 2)).astype(np.float16),
+        "joint_mask": np.ones((count, 1, 1, 13), bool),
+    }
+    records = [VideoRecord(clip_id=f"{i:02d}", key=f"{i:02d}", label=0) for i in range(count)]
+    write_arrays(
+        tmp_path / "s", **written, records=records, class_names=["a"], dataset="penn-action", topology="penn13",
+        shard_clips=1,
+    )  # fmt: skip
+    store, rows = TokenStore.open(tmp_path / "s"), rng.permutation(count)
+    store.read(rows[:1])  # the small arrays and the threads
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, usual[1]))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.store_reader.OPEN_SHARDS", 16)
+            patch.setattr("pipeline.store_reader.AT_ONCE", 16)
+            read = store.read(rows)
+        with pytest.raises(ArtifactError, match="ulimit -n"):
+            store.read(rows)  # the limits of 1,024 are too wide for this one
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert np.array_equal(read.gg, written["gg"][rows, 0])
+    assert np.array_equal(read.jm, written["jm"][rows, 0])
 
 
 def test_what_is_no_store_is_named(tmp_path: Path, holey: Path) -> None:

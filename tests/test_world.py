@@ -21,7 +21,7 @@ from star.presets import smoke
 from star.run import read_metrics
 from star.sampler import Batches
 from star.train import train
-from star.world import choose_device
+from star.world import _left_to_container, choose_device
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -121,3 +121,16 @@ def test_devices_are_named_when_they_are_not_there() -> None:
         choose_device("gpu")
     with pytest.raises(ConfigError, match="no such GPU"):
         choose_device("cuda:63")
+
+
+def test_a_containers_limit_is_seen(tmp_path: Path) -> None:
+    assert _left_to_container(tmp_path) == 1 << 63  # none
+    for name, text in (
+        ("memory.current", "700"),
+        ("memory.stat", "anon 1\ninactive_file 150\n"),
+        ("memory.max", "max"),
+    ):
+        (tmp_path / name).write_text(text + "\n")
+    assert _left_to_container(tmp_path) == 1 << 63
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert _left_to_container(tmp_path) == 450
