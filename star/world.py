@@ -104,6 +104,6 @@ def _left_to_container(group: Path) -> int:
     try:
         limit, taken = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
         cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
-    except (OSError, KeyError):
+    except (OSError, KeyError, ValueError):
         return 1 << 63
     return 1 << 63 if limit == "max" else max(0, int(limit) - int(taken) + int(cache))

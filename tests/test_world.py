@@ -127,7 +127,7 @@ def test_a_containers_limit_is_seen(tmp_path: Path) -> None:
     assert _left_to_container(tmp_path) == 1 << 63  # none
     for name, text in (
         ("memory.current", "700"),
-        ("memory.stat", "anon 1\ninactive_file 150\n"),
+        ("memory.stat", "anon 1\ninactive_file 150"),
         ("memory.max", "max"),
     ):
         (tmp_path / name).write_text(text + "\n")
