@@ -7,6 +7,8 @@ are a range. Writes nothing.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,8 @@ from pipeline.store_records import shard_record
 
 PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted
 FASTER, SLOWER = 0.7, 1.6  # how far the machine's speed may drift between the pilot and the run
+ALONE = 1.5  # the pilot has the memory of the machine to itself, workers share it
+STARTS = (0.5, 4.0)  # Dask, its workers and their backbones, in units of starting a process that imports torch
 
 
 def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, workers: int) -> dict[str, Any]:
@@ -47,7 +51,6 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
     total = sum(_file_sizes(folder, options, sizes, weights).values())
     tokens = sum(spec.clip_bytes for spec in specs(sizes) if spec.sharded) * sizes.clips * sizes.views
     spared = int(tokens * (1 - ratio))
-    work = None if seconds is None else seconds * account.done * sizes.views / workers
     return {
         "dataset": folder.listing.dataset,
         "clips": account.done,
@@ -56,10 +59,24 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "views": sizes.views,
         "files": len(specs(sizes)) * sizes.shards * sizes.views,
         "bytes": total if options.codec == "none" else [int(total - 1.1 * spared), int(total - 0.9 * spared)],
-        "seconds": None if work is None else [round(FASTER * work, 1), round(SLOWER * work, 1)],
+        "seconds": None if seconds is None else _seconds(seconds, account.done, sizes, workers),
         "joints": sizes.joints,
         "bytes_free": None if "://" in out else bytes_free(Path(out)),
     }
+
+
+def _seconds(each: float, clips: int, sizes: StoreSizes, workers: int) -> list[float]:
+    """Shortest and longest, where a clip in one view takes `each` seconds of one worker."""
+    if workers == 1:
+        work = each * clips * sizes.views
+        return [round(FASTER * work, 1), round(SLOWER * work, 1)]
+    tasks = sizes.shards * sizes.views
+    fewest, most = clips * sizes.views / workers, -(-tasks // workers) * sizes.shard_clips  # clips of the last to end
+    begin = time.monotonic()
+    subprocess.run([sys.executable, "-P", "-c", "import distributed, torchvision"], check=True)
+    start = time.monotonic() - begin
+    low = FASTER * each * fewest + STARTS[0] * start
+    return [round(low, 1), round(SLOWER * ALONE * each * min(most, clips * sizes.views) + STARTS[1] * start, 1)]
 
 
 def _file_sizes(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, weights: str) -> dict[str, int]:
