@@ -74,13 +74,16 @@ def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips:
     if world.device.type == "cpu":  # shared by the processes that torchrun started here
         most /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if needed > most:
-        fits = max(1, int((most - fixed) / each))
-        fits = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
+        fits = int((most - fixed) / each)
+        remedy = "make the model smaller, or use a device with more memory"
+        if fits > 0:
+            part = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
+            remedy = f"--set optim.micro_batch={part} takes the same steps in smaller pieces"
         raise ConfigError(
             "optim.micro_batch",
             f"a step of {held} clips at once does not fit into the memory of {world.device}",
             got=f"{needed / 1e9:.1f} GB",
             expected=f"at most {most / 1e9:.1f} GB",
-            remedy=f"--set optim.micro_batch={fits} takes the same steps in smaller pieces",
+            remedy=remedy,
         )
     return needed

@@ -67,6 +67,10 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
     monkeypatch.setattr(memory, "free_bytes", lambda device: int((fixed + 5.5 * each) / memory.MOST))
     with pytest.raises(ConfigError, match="does not fit into the memory of cpu") as refused:
         train(store, tmp_path / "run", config=config)
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "free_bytes", lambda device: int(fixed + 0.5 * each))
+        with pytest.raises(ConfigError, match="make the model smaller"):
+            train(store, tmp_path / "run", config=config)
     named = re.search(r"--set (optim\.micro_batch=\d+)", str(refused.value))
     assert named is not None
     assert named[1] == "optim.micro_batch=4"
