@@ -17,6 +17,7 @@ from cli.training import (
     Preset,
     Protocol,
     Settings,
+    StopOnSignal,
     TrainProgress,
     config_of,
     leads,
@@ -65,6 +66,7 @@ def ablate(
             device=device,
             workers=loader_workers,
             progress=progress.of_run,
+            stop=StopOnSignal(),
         )
     if not leads():
         return

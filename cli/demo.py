@@ -14,7 +14,7 @@ import typer
 
 from cli.options import Debug, Quiet, Seed
 from cli.progress import ClipProgress
-from cli.training import TrainProgress
+from cli.training import StopOnSignal, TrainProgress
 from pipeline.config import ExtractOptions, PrepareOptions
 
 if TYPE_CHECKING:
@@ -92,4 +92,5 @@ def _train(store: Path, run_path: Path, epochs: int | None, seed: int, quiet: bo
     settings = ["data.protocol=xsub", f"seed={seed}"]
     settings += [f"optim.epochs={epochs}"] if epochs is not None else []
     with TrainProgress("4/4 train", quiet=quiet) as progress:
-        return train(store, run_path, config=with_overrides(preset("smoke"), settings), progress=progress)
+        config = with_overrides(preset("smoke"), settings)
+        return train(store, run_path, config=config, progress=progress, stop=StopOnSignal())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +59,10 @@ def evaluate(
         results[str(against)] = other
     if not leads():
         return
+    facts["trained_on"] = trained = _trained_on(runs, results[name], store=store)
+    if trained and split == "test":
+        told = f"{trained} of these {len(results[name].labels)} clips were trained on"
+        print(f"star: note: {told}: the run's own protocol divides them otherwise", file=sys.stderr)
     if scores_file is not None:
         save_scores(results[name], scores_file)
     if as_json:
@@ -115,6 +120,18 @@ def _scores_of(
             expected=f"{protocol or scores.protocol} {split}",
         )
     return scores
+
+
+def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int:
+    """How many of the scored clips one of the runs was trained on; score files do not tell."""
+    from star.evaluate import trained_clips
+    from star.run import open_run
+
+    known = set[str]()
+    for run in (open_run(path) for path in runs if path.suffix != ".npz"):
+        if (scores.split, scores.protocol) != ("test", run.store["protocol"]):  # else none, by the protocol's own rule
+            known.update(trained_clips(run, store=store).tolist())
+    return sum(name in known for name in scores.clip_ids.tolist())
 
 
 def _paired(first: Scores, second: Scores, name: str, against: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from cli.training import (
     Preset,
     Protocol,
     Settings,
+    StopOnSignal,
     TrainProgress,
     config_of,
     leads,
@@ -56,7 +57,7 @@ def train(
         plan = plan_training(from_cache, config=whole, device=device).summary()
         print(json.dumps(plan | ({"runs": seeds} if seeds > 1 else {}), indent=1))
         return
-    how = {"device": device, "workers": loader_workers, "tensorboard": tensorboard}
+    how = {"device": device, "workers": loader_workers, "tensorboard": tensorboard, "stop": StopOnSignal()}
     if seeds > 1:
         _several(from_cache, out, whole, seeds, how=how, quiet=quiet, as_json=as_json)
     else:

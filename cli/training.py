@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
@@ -60,6 +63,34 @@ def config_of(
     given += [f"data.protocol={protocol}"] if protocol is not None else []
     given += [f"seed={seed}"] if seed is not None else []
     return with_overrides(load_config(config) if config is not None else preset_of(preset), given)
+
+
+class StopOnSignal:
+    """For `star.train.train`: Ctrl-C, or the SIGTERM of a batch system, ends a training with the step it is at, saved.
+
+    Only inside its `with` block, and in the main thread; a second Ctrl-C stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Callable[[], bool]:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return lambda: self.asked
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        if leads():  # not print: a handler may have come amid another one's
+            os.write(2, b"\nstar: stopping after this step; Ctrl-C again stops at once\n")
 
 
 class TrainProgress:

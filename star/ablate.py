@@ -25,6 +25,7 @@ from star.progress import TrainEvent
 from star.scores import Scores, fuse
 from star.seeds import SeedProgress, Spread, seed_folders, spread_of, train_seeds
 from star.studies import variants
+from star.train import Stop
 from star.world import join_world
 
 Progress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs done, runs in all, event)
@@ -72,6 +73,7 @@ def ablate(
     device: str = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> list[Row]:
     """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
 
@@ -90,6 +92,7 @@ def ablate(
             device=device,
             workers=workers,
             progress=_named(progress, label, first=config.seed, done=i * seeds, total=len(chosen) * seeds),
+            stop=stop,
         )
         rows.append(row_of(label, scores, reference))
         reference = reference if reference is not None else fuse(scores)

@@ -121,6 +121,20 @@ def evaluate_run(
     return score(model, dataset, batch_size=batch_size, world=world, workers=workers, progress=progress)
 
 
+def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:
+    """(n,) str: the clips that the run was trained on. `store`: as in `evaluate_run`."""
+    data = run.config.data
+    return TokenDataset(
+        store if store is not None else run.store["url"],
+        protocol=run.store["protocol"],
+        split="train",
+        views=data.views,
+        fraction=data.fraction,
+        seed=run.config.seed,
+        in_memory=False,
+    ).clip_ids()
+
+
 def kinds_of(tokens: str) -> tuple[str, ...]:
     """The token kinds behind a model's `tokens`: "gg", "jm" or "both"."""
     return ("gg", "jm") if tokens == "both" else (tokens,)

@@ -22,7 +22,7 @@ from star.evaluate import evaluate_run
 from star.metrics import wilson_interval
 from star.progress import TrainEvent
 from star.scores import Scores, save_scores
-from star.train import train
+from star.train import Stop, train
 from star.world import join_world
 
 SeedProgress = Callable[[int, TrainEvent], None]  # (seeds done, event)
@@ -89,6 +89,7 @@ def train_seeds(
     workers: int | None = None,
     tensorboard: bool = False,
     progress: SeedProgress | None = None,
+    stop: Stop | None = None,
 ) -> list[Scores]:
     """Train or go on training `seed_folders`, and score each on the test split; the scores lie in its test.npz, too.
 
@@ -105,6 +106,7 @@ def train_seeds(
             workers=workers,
             tensorboard=tensorboard,
             progress=_after(done, progress),
+            stop=stop,
         )
         scores.append(evaluate_run(run, store=store, device=device, workers=workers))
         if join_world(device).leads:

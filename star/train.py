@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from star.statistics import channel_statistics, require_finite
 from star.step import train_step
 from star.world import World, join_world
 
+Stop = AbstractContextManager[Callable[[], bool]]  # entered for the steps; asked whether to save and end after this one
+
 
 def train(
     store: TokenStore | Path | str,
@@ -49,6 +52,7 @@ def train(
     save_every_s: float = 30.0,
     tensorboard: bool = False,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Run:
     """Train, or go on training, the run in `out`.
 
@@ -62,8 +66,10 @@ def train(
         save_every_s: seconds of training that a kill may cost; 0: a checkpoint after every step.
         tensorboard: write RUN/tensorboard as well.
         progress: called after every step and evaluation, in the leading process.
+        stop: held while there are steps to do, and asked after each; where one process says true, all end there.
 
     Raises:
+        KeyboardInterrupt: `stop` said so; the step is saved.
         ArtifactError: no store, one of another fingerprint than the run's, a folder in use or of another kind, a full
             disk (the last checkpoint is intact). ConfigError: a setting that does not fit, or not those of the run.
         DataError: an empty split, a class without training clips, a token or a loss that is not finite.
@@ -92,7 +98,8 @@ def train(
             if world.leads:
                 log = MetricsLog(out, step=training.step, tensorboard=tensorboard)
                 stack.enter_context(contextlib.closing(log))
-            training.loop(log, workers=workers, save_every_s=save_every_s, progress=progress)
+            asked = stack.enter_context(stop) if stop is not None else None
+            training.loop(log, workers=workers, save_every_s=save_every_s, progress=progress, stop=asked)
         world.wait()  # for the last checkpoint, which any process may want to read next
     return run
 
@@ -132,7 +139,13 @@ class Training:
         return model.to(self.world.device)
 
     def loop(
-        self, log: MetricsLog | None, *, workers: int | None, save_every_s: float, progress: Progress | None
+        self,
+        log: MetricsLog | None,
+        *,
+        workers: int | None,
+        save_every_s: float,
+        progress: Progress | None,
+        stop: Callable[[], bool] | None,
     ) -> None:
         """From the step that is next to the end; `log` in the leading process alone."""
         clock = Clock(first=self.step, total=self.batches.steps, epochs=self.config.optim.epochs)
@@ -150,10 +163,13 @@ class Training:
                 if log is not None:
                     log.write({"step": event.done, "epoch": event.epoch, **scores.summary()})
                     tell(progress, replace(event, top1=scores.top1))
-            if log is not None and (last or time.monotonic() - saved_at >= save_every_s):
+            stopped = stop is not None and self.world.any(stop()) and not last
+            if log is not None and (last or stopped or time.monotonic() - saved_at >= save_every_s):
                 log.sync()
                 save_checkpoint(self.run.path, self.checkpoint())
                 saved_at = time.monotonic()
+            if stopped:
+                raise KeyboardInterrupt
 
     def _loader(self, workers: int | None) -> Iterator[Batch]:
         dataset = self.data.train

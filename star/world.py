@@ -39,6 +39,10 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def any(self, value: bool) -> bool:
+        """Whether it is true in some process."""
+        return value if self.size == 1 else bool(self.sum(torch.tensor(int(value), device=self.device)))
+
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, in order of rank."""
         if self.size == 1:

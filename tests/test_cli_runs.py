@@ -11,7 +11,9 @@ import pytest
 from command_line import done, one_sentence, star
 from star_stores import one_thread, write_small_store
 
+from pipeline import manifest
 from pipeline.commit import write_atomic
+from pipeline.store import TokenStore
 from star.metrics import mcnemar
 from star.run import open_run
 from star.scores import Scores, fuse, load_scores, save_scores
@@ -85,6 +87,19 @@ def test_several_runs_are_fused(seeded: tuple[Path, str], tmp_path: Path) -> Non
     assert printed.splitlines()[-2].startswith(f"top-1 {expected.top1:.4f}")
     files = [run / "test.npz" for run in runs]  # score files stand for their runs
     assert json.loads(done("evaluate", *files, "--json"))["top1"] == expected.top1
+
+
+def test_clips_that_were_trained_on_are_told(store: Path, seeded: tuple[Path, str]) -> None:
+    run = seeded[0] / "seed-4"
+    opened = TokenStore.open(store)
+    sides = [manifest.split(opened.records(), "synthetic", protocol) for protocol in ("xsub", "xview")]
+    trained, scored = ({record.clip_id for record in side} for side in (sides[0]["train"], sides[1]["test"]))
+    assert 0 < len(trained & scored) < len(scored)
+    assert json.loads(done("evaluate", run, "--json"))["trained_on"] == 0
+    assert json.loads(done("evaluate", run, "--split", "train", "--json"))["trained_on"] == len(trained)
+    shown = star("evaluate", run, "--protocol", "xview", "--json")
+    assert json.loads(shown.stdout)["trained_on"] == len(trained & scored)
+    assert f"{len(trained & scored)} of these {len(scored)} clips were trained on" in shown.stderr
 
 
 def test_two_runs_are_compared_on_the_same_clips(seeded: tuple[Path, str]) -> None:

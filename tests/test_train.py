@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,6 +171,37 @@ def test_a_real_kill_leaves_a_run_that_goes_on(store: Path, undisturbed: Path, t
     train(store, run, config=tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"))
     assert same_run(run, undisturbed)
     assert not list(run.glob(".*part*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_training_with_its_step_saved(store: Path, tmp_path: Path, number: int) -> None:
+    settings = [*TINY, "optim.epochs=200", "eval_every=100"]
+    command = [sys.executable, "-m", "cli.main", "train", "--from-cache", str(store), "--out", str(tmp_path / "run")]
+    command += ["--preset", "smoke", "--device", "cpu", *(word for s in settings for word in ("--set", s))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while len(read_metrics(tmp_path / "run")) < 5 and child.poll() is None:
+        time.sleep(0.01)
+    child.send_signal(number)
+    out, told = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, "")
+    assert "stopping after this step" in told
+    assert "the same command goes on" in told
+    stopped, lines = load_checkpoint(tmp_path / "run"), read_metrics(tmp_path / "run")
+    assert stopped is not None  # the next one by the clock was half a minute away
+    assert 5 <= stopped.step == len(lines) < 800
+
+
+def test_who_asks_for_the_end_gets_it_saved(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+    config, run = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"), tmp_path / "run"
+    answers = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        train(store, run, config=config, save_every_s=1e9, stop=nullcontext(lambda: next(answers)))
+    stopped = load_checkpoint(run)
+    assert stopped is not None
+    assert stopped.step == 3
+    train(store, run, config=config, stop=nullcontext(lambda: False))
+    assert same_run(run, undisturbed)
 
 
 def test_micro_batches_do_not_change_the_gradient(store: Path) -> None:
