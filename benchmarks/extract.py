@@ -29,7 +29,7 @@ from pipeline.blobs import open_blobs
 from pipeline.clips import ClipContent, encode_picture, encode_shard
 from pipeline.config import ExtractOptions, PrepareOptions
 from pipeline.extract import extract, sizes_of
-from pipeline.extract_shard import ShardJob, compute_group, decode_group, load_job
+from pipeline.extract_shard import ShardJob, begin_group, decode_group, load_job
 from pipeline.prepared import PreparedFolder
 from pipeline.records import Listing, VideoRecord
 from pipeline.store_writer import commit_shard
@@ -79,7 +79,7 @@ class Parts:
         self.compute = engine.worker_computer(options, weights, threads)
         self.job: ShardJob = load_job(folder.shard(0), 0, options, self.sizes, self.blobs, None)
         self.decoded = [decode_group(group) for group in self.job.groups()]
-        self.tokens = [part for decoded in self.decoded for part in compute_group(self.compute, decoded)]
+        self.tokens = [part for decoded in self.decoded for part in begin_group(self.compute, decoded)()]
         self.clips = len(self.job.clips)
 
     def jpeg(self) -> None:
@@ -88,7 +88,7 @@ class Parts:
 
     def backbone(self) -> None:
         for decoded in self.decoded:
-            compute_group(self.compute, decoded)
+            begin_group(self.compute, decoded)()
 
     def writing(self) -> None:
         for part in self.tokens:
@@ -147,7 +147,7 @@ def table(root: Path, clips: int, rounds: int, precision: str, threads: int) -> 
             ("backbone and tokens", parts.backbone, parts.clips),
             ("hash and write", parts.writing, parts.clips),
             ("whole stage", lambda out=out: extract(folder.path, out, options), clips),
-            ("usual script, fp32", lambda: usual_script(model, data, options.batch_clips), clips),
+            ("usual script, fp32", lambda: usual_script(model, data, parts.job.options.batch_clips), clips),
         ):
             rates.setdefault(name, []).append(rate(work, count))
     middle = {name: statistics.median(values) for name, values in rates.items()}

@@ -25,7 +25,9 @@ def extract_tokens(
     views: Annotated[int, typer.Option(help="K: draws, crops and flips of each clip; view 0 is centred.", min=1)] = 1,
     precision: Annotated[str, typer.Option(help="auto | fp32 | bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:0,cuda:1 (a worker each).")] = "auto",
-    batch: Annotated[int, typer.Option(help="Clips in one pass of the backbone.", min=1)] = 4,
+    batch: Annotated[
+        int, typer.Option(help="Clips in one pass of the backbone; 0: 4 on a CPU, 32 on a GPU.", min=0)
+    ] = 0,
     codec: Annotated[str, typer.Option(help="Of the token chunks: none | zstd | lz4.")] = "none",
     dtype: Annotated[
         str, typer.Option(help="Of the stored tokens: float16 | int8 (with a float16 scale for each).")

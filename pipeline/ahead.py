@@ -27,6 +27,19 @@ def ahead(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[I
         yield waiting.popleft().result()
 
 
+def behind(begin: Callable[[In], Callable[[], Out]], items: Iterable[In], *, depth: int) -> Iterator[tuple[In, Out]]:
+    """Each item with what was begun of it, waited for when `depth` more have been begun; all in the caller's thread."""
+    begun: deque[tuple[In, Callable[[], Out]]] = deque()
+    for item in items:
+        begun.append((item, begin(item)))
+        if len(begun) > depth:
+            first, finish = begun.popleft()
+            yield first, finish()
+    while begun:
+        first, finish = begun.popleft()
+        yield first, finish()
+
+
 @contextmanager
 def threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that, after an error, end what they are at and begin nothing more."""

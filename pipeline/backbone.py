@@ -126,9 +126,20 @@ class FrozenMC18:
         if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():
             got = f"{clips.dtype} {tuple(clips.shape)}"
             raise DataError("clips", "have the wrong shape", got=got, expected="floating (B, 3, T, H, W)")
+        count = len(clips)
+        if self.device.type == "cuda" and not self.deterministic:
+            clips = _filled_up(clips)
         clips = clips.to(self.device, self._dtype, memory_format=torch.channels_last_3d)
         # TF32, which CUDA uses for float32 convolutions unless told otherwise, keeps 10 bits of 23.
         trials = not self.deterministic
         with torch.backends.cudnn.flags(enabled=True, benchmark=trials, deterministic=not trials, allow_tf32=False):
             parts = [self._trunk(part) for part in (clips.split(1) if self.deterministic else (clips,))]
+        if len(parts) == 1:
+            return {name: features[:count].float() for name, features in parts[0].items()}
         return {name: torch.cat([part[name] for part in parts]).float() for name in self.layers}
+
+
+def _filled_up(clips: Tensor) -> Tensor:
+    """With clips of zeros to the next power of two: cuDNN tries its kernels anew, for seconds, at each new size."""
+    more = (1 << max(len(clips) - 1, 0).bit_length()) - len(clips)
+    return torch.cat([clips, clips.new_zeros(more, *clips.shape[1:])]) if more else clips

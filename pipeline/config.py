@@ -91,7 +91,7 @@ class ExtractOptions:
         codec: of the token chunks; changes no value, but the bytes of the store.
         dtype: of the stored tokens: "float16", or "int8" with one float16 scale for each token.
         deterministic: eager, fixed batch and threads.
-        device, batch_clips: where and how many clips at a time.
+        device, batch_clips: where and how many clips at a time; 0: as the device likes it.
     """
 
     weights: str = "kinetics400"
@@ -106,7 +106,7 @@ class ExtractOptions:
     dtype: str = "float16"
     deterministic: bool = False
     device: str = "auto"
-    batch_clips: int = 4
+    batch_clips: int = 0
 
     def __post_init__(self) -> None:
         one_of("--jm-layer", self.jm_layer, JM_LAYERS)
@@ -114,7 +114,7 @@ class ExtractOptions:
         one_of("--codec", self.codec, STORE_CODECS)
         one_of("--dtype", self.dtype, TOKEN_TYPES)
         at_least("--views", self.views, 1)
-        at_least("--batch", self.batch_clips, 1)
+        at_least("--batch", self.batch_clips, 0)
         if not self.sigma > 0:
             raise ConfigError("--sigma", "must be positive", got=self.sigma)
         if self.crop % 16 or self.crop < 32:

@@ -17,9 +17,11 @@ from pipeline.config import ExtractOptions
 from pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from pipeline.extract_shard import Compute
     from pipeline.tokens import TokenComputer
 
 NAMED_WEIGHTS = ("random", "kinetics400")
+BATCH_CLIPS = {"cpu": 4, "cuda": 32}  # where none is asked for: a GPU wants thousands of frames' cells at a time
 
 
 def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
@@ -34,13 +36,14 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device.split(",")[0])
     weights = options.weights if options.weights in NAMED_WEIGHTS else str(Path(options.weights).resolve())
-    options = replace(options, device=device, precision=precision, weights=weights)
+    batch = options.batch_clips or BATCH_CLIPS["cuda" if device.startswith("cuda") else "cpu"]
+    options = replace(options, device=device, precision=precision, weights=weights, batch_clips=batch)
     return options, load_weights(weights, seed=options.seed).digest
 
 
 @functools.lru_cache(maxsize=1)
-def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) -> TokenComputer:
-    """This process's computer, on its own one of the devices.
+def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) -> Compute:
+    """How this process begins to compute tokens, on its own one of the devices.
 
     Raises:
         DataError: the weights here are not those the coordinator saw.
@@ -51,7 +54,7 @@ def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) 
     computer = computer_for(replace(options, device=own_device(options.device.split(","))))
     if computer.backbone.digest != weights_sha256:
         raise DataError(options.weights, "holds other weights here than where the command was started")
-    return computer
+    return computer.begin
 
 
 def computer_for(options: ExtractOptions) -> TokenComputer:

@@ -21,7 +21,7 @@ from pipeline.blobs import open_blobs
 from pipeline.commit import seal
 from pipeline.config import ExtractOptions
 from pipeline.extract import about_of, made_from_of, sizes_of, threads_of
-from pipeline.extract_shard import Compute, ShardJob, compute_group, decode_group, load_job
+from pipeline.extract_shard import Compute, ShardJob, begin_group, decode_group, load_job
 from pipeline.fingerprint import fingerprint
 from pipeline.prepared import PreparedFolder
 from pipeline.room import bytes_free
@@ -119,7 +119,7 @@ def _pilot(
     rows: list[int] = []
     for group in groups:
         start = time.monotonic()
-        for part in compute_group(compute, decode_group(group)):
+        for part in begin_group(compute, decode_group(group))():
             job.absorb(part)
             rows += part.rows
         seconds.append((time.monotonic() - start) / max(len(group.rows), 1))

@@ -28,8 +28,9 @@ from pipeline.views import crop_frames, crop_joints, crop_visible, view_of
 NOT_WHOLE = "its prepared clip does not match its digest"
 NOT_DECODED = "a picture of its prepared clip cannot be decoded"
 
-# frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2), visible (B, M, T, V) to gg, jm float16 and joint_mask
-Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+# frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2), visible (B, M, T, V) to a function that waits for gg, jm float16
+# and joint_mask: a GPU works on them while the next ones are made ready
+Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]]
 
 
 class Picture(NamedTuple):
@@ -193,19 +194,25 @@ def view_of_clip(job: ShardJob, row: int) -> Picture:
     )
 
 
-def compute_group(compute: Compute, decoded: Decoded) -> list[Computed]:
-    """The tokens of a group, in one piece as a rule; rows that fail are told to the job."""
+def begin_group(compute: Compute, decoded: Decoded) -> Callable[[], list[Computed]]:
+    """Begin to compute a group; call the result to wait for its tokens, in one piece as a rule. Rows that fail are told
+    to the job."""
     rows = list(decoded.pictures)
-    pictures = [decoded.pictures[row] for row in rows]
     if not rows:
-        return []
+        return lambda: []
+    pictures = [decoded.pictures[row] for row in rows]
     frames, joints, scores = (np.stack([getattr(p, name) for p in pictures]) for name in ("frames", "joints", "scores"))
-    try:
-        return [Computed(rows, pictures, *compute(frames, joints, scores > 0))]
-    except DataError as error:
-        # a value that float16 cannot hold, in one of them: told of that one, without costing the others
-        if len(rows) == 1:
-            decoded.group.job.fail(rows[0], error.problem)
-            return []
-        alone = [Decoded(decoded.group, {row: decoded.pictures[row]}) for row in rows]
-        return [computed for one in alone for computed in compute_group(compute, one)]
+    wait = compute(frames, joints, scores > 0)
+
+    def finish() -> list[Computed]:
+        try:
+            return [Computed(rows, pictures, *wait())]
+        except DataError as error:
+            # a value that float16 cannot hold, in one of them: told of that one, without costing the others
+            if len(rows) == 1:
+                decoded.group.job.fail(rows[0], error.problem)
+                return []
+            alone = [Decoded(decoded.group, {row: decoded.pictures[row]}) for row in rows]
+            return [computed for one in alone for computed in begin_group(compute, one)()]
+
+    return finish

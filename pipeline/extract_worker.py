@@ -15,16 +15,17 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline import engine
-from pipeline.ahead import ahead, threads
+from pipeline.ahead import ahead, behind, threads
 from pipeline.blobs import Blobs, open_blobs
 from pipeline.cluster import report
 from pipeline.commit import canonical_json
 from pipeline.config import ExtractOptions
-from pipeline.extract_shard import ShardJob, compute_group, decode_group, load_job
+from pipeline.extract_shard import ShardJob, begin_group, decode_group, load_job
 from pipeline.prepared_shards import read_shard
 from pipeline.store_layout import StoreSizes
 from pipeline.store_records import Place, each_record_or_none, places, record_key
@@ -76,7 +77,7 @@ def extract_run(first: int, plan_json: str) -> dict[str, Any]:
     blobs = open_blobs(plan.out)
     blobs.require_writer(plan.word)
     compute = engine.worker_computer(plan.options, plan.weights, plan.threads)
-    decoders, writers = _threads(plan.options.device)
+    decoders, writers, launches = _overlap(plan.options.device)
     start, clips = time.monotonic(), 0
     with threads(1) as reading, threads(decoders) as decoding, threads(writers) as writing:
         todo = places(plan.sizes)[first : first + plan.run]
@@ -84,9 +85,10 @@ def extract_run(first: int, plan_json: str) -> dict[str, Any]:
         groups = (group for job in jobs if job is not None for group in job.groups())
         absorbing: list[Future[None]] = []
         commits: deque[Future[None]] = deque()
-        for decoded in ahead(decoding, decode_group, groups, depth=decoders):
+        pictures = ahead(decoding, decode_group, groups, depth=decoders)
+        for decoded, computed in behind(partial(begin_group, compute), pictures, depth=launches):
             job = decoded.group.job
-            absorbing += [writing.submit(job.absorb, part) for part in compute_group(compute, decoded)]
+            absorbing += [writing.submit(job.absorb, part) for part in computed]
             clips += len(decoded.group.rows)
             _report(job, decoded.group.rows)
             if decoded.group.last:
@@ -151,12 +153,12 @@ def _report(job: ShardJob, rows: list[int]) -> None:
         report({"clip": f"{job.entries[row]['id']}/{job.view}", "outcome": job.entries[row]["outcome"]})
 
 
-def _threads(device: str) -> tuple[int, int]:
-    """How many threads decode and how many hash and put, beside the one that computes.
+def _overlap(device: str) -> tuple[int, int, int]:
+    """How many threads decode, how many hash and put, and how many groups are begun while one is computed.
 
-    On a CPU the backbone takes nearly all of the time, and one of each hides behind it. A GPU needs many; their numbers
-    there are a guess that no GPU has confirmed yet.
+    On a CPU the backbone takes nearly all of the time, and one thread of each hides behind it. A GPU needs many, and
+    its next group waiting; these numbers are a guess that no GPU has confirmed yet.
     """
     if device.startswith("cuda"):
-        return max(1, min(16, (os.cpu_count() or 2) - 2)), 4
-    return 1, 1
+        return max(1, min(16, (os.cpu_count() or 2) - 2)), 4, 1
+    return 1, 1, 0

@@ -7,6 +7,7 @@ and projections belong to the model, files to the store.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +17,13 @@ from torch import Tensor
 from pipeline.backbone import STRIDES, FrozenMC18, normalize
 from pipeline.errors import ConfigError, DataError
 from pipeline.heatmaps import joint_heatmaps, to_cells
+from pipeline.transfer import to_device, to_host
 
 # In cells of the JM layer's grid. The sum of a Gaussian sampled at integers varies with its position between them by
 # 2 exp(-2 pi^2 sigma^2): 5e-9 at 1.0, 0.2 % at 0.6, 1.4 % at 0.5. At 1.0 a token does not flicker as its joint moves
 # through a cell, and two joints three cells apart still share less than 5 % of their weight.
 DEFAULT_SIGMA = 1.0
+ROUNDS_TO_INFINITY = 65520.0  # the smallest magnitude that float16 has no finite number for
 
 
 def global_grid_tokens(features: Tensor) -> Tensor:
@@ -81,7 +84,6 @@ class TokenComputer:
         self.backbone, self.jm_layer, self.gg_layer = backbone, jm_layer, gg_layer
         self.sigma, self.normalize = sigma, normalize
 
-    @torch.inference_mode()
     def __call__(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> Tokens:
         """Tokens of a batch of clips.
 
@@ -98,19 +100,25 @@ class TokenComputer:
         Raises:
             DataError: shapes that do not fit, or a value beyond float16 (65504), with the clip's place in the batch.
         """
+        return self.begin(frames, joints, visible)()
+
+    @torch.inference_mode()
+    def begin(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> Callable[[], Tokens]:
+        """As a call, in two: a GPU is at work when this returns; call the result to wait for it and have the tokens."""
         if self.backbone.deterministic and len(frames) > 1:
-            clips = [self(frames[b : b + 1], joints[b : b + 1], visible[b : b + 1]) for b in range(len(frames))]
-            return Tokens(*(np.concatenate(parts) for parts in zip(*clips, strict=True)))
+            alone = [self.begin(frames[b : b + 1], joints[b : b + 1], visible[b : b + 1]) for b in range(len(frames))]
+            return lambda: Tokens(*(np.concatenate(p) for p in zip(*(finish() for finish in alone), strict=True)))
         device = self.backbone.device
-        maps = self.backbone(normalize(torch.from_numpy(frames).to(device)))
-        places = torch.from_numpy(joints).to(device)
-        drawn = torch.from_numpy(visible).to(device) & inside(places, frames.shape[2:4])
+        maps = self.backbone(normalize(to_device(frames, device)))
+        places = to_device(joints, device)
+        drawn = to_device(visible, device) & inside(places, frames.shape[2:4])
         jm_maps = maps[self.jm_layer]
         grid = (jm_maps.shape[3], jm_maps.shape[4])
         heatmaps = joint_heatmaps(to_cells(places, STRIDES[self.jm_layer]), drawn, size=grid, sigma=self.sigma)
-        gg = _half(global_grid_tokens(maps[self.gg_layer]), "GG")
-        jm = _half(joint_map_tokens(jm_maps, heatmaps, normalize=self.normalize), "JM")
-        return Tokens(gg, jm, drawn.any(1).cpu().numpy())
+        gg = global_grid_tokens(maps[self.gg_layer])
+        jm = joint_map_tokens(jm_maps, heatmaps, normalize=self.normalize)
+        arrived = to_host([gg.half(), jm.half(), drawn.any(1), _peaks(gg), _peaks(jm)])
+        return lambda: _tokens(*arrived())
 
 
 def inside(joints: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -119,17 +127,21 @@ def inside(joints: Tensor, size: tuple[int, ...]) -> Tensor:
     return ((joints >= -0.5) & (joints < limits - 0.5)).all(-1)  # False for NaN
 
 
-def _half(tokens: Tensor, kind: str) -> np.ndarray:
-    """As contiguous float16 on the host; beyond its range is an error, never an infinity in the store."""
-    half = tokens.half().contiguous()
-    finite = half.isfinite().flatten(1).all(1)
-    if not bool(finite.all()):
-        clip = int((~finite).nonzero()[0])
-        raise DataError(
-            f"clip {clip} of the batch",
-            f"{kind} tokens do not fit into float16",
-            got=float(tokens[clip].abs().max()),
-            expected="at most 65504",
-            remedy="check the weights, or divide JM tokens by their heatmap's sum",
-        )
-    return half.cpu().numpy()
+def _peaks(tokens: Tensor) -> Tensor:
+    """(B,): the largest magnitude of each clip; NaN where one value is."""
+    return tokens.flatten(1).abs().amax(1)
+
+
+def _tokens(gg: np.ndarray, jm: np.ndarray, mask: np.ndarray, gg_peaks: np.ndarray, jm_peaks: np.ndarray) -> Tokens:
+    """The tokens, if all were finite as float16: beyond its range is an error, never an infinity in the store."""
+    for kind, peaks in (("GG", gg_peaks), ("JM", jm_peaks)):
+        unfit = np.flatnonzero(~(peaks < ROUNDS_TO_INFINITY))
+        if len(unfit):
+            raise DataError(
+                f"clip {unfit[0]} of the batch",
+                f"{kind} tokens do not fit into float16",
+                got=float(peaks[unfit[0]]),
+                expected="at most 65504",
+                remedy="check the weights, or divide JM tokens by their heatmap's sum",
+            )
+    return Tokens(gg, jm, mask)

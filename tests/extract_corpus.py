@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,16 +109,18 @@ def stub_tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> 
     return gg.astype(np.float16), jm.astype(np.float16), drawn.any(axis=1)
 
 
+def computing(compute: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., Any]:
+    """In the place of `engine.worker_computer`: a computer that begins by keeping its arguments."""
+    return lambda *_: lambda *given: lambda: compute(*given)
+
+
 def install(patch: pytest.MonkeyPatch | None = None) -> None:
     """Put the stub in the place of the backbone, for a test or for the life of a process."""
 
     def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
         return replace(options, device="cpu", precision="fp32"), WEIGHTS
 
-    def worker_computer(options: ExtractOptions, weights: str, threads: int) -> Any:
-        return stub_tokens
-
-    for name, stub in (("resolve", resolve), ("worker_computer", worker_computer)):
+    for name, stub in (("resolve", resolve), ("worker_computer", computing(stub_tokens))):
         if patch is None:
             setattr(engine, name, stub)
         else:

@@ -12,11 +12,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
-from extract_corpus import JOINTS, KEPT, OPTIONS, clip_id, commit_prepared, content, install, stub_tokens, tree
+from extract_corpus import (
+    JOINTS,
+    KEPT,
+    OPTIONS,
+    clip_id,
+    commit_prepared,
+    computing,
+    content,
+    install,
+    stub_tokens,
+    tree,
+)
 from extract_corpus import write_prepared as write
 
-from pipeline import engine, extract_worker, manifest
+from pipeline import backbone, engine, extract_worker, manifest
 from pipeline.clips import decode_picture
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.extract import JM_CHANNELS, extract, options_of, run_length, threads_of
@@ -212,7 +224,7 @@ def test_clips_that_failed_before_are_filled_in(stub: Any, tmp_path: Path) -> No
     for number in (0, 1):
         commit_prepared(folder, number, excluded=[7])
     calls: list[int] = []
-    stub.setattr(engine, "worker_computer", lambda *_: lambda f, j, v: calls.append(len(f)) or stub_tokens(f, j, v))
+    stub.setattr(engine, "worker_computer", computing(lambda f, j, v: calls.append(len(f)) or stub_tokens(f, j, v)))
     events: list[dict[str, Any]] = []
     account = extract(folder.path, tmp_path / "s", replace(OPTIONS, views=2), retry=True, progress=events.append)
     assert (account.done, account.excluded, account.failed) == (8, 1, 0)
@@ -253,7 +265,7 @@ def test_a_clip_whose_tokens_overflow_costs_no_other(stub: Any, prepared: Path, 
             raise DataError("clip 1 of the batch", "GG tokens do not fit into float16", got=1e5)
         return tokens
 
-    stub.setattr(engine, "worker_computer", lambda *_: overflowing)
+    stub.setattr(engine, "worker_computer", computing(overflowing))
     account = extract(prepared, tmp_path / "s", OPTIONS)
     assert account.reasons == (("failed", "GG tokens do not fit into float16", 1),)
     store = TokenStore.open(tmp_path / "s")
@@ -285,7 +297,7 @@ def test_only_whole_views_are_announced(stub: Any, prepared: Path, tmp_path: Pat
     def stopping(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    stub.setattr(engine, "worker_computer", lambda *_: stopping)
+    stub.setattr(engine, "worker_computer", computing(stopping))
     with pytest.raises(KeyboardInterrupt):
         extract(prepared, tmp_path / "s", replace(OPTIONS, views=2))
     assert TokenStore.open(tmp_path / "s").sizes.views == 1
@@ -305,6 +317,35 @@ def test_each_record_goes_after_all_that_it_names(stub: Any, prepared: Path, tmp
         assert len(named) >= 7
         assert max(put.index(name) for name in named) < put.index(key)
     assert put.index("zarr.json") < put.index("commits/metadata.json") < put.index("gg/c/0/0/0/0/0")
+
+
+def test_as_much_overlap_as_a_gpu_gets_changes_nothing(stub: Any, tmp_path: Path) -> None:
+    """The next groups are begun before one is waited for; one of them cannot be decoded, and one overflows."""
+    folder = write(tmp_path / "prepared", 24, shard_clips=5, failed=[2], excluded=[7, 20, 21, 22, 23])
+    under_way, most, bad = 0, 0, tokens_of(9, 0)[0]
+
+    def begin(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+
+        def wait() -> tuple[np.ndarray, ...]:
+            nonlocal under_way
+            under_way -= 1
+            tokens = stub_tokens(frames, joints, visible)
+            if any(np.array_equal(gg, bad) for gg in tokens[0]):
+                raise DataError("a clip", "GG tokens do not fit into float16", got=1e5)
+            return tokens
+
+        return wait
+
+    stub.setattr(engine, "worker_computer", lambda *_: begin)
+    for name, overlap in (("one by one", (1, 1, 0)), ("together", (6, 4, 1))):
+        most = 0
+        stub.setattr(extract_worker, "_overlap", lambda device, overlap=overlap: overlap)
+        account = extract(folder.path, tmp_path / name, OPTIONS)
+        assert (account.done, account.excluded, account.failed, most) == (17, 5, 2, 1 + overlap[2])
+    assert tree(tmp_path / "one by one") == tree(tmp_path / "together")
 
 
 def test_memory_does_not_grow_with_the_shards(stub: Any, tmp_path: Path) -> None:
@@ -395,6 +436,11 @@ def test_the_real_backbone_in_other_batches(
     the value and `tolerance` of the tokens' spread; and live tokens are those read back."""
     folder = write(tmp_path / "prepared", 3)
     options = replace(OPTIONS, precision=precision, deterministic=deterministic)
+    if precision == "bf16" and not backbone._bfloat16(torch.device("cpu"))[1]:
+        with pytest.raises(ConfigError, match="no bfloat16"):
+            extract(folder.path, tmp_path / "one", options)
+        assert not (tmp_path / "one").exists()
+        return
     for name, batch_clips in (("one", 1), ("all", 3)):
         extract(folder.path, tmp_path / name, replace(options, batch_clips=batch_clips))
     one, other = (TokenStore.open(tmp_path / name).read(range(3)) for name in ("one", "all"))
