@@ -52,7 +52,7 @@ def torchvision_row(clips: Tensor) -> Row:
 def convolutions_row(backbone: FrozenMC18, clips: Tensor) -> Row:
     """Each convolution of the trunk on the input that it has in a forward pass, and nothing else."""
     calls: list[tuple[nn.Module, Tensor]] = []
-    convolutions = [module for module in backbone._trunk.modules() if isinstance(module, nn.Conv3d)]
+    convolutions = [module for module in backbone.trunk.modules() if isinstance(module, nn.Conv3d)]
     hooks = [c.register_forward_pre_hook(lambda c, x: calls.append((c, x[0].clone()))) for c in convolutions]
     backbone(clips)
     for hook in hooks:
@@ -75,7 +75,7 @@ class Planar(nn.Module):
 
 
 def planar(backbone: FrozenMC18) -> FrozenMC18:
-    for module in list(backbone._trunk.modules()):
+    for module in list(backbone.trunk.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Conv3d) and child.kernel_size[0] == 1:
                 setattr(module, name, Planar(child))

@@ -88,6 +88,7 @@ def _store(path: str) -> dict[str, Any]:
     store = TokenStore.open(path)
     account = store.account()
     failed = [{"id": e["id"], "reason": e["reason"]} for e in store.outcomes() if e["outcome"] == "failed"]
+    size, done = store.nbytes(), sum(store.account(view).done for view in range(store.sizes.views))
     return {
         "artifact": "token store",
         "path": path,
@@ -100,6 +101,9 @@ def _store(path: str) -> dict[str, Any]:
         "gg": list(store.gg.shape),
         "jm": list(store.jm.shape),
         "codec": store.attrs["codec"],
+        "dtype": store.attrs["dtype"],
+        "bytes": size,
+        "bytes_per_clip": size // done if done else None,
         "tokens": token_statistics(store),
         "made_from": store.attrs.get("made_from"),
         "prepared_with": store.attrs.get("prepared_with"),
@@ -147,7 +151,8 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
         elif isinstance(value, dict):
             lines += [f"{label}:", *_lines(value, indent + "  ")]
         elif isinstance(value, list):
-            lines.append(f"{label}: {', '.join(map(str, value[:20]))}{', …' if len(value) > 20 else ''}")
+            shown = ", ".join(map(str, value[:20])) if value else "none"
+            lines.append(f"{label}: {shown}{', …' if len(value) > 20 else ''}")
         elif value is not None:
             lines.append(f"{label}: {value}")
     return lines

@@ -1,6 +1,6 @@
 """Progress of a stage on stderr: a bar with rate and ETA on a terminal, a line now and then elsewhere.
 
-In: events {"total", "done"} and {"clip", "outcome"}, from any thread. Out: text on stderr, nothing on stdout.
+In: events {"total", "done", "how"} and {"clip", "outcome"}, from any thread. Out: text on stderr, nothing on stdout.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class ClipProgress:
         with self._lock:
             if "total" in event:
                 self.total, self.before = event["total"], event.get("done", 0)
+                if "how" in event and not self.quiet:
+                    print(f"{self.title}: on {event['how']}", file=sys.stderr, flush=True)
                 self._start = self._told = time.monotonic()
             else:
                 self.done += int(event.get("count", 1))

@@ -47,11 +47,14 @@ def retry(
             )
         else:
             from pipeline.extract import extract, options_of
+            from pipeline.store import TokenStore
 
-            source, options = options_of(path, prepared=prepared, weights=weights)
-            account = extract(
-                source, path, options, workers=workers, scheduler=scheduler, retry=True, progress=progress
-            )
+            account = TokenStore.open(path).account()
+            if account.failed or account.pending:  # else there is nothing to load a backbone for
+                source, options = options_of(path, prepared=prepared, weights=weights)
+                account = extract(
+                    source, path, options, workers=workers, scheduler=scheduler, retry=True, progress=progress
+                )
     print("\n".join([path, *account_lines(account)]))
     if account.failed > max_failures:
         raise typer.Exit(CLIPS_FAILED)

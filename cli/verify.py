@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.kinds import kind_of
 from cli.options import Debug
+
+if TYPE_CHECKING:
+    from pipeline.damage import Damage
 
 
 def verify(
@@ -35,15 +39,34 @@ def verify(
         from pipeline.verify_store import verify_store
 
         damages = verify_store(path, deep=deep)
-    count = 0
-    for damage in damages:
-        count += 1
-        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'no clip is lost by it'}")
-    if count:
+    found = list(_told(damages))
+    if found:
+        records = sorted({damage.record for damage in found} - {damage.file for damage in found})
+        more = f" and what vouches for them ({', '.join(records)})" if records else ""
+        files = "1 file differs" if len(found) == 1 else f"{len(found)} files differ"
         print(
-            f"star: {path}: {count} files differ from what was committed; delete them and their commit records, "
-            "and run the same command again",
+            f"star: {path}: {files} from what was committed; delete what is named above{more}, and run the same "
+            "command again",
             file=sys.stderr,
         )
         raise typer.Exit(1)
-    print(f"{path}: every byte is as it was committed")
+    pending = _pending(kind, path)
+    rest = f"; {pending} clips are pending, which the same command makes" if pending else ""
+    print(f"{path}: every byte that was committed is whole{rest}")
+
+
+def _told(damages: Iterator[Damage]) -> Iterator[Damage]:
+    """Each, printed as it is found."""
+    for damage in damages:
+        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'holds no tokens or pictures itself'}")
+        yield damage
+
+
+def _pending(kind: str, path: str) -> int:
+    if kind == "prepared":
+        from pipeline.prepared import PreparedFolder
+
+        return PreparedFolder.open(path).account().pending
+    from pipeline.store import TokenStore
+
+    return TokenStore.open(path).account().pending

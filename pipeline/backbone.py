@@ -7,10 +7,11 @@ Knows weights, device and precision; knows no tokens, joints or files of clips.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.mc18 import CHANNELS, LAYERS, STRIDES, MC18Trunk
@@ -31,8 +32,14 @@ def normalize(frames: Tensor) -> Tensor:
     if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[-1] != 3:
         got = f"{frames.dtype} {tuple(frames.shape)}"
         raise DataError("frames", "are no RGB clips", got=got, expected="uint8 (B, T, H, W, 3)")
-    mean, std = (torch.tensor(values, device=frames.device) for values in (MEAN, STD))
+    mean, std = _preset(frames.device)
     return frames.float().div_(255).sub_(mean).div_(std).permute(0, 4, 1, 2, 3)
+
+
+@functools.cache
+def _preset(device: torch.device) -> tuple[Tensor, Tensor]:
+    """MEAN and STD on a device, once: making a tensor from numbers there waits for all that the device is at."""
+    return torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
 
 
 def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str:
@@ -73,6 +80,7 @@ class FrozenMC18:
 
     Attributes:
         layers: the layers it returns. device, precision: as resolved. deterministic: as asked for.
+        trunk: the network.
         source, digest: where the weights came from, and the SHA-256 of their tensors (for the fingerprint).
     """
 
@@ -94,8 +102,8 @@ class FrozenMC18:
             precision: "fp32", "bf16" or "auto" (`resolve_precision`).
             compile: let torch.compile fuse what it can, at the price of a minute at the first batch of each shape.
                 Off by default: float32 on a CPU gains nothing (`python benchmarks/backbone.py --compile`).
-            deterministic: eager kernels chosen without trials, each clip alone, so that neither a clip's companions
-                nor timing can touch its features: bit-equal on one machine.
+            deterministic: eager kernels, each clip alone, so that its companions cannot touch its features: bit-equal
+                on one machine.
 
         Raises:
             ConfigError: an unknown layer or precision, or `compile` with `deterministic`.
@@ -115,7 +123,8 @@ class FrozenMC18:
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         trunk = MC18Trunk(loaded.tensors, self.layers).eval()
         trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last_3d)
-        self._trunk = torch.compile(trunk, dynamic=False) if compile else trunk
+        self.trunk: nn.Module = trunk
+        self._forward = torch.compile(trunk, dynamic=False) if compile else trunk
 
     @torch.no_grad()
     def __call__(self, clips: Tensor) -> dict[str, Tensor]:
@@ -126,20 +135,9 @@ class FrozenMC18:
         if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():
             got = f"{clips.dtype} {tuple(clips.shape)}"
             raise DataError("clips", "have the wrong shape", got=got, expected="floating (B, 3, T, H, W)")
-        count = len(clips)
-        if self.device.type == "cuda" and not self.deterministic:
-            clips = _filled_up(clips)
         clips = clips.to(self.device, self._dtype, memory_format=torch.channels_last_3d)
-        # TF32, which CUDA uses for float32 convolutions unless told otherwise, keeps 10 bits of 23.
-        trials = not self.deterministic
-        with torch.backends.cudnn.flags(enabled=True, benchmark=trials, deterministic=not trials, allow_tf32=False):
-            parts = [self._trunk(part) for part in (clips.split(1) if self.deterministic else (clips,))]
-        if len(parts) == 1:
-            return {name: features[:count].float() for name, features in parts[0].items()}
+        # No trials of kernels, which time would decide: a resumed store is to have an undisturbed one's bits. And no
+        # TF32, which CUDA uses for float32 convolutions unless told otherwise: it keeps 10 bits of 23.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            parts = [self._forward(part) for part in (clips.split(1) if self.deterministic else (clips,))]
         return {name: torch.cat([part[name] for part in parts]).float() for name in self.layers}
-
-
-def _filled_up(clips: Tensor) -> Tensor:
-    """With clips of zeros to the next power of two: cuDNN tries its kernels anew, for seconds, at each new size."""
-    more = (1 << max(len(clips) - 1, 0).bit_length()) - len(clips)
-    return torch.cat([clips, clips.new_zeros(more, *clips.shape[1:])]) if more else clips

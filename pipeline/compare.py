@@ -22,7 +22,8 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str
     Returns:
         "same_content": the content digests agree. "made_from": a line for each difference. "sizes": likewise.
         "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views that
-        ended otherwise. "equal", "unequal": those done in both, by digest. "gg", "jm": of at most `most` unequal ones
+        ended otherwise. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `most` of the
+        latter. "gg", "jm": of at most `most` unequal ones
         the largest difference, alone and in units of A's spread, and the root of the mean square in these units; absent
         where shapes differ or nothing is unequal.
     """
@@ -51,6 +52,7 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str
                 report["equal" if same else "unequal"] += 1
                 if not same:
                     unequal.append((i, j, view))
+    report["unequal_clips"] = [f"{a.clip_ids[i]}, view {view}" for i, _, view in unequal[:most]]
     return report | _apart(a, b, unequal, most)
 
 

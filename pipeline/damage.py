@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that differs, and the ids of the clips that it costs (empty: none can be told, or it holds no clip)."""
+    """A file that differs from what was committed.
+
+    Attributes:
+        file: which.
+        clips: ids of the clips that it costs; empty: none can be told, or it holds no clip.
+        record: the commit record that vouches for it; without both, the same command makes them again.
+    """
 
     file: str
     clips: tuple[str, ...]
+    record: str

@@ -7,9 +7,11 @@ each process and never shipped. Imports torch inside its functions: a coordinato
 from __future__ import annotations
 
 import functools
+import json
+import os
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,16 +43,27 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
     return options, load_weights(weights, seed=options.seed).digest
 
 
+def resolve_here(_: int, options_json: str) -> dict[str, str]:
+    """`resolve`, as a cluster's worker does it for a coordinator that may not have its devices."""
+    options, digest = resolve(ExtractOptions(**json.loads(options_json)))
+    return {"options": json.dumps(asdict(options)), "weights": digest}
+
+
+def cores() -> int:
+    """Processors that this process may use: a batch system or a container may leave it fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.lru_cache(maxsize=1)
 def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) -> Compute:
-    """How this process begins to compute tokens, on its own one of the devices.
+    """How this process begins to compute tokens, on its own one of the devices; 0 `threads`: all that it may use.
 
     Raises:
         DataError: the weights here are not those the coordinator saw.
     """
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or cores())
     computer = computer_for(replace(options, device=own_device(options.device.split(","))))
     if computer.backbone.digest != weights_sha256:
         raise DataError(options.weights, "holds other weights here than where the command was started")

@@ -7,6 +7,7 @@ are a range. Writes nothing.
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
@@ -20,14 +21,16 @@ from pipeline import engine
 from pipeline.blobs import open_blobs
 from pipeline.commit import seal
 from pipeline.config import ExtractOptions
-from pipeline.extract import about_of, made_from_of, sizes_of, threads_of
+from pipeline.extract import about_of, made_from_of, require_complete, sizes_of, threads_of, unfinished
 from pipeline.extract_shard import Compute, ShardJob, begin_group, decode_group, load_job
+from pipeline.extract_worker import overlap
 from pipeline.fingerprint import fingerprint
 from pipeline.prepared import PreparedFolder
 from pipeline.room import bytes_free
 from pipeline.store_chunks import encode_chunk, file_bytes
 from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
-from pipeline.store_records import shard_record
+from pipeline.store_records import places, shard_record
+from pipeline.store_writer import check_store
 
 PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted
 FASTER, SLOWER = 0.7, 1.6  # how far the machine's speed may drift between the pilot and the run
@@ -36,19 +39,28 @@ STARTS = (0.5, 4.0)  # Dask, its workers and their backbones, in units of starti
 
 
 def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, workers: int) -> dict[str, Any]:
-    """Clips, files, bytes and seconds of the whole stage on this machine; what is there already is not taken off.
+    """Clips, files and bytes of the finished store; how many shards of it are still to be made here, and how long.
 
     Returns:
-        "bytes": a number without a codec, [low, high] with one. "seconds": [low, high], None where no clip is done.
+        "bytes": a number without a codec, [low, high] with one. "seconds": [low, high] for what is left, None where no
+        clip is to be computed.
 
-    Raises: as `pipeline.extract.extract`, about `prepared`, weights and device.
+    Raises: as `pipeline.extract.extract`, about `prepared`, the store that is there, weights and device.
     """
     folder = PreparedFolder.open(prepared)
+    require_complete(folder)
     options, weights = engine.resolve(options)
-    sizes, account = sizes_of(folder, options), folder.account()
+    workers = max(workers, len(options.device.split(",")))
+    sizes, account, blobs = sizes_of(folder, options), folder.account(), open_blobs(out)
+    made_from = made_from_of(folder, options, weights)
+    there = check_store(blobs, sizes=sizes, made_from=made_from)
+    todo = list(range(len(places(sizes))))
+    if there is not None:
+        todo, _ = unfinished(blobs, fingerprint(made_from), sizes)
+    left = _left(folder, sizes, todo)
     compute = engine.worker_computer(options, weights, threads_of(options, workers, None))
-    seconds, ratio = _pilot(folder, options, sizes, compute)
-    total = sum(_file_sizes(folder, options, sizes, weights).values())
+    seconds, ratio = _pilot(folder, options, sizes, compute) if left else (None, 1.0)
+    total = sum(_file_sizes(folder, options, sizes, made_from).values())
     tokens = sum(spec.clip_bytes for spec in specs(sizes) if spec.sharded) * sizes.clips * sizes.views
     spared = int(tokens * (1 - ratio))
     return {
@@ -59,29 +71,43 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "views": sizes.views,
         "files": len(specs(sizes)) * sizes.shards * sizes.views,
         "bytes": total if options.codec == "none" else [int(total - 1.1 * spared), int(total - 0.9 * spared)],
-        "seconds": None if seconds is None else _seconds(seconds, account.done, sizes, workers),
+        "shards": len(places(sizes)),
+        "shards_to_do": len(todo),
+        "seconds": None if seconds is None else _seconds(seconds, left, workers),
+        "device": options.device,
+        "precision": options.precision,
         "joints": sizes.joints,
         "bytes_free": None if "://" in out else bytes_free(Path(out)),
     }
 
 
-def _seconds(each: float, clips: int, sizes: StoreSizes, workers: int) -> list[float]:
+def _left(folder: PreparedFolder, sizes: StoreSizes, todo: list[int]) -> list[int]:
+    """For each shard and view to be made, how many clips are to be computed for it; those with none left out."""
+    done = []
+    for shard in range(sizes.shards):
+        told = folder.record(shard)
+        done.append(0 if told is None else sum(entry["outcome"] == "done" for entry in told["clips"]))
+    counts = [done[shard] for _, shard in (places(sizes)[number] for number in todo)]
+    return [count for count in counts if count]
+
+
+def _seconds(each: float, left: list[int], workers: int) -> list[float]:
     """Shortest and longest, where a clip in one view takes `each` seconds of one worker."""
+    clips = sum(left)
     if workers == 1:
-        work = each * clips * sizes.views
-        return [round(FASTER * work, 1), round(SLOWER * work, 1)]
-    tasks = sizes.shards * sizes.views
-    fewest, most = clips * sizes.views / workers, -(-tasks // workers) * sizes.shard_clips  # clips of the last to end
+        return [round(FASTER * each * clips, 1), round(SLOWER * each * clips, 1)]
+    most = min(-(-len(left) // workers) * max(left), clips)  # of the worker that ends last
     begin = time.monotonic()
     subprocess.run([sys.executable, "-P", "-c", "import distributed, torchvision"], check=True)
     start = time.monotonic() - begin
-    low = FASTER * each * fewest + STARTS[0] * start
-    return [round(low, 1), round(SLOWER * ALONE * each * min(most, clips * sizes.views) + STARTS[1] * start, 1)]
+    low = FASTER * each * clips / workers + STARTS[0] * start
+    return [round(low, 1), round(SLOWER * ALONE * each * most + STARTS[1] * start, 1)]
 
 
-def _file_sizes(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, weights: str) -> dict[str, int]:
+def _file_sizes(
+    folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, made_from: dict[str, Any]
+) -> dict[str, int]:
     """By key the bytes of every file of the store before compression, but for `log/`."""
-    made_from = made_from_of(folder, options, weights)
     stamp = fingerprint(made_from)
     attributes = {"format": FORMAT, "fingerprint": stamp, "made_from": made_from, **about_of(folder)}
     files = encode_metadata(sizes, list(folder.listing.records), attributes)
@@ -112,18 +138,32 @@ def _pilot(
 ) -> tuple[float | None, float]:
     """Seconds a clip takes once all is warm, and what share of its bytes the codec leaves."""
     job = _job(folder, options, sizes)
-    groups = list(job.groups())[:PILOT_GROUPS] if job is not None else []
     if job is None or not job.clips:
         return None, 1.0
-    seconds: list[float] = []
-    rows: list[int] = []
-    for group in groups:
-        start = time.monotonic()
-        for part in begin_group(compute, decode_group(group))():
+    groups = list(job.groups())[:PILOT_GROUPS]
+    seconds: list[list[float]] = []
+    for group in [groups[0], *groups[1:]] if len(groups) > 1 else [groups[0]] * 2:
+        marks = [time.monotonic()]
+        decoded = decode_group(group)
+        marks.append(time.monotonic())
+        parts = begin_group(compute, decoded)()
+        marks.append(time.monotonic())
+        for part in parts:
             job.absorb(part)
-            rows += part.rows
-        seconds.append((time.monotonic() - start) / max(len(group.rows), 1))
-    return float(np.mean(seconds[1:] or seconds)), _ratio(job, rows, sizes)
+        marks.append(time.monotonic())
+        seconds.append([(b - a) / max(len(group.rows), 1) for a, b in itertools.pairwise(marks)])
+    each = _overlapped(np.mean(seconds[1:], axis=0).tolist(), options.device)
+    return each, _ratio(job, sorted({row for group in groups for row in group.rows}), sizes)
+
+
+def _overlapped(parts: list[float], device: str) -> float:
+    """Seconds of a clip whose decoding, computing and keeping take so long: one after the other where a CPU does all
+    of them, the slowest where a GPU computes and threads do the rest."""
+    if not device.startswith("cuda"):
+        return sum(parts)
+    decoders, writers, _ = overlap(device)
+    decode, compute, keep = parts
+    return max(decode / decoders, compute, keep / writers)
 
 
 def _job(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes) -> ShardJob | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ JM_CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256}
 GG_CHANNELS, GG_STRIDE = 512, 16  # of layer4
 SOURCE = "log/source.json"
 VIEW_RULE = 1  # raised when `pipeline.views.view_of` changes what a view is
-LONGEST_RUN = {"cpu": 4, "cuda": 16}  # shards: between two runs a worker has nothing to overlap
+LONGEST_RUN = {"cpu": 4, "cuda": 64}  # shards: between two runs a worker has nothing to overlap
+CLUSTER = 8  # workers that one may have, of which a coordinator knows nothing
 
 
 def extract(
@@ -56,7 +57,8 @@ def extract(
         workers: local processes, at least one for each device named; `scheduler`: an existing Dask cluster instead,
             which must see the same paths.
         retry: try failed clips again (done and excluded ones are kept as they are).
-        progress: called with {"total", "done"} once and {"clip", "outcome"} for each clip and view, from this process.
+        progress: called with {"total", "done", "how"} once and {"clip", "outcome"} for each clip and view, from this
+            process.
 
     Returns:
         How the clips ended, each in the view that went worst.
@@ -67,8 +69,8 @@ def extract(
         ConfigError: no such device, precision or cluster. DataError: weights that are not mc3_18's.
     """
     folder = PreparedFolder.open(prepared)
-    _require_complete(folder)
-    options, weights = engine.resolve(options)
+    require_complete(folder)
+    options, weights = _resolved(options, scheduler)
     workers = max(workers, len(options.device.split(",")))
     _require_shared(str(out), workers, scheduler)
     sizes, made_from, blobs = sizes_of(folder, options), made_from_of(folder, options, weights), open_blobs(out)
@@ -81,7 +83,8 @@ def extract(
         todo, clips_done = unfinished(blobs, stamp, sizes, retry=retry)
         _require_room(blobs, sizes, len(todo))
         if progress is not None:
-            progress({"total": sizes.clips * sizes.views, "done": clips_done})
+            how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
+            progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
         plan = Plan(
             prepared=str(prepared.resolve()),
             out=blobs.url,
@@ -92,11 +95,21 @@ def extract(
             word=word,
             threads=threads_of(options, workers, scheduler),
             retry=retry,
-            run=run_length(len(todo), workers, options.device),
+            run=run_length(len(todo), workers if scheduler is None else CLUSTER, options.device),
         )
         _run(plan, todo, workers, scheduler, progress)
         grow_views(blobs, sizes=sizes, records=records)
     return TokenStore.open(out).account()
+
+
+def _resolved(options: ExtractOptions, scheduler: str | None) -> tuple[ExtractOptions, str]:
+    """`engine.resolve`, on the machines that will do the work."""
+    if scheduler is None:
+        return engine.resolve(options)
+    ends = run_shards(engine.resolve_here, [0], json.dumps(asdict(options)), scheduler=scheduler)
+    with contextlib.closing(ends):
+        (told,) = ends
+    return ExtractOptions(**json.loads(told["options"])), told["weights"]
 
 
 def _run(plan: Plan, todo: list[int], workers: int, scheduler: str | None, progress: Progress | None) -> None:
@@ -120,8 +133,12 @@ def unfinished(blobs: Blobs, stamp: str, sizes: StoreSizes, *, retry: bool = Fal
 
 def source_of(out: str) -> dict[str, str]:
     """Where the "prepared" folder and the "weights" of a store lay when it was made; empty where it does not say."""
-    data = open_blobs(out).get(SOURCE)
-    return {} if data is None else json.loads(data)
+    try:
+        told = json.loads(open_blobs(out).get(SOURCE) or b"{}")
+    except ValueError:  # no part of the content, so nothing guards its bytes
+        return {}
+    whole = isinstance(told, dict) and all(isinstance(told.get(name), str) for name in ("prepared", "weights"))
+    return told if whole else {}
 
 
 def options_of(out: str, *, prepared: Path | None = None, weights: str | None = None) -> tuple[Path, ExtractOptions]:
@@ -148,7 +165,12 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
         codec=store.sizes.codec,
         **{name: made[name] for name in names},
     )
-    return prepared or Path(source["prepared"]), options
+    folder = prepared or Path(source["prepared"])
+    if not folder.exists():
+        raise ArtifactError(
+            folder, f"is not there any more, and {out} was made from it", remedy="say where it is with --prepared"
+        )
+    return folder, options
 
 
 def sizes_of(folder: PreparedFolder, options: ExtractOptions) -> StoreSizes:
@@ -187,16 +209,18 @@ def made_from_of(folder: PreparedFolder, options: ExtractOptions, weights: str) 
 
 
 def threads_of(options: ExtractOptions, workers: int, scheduler: str | None) -> int:
-    """For the backbone of each worker: its share of the cores; one where bits must not depend on their number."""
+    """For the backbone of each worker: its share of the cores; one where bits must not depend on their number; 0 where
+    only the worker knows."""
     if options.deterministic:
         return 1
-    return max(1, (os.cpu_count() or 1) // (1 if scheduler is not None else workers))
+    return 0 if scheduler is not None else max(1, engine.cores() // workers)
 
 
 def run_length(shards: int, workers: int, device: str) -> int:
-    """Shards in a run: many, so that a worker has something to overlap, but four runs at least for each worker."""
-    longest = LONGEST_RUN["cuda" if device.startswith("cuda") else "cpu"]
-    return longest if workers == 1 else max(1, min(longest, shards // (4 * workers)))
+    """Shards in a run: many, so that a worker has something to overlap, but four runs at least for each of several."""
+    if workers == 1:
+        return max(1, shards)
+    return max(1, min(LONGEST_RUN["cuda" if device.startswith("cuda") else "cpu"], shards // (4 * workers)))
 
 
 def about_of(folder: PreparedFolder) -> dict[str, Any]:
@@ -214,7 +238,8 @@ def about_of(folder: PreparedFolder) -> dict[str, Any]:
     }
 
 
-def _require_complete(folder: PreparedFolder) -> None:
+def require_complete(folder: PreparedFolder) -> None:
+    """Raises ArtifactError where some row of a prepared folder is not accounted for."""
     pending = folder.account().pending
     if pending:
         raise ArtifactError(

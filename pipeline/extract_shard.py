@@ -173,7 +173,7 @@ def decode_group(group: Group) -> Decoded:
     for row in group.rows:
         try:
             pictures[row] = view_of_clip(group.job, row)
-        except OSError:  # Pillow's, for a file that is no whole picture
+        except CorruptError:
             group.job.fail(row, NOT_DECODED)
     return Decoded(group, pictures)
 

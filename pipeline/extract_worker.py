@@ -2,8 +2,9 @@
 
 In: the number of the run's first shard and a Plan. Out: shards of the store. Inside a run four things overlap: the next
 shard is read, pictures of the next clips are decoded, the device computes, and what is computed is hashed and put,
-each commit record after all that it names. Each stage waits for the next one, so that a worker holds the tokens of no
-more than `IN_FLIGHT` + 2 shards (60 MB each), whatever the number of clips.
+each commit record after all that it names. Each stage waits for the next one, so that a worker holds the tokens of
+no more than `IN_FLIGHT` + 2 shards (60 MB each; on a GPU as many more as it has threads that write), whatever the
+number of clips.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -33,6 +35,9 @@ from pipeline.store_writer import commit_shard
 
 IN_FLIGHT = 1  # shards that wait to be put while another is computed
 
+# A cluster's worker may have several threads; the device, torch's threads and cuDNN's flags are the whole process's.
+_one_run = threading.Lock()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -41,7 +46,7 @@ class Plan:
     Attributes:
         prepared, out: where to read and write. options: without "auto". sizes: of the store.
         stamp: the store's fingerprint. weights: SHA-256 of the backbone's. word: of the coordinator.
-        threads: for the backbone. retry: also shards with failed clips. run: shards in a run.
+        threads: for the backbone; 0: all of the worker's. retry: also shards with failed clips. run: shards in a run.
     """
 
     prepared: str
@@ -73,11 +78,15 @@ def extract_run(first: int, plan_json: str) -> dict[str, Any]:
         ArtifactError: the store cannot be written, the prepared clips are gone, or the coordinator is.
         DataError: other weights here than there. ConfigError: this machine has not the device or precision.
     """
-    plan = Plan.from_json(plan_json)
+    with _one_run:
+        return _extract_run(first, Plan.from_json(plan_json))
+
+
+def _extract_run(first: int, plan: Plan) -> dict[str, Any]:
     blobs = open_blobs(plan.out)
     blobs.require_writer(plan.word)
     compute = engine.worker_computer(plan.options, plan.weights, plan.threads)
-    decoders, writers, launches = _overlap(plan.options.device)
+    decoders, writers, launches = overlap(plan.options.device)
     start, clips = time.monotonic(), 0
     with threads(1) as reading, threads(decoders) as decoding, threads(writers) as writing:
         todo = places(plan.sizes)[first : first + plan.run]
@@ -153,12 +162,13 @@ def _report(job: ShardJob, rows: list[int]) -> None:
         report({"clip": f"{job.entries[row]['id']}/{job.view}", "outcome": job.entries[row]["outcome"]})
 
 
-def _overlap(device: str) -> tuple[int, int, int]:
+def overlap(device: str) -> tuple[int, int, int]:
     """How many threads decode, how many hash and put, and how many groups are begun while one is computed.
 
     On a CPU the backbone takes nearly all of the time, and one thread of each hides behind it. A GPU needs many, and
     its next group waiting; these numbers are a guess that no GPU has confirmed yet.
     """
     if device.startswith("cuda"):
-        return max(1, min(16, (os.cpu_count() or 2) - 2)), 4, 1
+        devices = len(device.split(","))  # a worker each, on the same processors
+        return max(1, min(16, engine.cores() // devices - 2)), 4, 1
     return 1, 1, 0

@@ -25,7 +25,7 @@ from pipeline.store_batches import DONE, KINDS, BatchReader, TokenBatch, room_fo
 from pipeline.store_layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
 from pipeline.store_reader import ClipReader
 from pipeline.store_records import each_record, places, read_metadata_record
-from pipeline.store_writer import write_arrays
+from pipeline.store_writer import damaged_metadata, write_arrays
 
 __all__ = ["DONE", "KINDS", "TokenBatch", "TokenStore", "write_arrays"]
 
@@ -72,18 +72,16 @@ class TokenStore:
             )
         try:
             found = json.loads(data)["attributes"]["format"]
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
+            raise damaged_metadata(blobs) from None
+        except (KeyError, TypeError):
             found = "a Zarr group without our format version"
         if found != FORMAT:
             raise ArtifactError(url, "is not a token store of this format", got=found, expected=FORMAT)
         try:
             return cls(blobs, zarr.open_group(blobs.zarr_store(read_only=True), mode="r"), threads)
         except (ValueError, KeyError, TypeError) as error:
-            raise CorruptError(
-                f"{blobs.url}/zarr.json",
-                f"cannot be understood ({str(error)[:120]})",
-                remedy="restore it from a copy, or delete it and run the same command again",
-            ) from error
+            raise damaged_metadata(blobs) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (functools.partial(TokenStore.open, threads=self._threads), (self.url,))
@@ -157,8 +155,10 @@ class TokenStore:
             ArtifactError: a clip that is not done.
             CorruptError: bytes that do not match their checksum.
         """
-        rows = np.atleast_1d(np.asarray(indices, np.int64))
-        views = np.broadcast_to(np.asarray(view, np.int64), rows.shape)
+        rows, views = self._numbers("indices", indices), self._numbers("view", view)
+        if len(views) not in (1, len(rows)):
+            raise ConfigError(f"{self.url}: view", "is not one for each row", got=len(views), expected=len(rows))
+        views = np.broadcast_to(views, rows.shape)
         for option, values, bound in (("index", rows, self.sizes.clips), ("view", views, self.sizes.views)):
             if values.size and (values.min() < 0 or values.max() >= bound):
                 raise ConfigError(
@@ -167,6 +167,18 @@ class TokenStore:
         batch = self._batches.read(rows, views, tokens, out)
         batch.labels[:] = self.labels[rows]
         return batch
+
+    def _numbers(self, option: str, values: Any) -> np.ndarray:
+        """(B,) int64 of one number or a row of them; a mask or fractions would be taken for other rows than meant."""
+        given = np.asarray(values)
+        if (given.size and given.dtype.kind not in "iu") or given.ndim > 1:
+            raise ConfigError(
+                f"{self.url}: {option}",
+                "are no row of whole numbers",
+                got=f"{given.dtype} {given.shape}",
+                remedy="turn a mask into numbers with np.flatnonzero",
+            )
+        return np.atleast_1d(given).astype(np.int64)
 
     def buffers(self, clips: int, tokens: Sequence[str] = KINDS) -> TokenBatch:
         """Room for a batch of at most so many clips, for `read(..., tokens=tokens, out=)`."""
@@ -195,6 +207,12 @@ class TokenStore:
     def account(self, view: int | None = None) -> Account:
         """How the clips ended, in one view or, over all, in the one that went worst."""
         return account_of([(entry["outcome"], entry.get("reason", "")) for entry in self.outcomes(view)])
+
+    def nbytes(self) -> int:
+        """Bytes of what is committed: arrays, metadata; without commit records and `log/`."""
+        found = [read_metadata_record(self._blobs)]
+        found += [record for _, record in each_record(self._blobs, self.attrs["fingerprint"], places(self.sizes))]
+        return sum(entry["bytes"] for record in found if record is not None for entry in record["files"])
 
     def content_digest(self) -> str:
         """SHA-256 over metadata and every clip's outcome and digest, for all views; not over `log/`."""

@@ -18,13 +18,14 @@ from pipeline import manifest
 from pipeline.account import OUTCOMES
 from pipeline.blobs import Blobs, open_blobs
 from pipeline.commit import sha256
-from pipeline.errors import ArtifactError, ConfigError
+from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.fingerprint import differences, fingerprint
 from pipeline.records import VideoRecord
 from pipeline.store_chunks import encode_chunk
 from pipeline.store_int8 import stored
 from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
 from pipeline.store_records import (
+    METADATA_RECORD,
     clip_digest,
     file_entry,
     places,
@@ -205,16 +206,26 @@ def _sizes_of(
 
 def _put_metadata(blobs: Blobs, sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> None:
     files = encode_metadata(sizes, records, attributes)
-    for key, content in files.items():
-        blobs.put(key, content)
+    for (key, content), found in zip(files.items(), blobs.get_many(list(files)), strict=True):
+        if found != content:  # who reads while views are added sees no file change that need not
+            blobs.put(key, content)
     write_metadata_record(blobs, attributes["fingerprint"], sizes, files)
+
+
+def damaged_metadata(blobs: Blobs) -> CorruptError:
+    """The sentence for a `zarr.json` that cannot be understood."""
+    return CorruptError(
+        f"{blobs.url}/zarr.json",
+        "is damaged",
+        remedy=f"restore it from a copy, or delete it and {METADATA_RECORD} and run the same command again",
+    )
 
 
 def _attributes(blobs: Blobs, data: bytes) -> dict[str, Any]:
     try:
-        attributes = json.loads(data)["attributes"]
-    except (ValueError, KeyError, TypeError):
-        attributes = {}
+        attributes = dict(json.loads(data).get("attributes", {}))
+    except (ValueError, TypeError, AttributeError):
+        raise damaged_metadata(blobs) from None
     if attributes.get("format") != FORMAT:
         raise ArtifactError(
             blobs.url,

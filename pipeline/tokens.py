@@ -108,6 +108,20 @@ class TokenComputer:
         if self.backbone.deterministic and len(frames) > 1:
             alone = [self.begin(frames[b : b + 1], joints[b : b + 1], visible[b : b + 1]) for b in range(len(frames))]
             return lambda: Tokens(*(np.concatenate(p) for p in zip(*(finish() for finish in alone), strict=True)))
+        try:
+            arrived = self._launch(frames, joints, visible)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                "--batch",
+                f"so many clips do not fit into the memory of {self.backbone.device}",
+                got=len(frames),
+                remedy="ask for fewer at a time",
+            ) from error
+        return lambda: _tokens(*arrived())
+
+    def _launch(
+        self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray
+    ) -> Callable[[], tuple[np.ndarray, ...]]:
         device = self.backbone.device
         maps = self.backbone(normalize(to_device(frames, device)))
         places = to_device(joints, device)
@@ -117,14 +131,13 @@ class TokenComputer:
         heatmaps = joint_heatmaps(to_cells(places, STRIDES[self.jm_layer]), drawn, size=grid, sigma=self.sigma)
         gg = global_grid_tokens(maps[self.gg_layer])
         jm = joint_map_tokens(jm_maps, heatmaps, normalize=self.normalize)
-        arrived = to_host([gg.half(), jm.half(), drawn.any(1), _peaks(gg), _peaks(jm)])
-        return lambda: _tokens(*arrived())
+        return to_host([gg.half(), jm.half(), drawn.any(1), _peaks(gg), _peaks(jm)])
 
 
 def inside(joints: Tensor, size: tuple[int, ...]) -> Tensor:
     """Which joints (..., 2), in pixels, are finite and lie in a picture of `size` (H, W), border pixels included."""
-    limits = torch.tensor((size[1], size[0]), device=joints.device)
-    return ((joints >= -0.5) & (joints < limits - 0.5)).all(-1)  # False for NaN
+    x, y = joints.unbind(-1)
+    return (x >= -0.5) & (x < size[1] - 0.5) & (y >= -0.5) & (y < size[0] - 0.5)  # False for NaN
 
 
 def _peaks(tokens: Tensor) -> Tensor:

@@ -22,11 +22,11 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy until the device has it
 
 
-def to_host(tensors: Sequence[Tensor]) -> Callable[[], list[np.ndarray]]:
+def to_host(tensors: Sequence[Tensor]) -> Callable[[], tuple[np.ndarray, ...]]:
     """Ask for tensors of one device; call the result to wait for their values, as contiguous arrays."""
     device = tensors[0].device
     if device.type != "cuda":
-        arrays = [tensor.contiguous().numpy() for tensor in tensors]
+        arrays = tuple(tensor.contiguous().numpy() for tensor in tensors)
         return lambda: arrays
     hosts = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
     for host, tensor in zip(hosts, tensors, strict=True):
@@ -35,8 +35,8 @@ def to_host(tensors: Sequence[Tensor]) -> Callable[[], list[np.ndarray]]:
         copied = torch.cuda.Event()
         copied.record()
 
-    def wait() -> list[np.ndarray]:
+    def wait() -> tuple[np.ndarray, ...]:
         copied.synchronize()
-        return [host.numpy() for host in hosts]
+        return tuple(host.numpy() for host in hosts)
 
     return wait

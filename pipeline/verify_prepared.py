@@ -33,18 +33,18 @@ def verify_prepared(path: Path) -> Iterator[Damage]:
             yield damage
     manifest = folder.manifest_path
     if whole and manifest.is_file() and manifest.read_bytes() != folder.manifest(folder.outcomes()):
-        yield Damage(str(manifest), ())
+        yield Damage(str(manifest), (), str(manifest))
 
 
 def _shard(shard: Shard) -> Iterator[Damage]:
     try:
         record = shard.record()
     except ArtifactError:  # damaged, or another folder's
-        yield Damage(str(shard.commit_path), tuple(row.clip_id for row in shard.records))
+        yield Damage(str(shard.commit_path), tuple(row.clip_id for row in shard.records), str(shard.commit_path))
         return
     if record is None or (shard.path.is_file() and _sha256(shard.path) == record["sha256"]):
         return
-    yield Damage(str(shard.path), _clips_lost(shard, record))
+    yield Damage(str(shard.path), _clips_lost(shard, record), str(shard.commit_path))
 
 
 def _clips_lost(shard: Shard, record: dict[str, Any]) -> tuple[str, ...]:

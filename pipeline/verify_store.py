@@ -60,7 +60,8 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
             try:
                 record = checked_record(blobs, data, told["fingerprint"], place)
             except (CorruptError, ArtifactError):
-                yield Damage(f"{blobs.url}/{record_key(place[1], place[0])}", tuple(ids[rows.start : rows.stop]))
+                key = f"{blobs.url}/{record_key(place[1], place[0])}"
+                yield Damage(key, tuple(ids[rows.start : rows.stop]), key)
                 continue
             if record is None:
                 continue
@@ -75,14 +76,15 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
 
 def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
     """What the store says of itself (fingerprint, sizes), and which of the files that say so are damaged."""
+    of_all = f"{blobs.url}/{METADATA_RECORD}"
     try:
         record = read_metadata_record(blobs)
     except CorruptError:
         record = None
     if record is None:
-        return _attributes(blobs), [Damage(f"{blobs.url}/{METADATA_RECORD}", ())]
+        return _attributes(blobs), [Damage(of_all, (), of_all)]
     damaged = [entry["key"] for entry in record["files"] if not _is_whole(blobs, entry)]
-    return record, [Damage(f"{blobs.url}/{key}", ()) for key in damaged]
+    return record, [Damage(f"{blobs.url}/{key}", (), of_all) for key in damaged]
 
 
 def _attributes(blobs: Blobs) -> dict[str, Any] | None:
@@ -110,13 +112,15 @@ def _judged(
     blobs: Blobs, sizes: StoreSizes, record: dict[str, Any], entry: dict[str, Any], whole: Future[bool]
 ) -> Iterator[Damage]:
     if not whole.result():
-        yield Damage(f"{blobs.url}/{entry['key']}", tuple(_damaged_clips(blobs, sizes, record)))
+        key = f"{blobs.url}/{record_key(record['shard'], record['view'])}"
+        yield Damage(f"{blobs.url}/{entry['key']}", tuple(_damaged_clips(blobs, sizes, record)), key)
 
 
 def _deep(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> Iterator[Damage]:
     clips = tuple(_damaged_clips(blobs, sizes, record))
     if clips:
-        yield Damage(f"{blobs.url}/{record_key(record['shard'], record['view'])}", clips)
+        key = f"{blobs.url}/{record_key(record['shard'], record['view'])}"
+        yield Damage(key, clips, key)
 
 
 def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.clips import (
     LEAST_PICTURE,
@@ -123,6 +125,25 @@ def test_every_part_of_a_clip_is_in_its_digest() -> None:
     digests = [clip.digest(), *(other.digest() for other in changed)]
     assert len(set(digests)) == len(digests)
     assert dataclasses.replace(clip).digest() == clip.digest()
+
+
+@pytest.mark.parametrize("codec", ["jpeg95", "lossless"])
+def test_pictures_decode_to_pillows_pixels(codec: str) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        side, coarse = int(rng.integers(1, 140)), int(rng.integers(1, 140))
+        noise = Image.fromarray(rng.integers(0, 256, (coarse, coarse, 3), dtype=np.uint8)).resize((side, side + number))
+        data = encode_picture(np.asarray(noise), codec)
+        with Image.open(io.BytesIO(data)) as picture:
+            np.testing.assert_array_equal(decode_picture(data), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("codec", ["jpeg95", "lossless"])
+def test_a_picture_that_is_not_whole_is_an_error(codec: str) -> None:
+    data = encode_picture(np.zeros((32, 32, 3), np.uint8), codec)
+    for damaged in (b"", b"hello", data[:-2], data[: len(data) // 2], b"x" * 20 + data[20:]):
+        with pytest.raises(CorruptError, match="cannot be decoded"):
+            decode_picture(damaged)
 
 
 def test_lossless_is_exact_and_jpeg_is_close() -> None:

@@ -78,7 +78,7 @@ def test_tokens_computed_live_are_the_tokens_read_back(stub: Any, prepared: Path
             assert np.array_equal(plain["joints"][i, view], joints, equal_nan=True)
             assert np.array_equal(plain["frame_index"][i, view], frames)
             assert plain["persons"][i, view] == persons
-    assert events[0] == {"total": 27, "done": 0}
+    assert {**events[0], "how": ""} == {**{"total": 27, "done": 0}, "how": ""}
     assert len(events) == 28
     assert {event["outcome"] for event in events[1:]} == {"done"}
 
@@ -180,7 +180,7 @@ def test_a_removed_commit_is_made_again_bit_for_bit(stub: Any, prepared: Path, t
     events: list[dict[str, Any]] = []
     assert extract(prepared, tmp_path / "s", replace(OPTIONS, views=2), progress=events.append).pending == 0
     assert tree(tmp_path / "s") == whole
-    assert events[0] == {"total": 18, "done": 13}
+    assert {**events[0], "how": ""} == {**{"total": 18, "done": 13}, "how": ""}
     assert TokenStore.open(tmp_path / "s").content_digest() == digest
 
 
@@ -229,7 +229,7 @@ def test_clips_that_failed_before_are_filled_in(stub: Any, tmp_path: Path) -> No
     account = extract(folder.path, tmp_path / "s", replace(OPTIONS, views=2), retry=True, progress=events.append)
     assert (account.done, account.excluded, account.failed) == (8, 1, 0)
     assert calls == [1] * 4  # the done ones are kept, not computed again
-    assert events[0] == {"total": 18, "done": 2}
+    assert {**events[0], "how": ""} == {**{"total": 18, "done": 2}, "how": ""}
     assert len(events) == 17
     fresh = write(tmp_path / "fresh", 9, excluded=[7])
     extract(fresh.path, tmp_path / "t", replace(OPTIONS, views=2))
@@ -342,7 +342,7 @@ def test_as_much_overlap_as_a_gpu_gets_changes_nothing(stub: Any, tmp_path: Path
     stub.setattr(engine, "worker_computer", lambda *_: begin)
     for name, overlap in (("one by one", (1, 1, 0)), ("together", (6, 4, 1))):
         most = 0
-        stub.setattr(extract_worker, "_overlap", lambda device, overlap=overlap: overlap)
+        stub.setattr(extract_worker, "overlap", lambda device, overlap=overlap: overlap)
         account = extract(folder.path, tmp_path / name, OPTIONS)
         assert (account.done, account.excluded, account.failed, most) == (17, 5, 2, 1 + overlap[2])
     assert tree(tmp_path / "one by one") == tree(tmp_path / "together")
@@ -362,7 +362,6 @@ def test_memory_does_not_grow_with_the_shards(stub: Any, tmp_path: Path) -> None
 
     ShardJob.__hash__ = object.__hash__  # type: ignore[method-assign, assignment]
     stub.setattr(ShardJob, "groups", counted)
-    stub.setattr("pipeline.extract.LONGEST_RUN", {"cpu": 100})
     extract(folder.path, tmp_path / "s", OPTIONS)
     assert 1 < most <= 5
 
@@ -383,9 +382,10 @@ def test_options_of_a_store_are_those_it_was_made_with(stub: Any, prepared: Path
 def test_threads_and_runs() -> None:
     assert threads_of(replace(OPTIONS, deterministic=True), 1, None) == 1
     assert threads_of(OPTIONS, 10**6, None) == 1
-    assert run_length(3, 1, "cpu") == 4
+    assert threads_of(OPTIONS, 1, "tcp://elsewhere:8786") == 0  # only the worker knows
+    assert run_length(1781, 1, "cpu") == 1781  # one worker need not stop between two runs
     assert [run_length(n, 2, "cpu") for n in (1, 8, 16, 1000)] == [1, 1, 2, 4]
-    assert run_length(1781, 8, "cuda:0,cuda:1") == 16
+    assert run_length(1781, 8, "cuda:0,cuda:1") == 55
 
 
 def test_devices_are_dealt_out_by_the_workers_names() -> None:

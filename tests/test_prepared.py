@@ -237,7 +237,7 @@ def test_the_content_digest_is_of_outcomes_reasons_and_clips(tmp_path: Path) -> 
 
 def test_a_worker_needs_no_more_memory_for_a_large_data_set(tmp_path: Path) -> None:
     peaks = []
-    for count in (500, 20_000):
+    for count in (2000, 20_000):
         _frozen(tmp_path / str(count), _listing(count), PrepareOptions())
         tracemalloc.start()
         shard = read_shard(tmp_path / str(count), 3, shard_clips=64)

@@ -35,7 +35,8 @@ class Clips(Dataset[tuple[torch.Tensor, ...]]):
     """Clip by clip, as data sets are usually written; opened in the process that reads."""
 
     def __init__(self, root: Path, opened: Callable[[Path], list[np.ndarray]]) -> None:
-        self.root, self.opened, self.arrays = root, opened, []
+        self.root, self.opened = root, opened
+        self.arrays: list[np.ndarray] = []
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, ...]:
         if not self.arrays:

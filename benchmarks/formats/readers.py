@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,8 @@ def read_ours_fresh(root: Path) -> Read:
 def read_zarr(root: Path) -> Read:
     import zarr
 
-    arrays = [zarr.open_group(root, mode="r")[name] for name in ("gg", "jm")]
+    group = zarr.open_group(root, mode="r")
+    arrays: list[Any] = [group[name] for name in ("gg", "jm")]
     return lambda rows: [np.stack([array[row, 0] for row in rows.tolist()]) for array in arrays]
 
 
