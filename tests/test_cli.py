@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -193,6 +194,36 @@ def test_inspect_tells_a_store_to_people_and_programs(small_store: Path) -> None
     text = star("inspect", small_store).stdout
     assert "artifact: token store" in text
     assert facts["fingerprint"] in text
+
+
+def test_inspect_tells_how_large_a_store_is(small_store: Path) -> None:
+    facts = json.loads(star("inspect", small_store, "--json").stdout)
+    files = [path for path in small_store.rglob("*") if path.is_file() and path.name != ".lock"]
+    assert facts["bytes"] == sum(p.stat().st_size for p in files if not {"commits", "log"} & set(p.parts))
+    assert facts["bytes_per_clip"] == facts["bytes"] // 4
+    assert (facts["dtype"], facts["codec"]) == ("float16", "none")
+
+
+def test_verify_tells_what_is_pending_and_what_to_delete(small_store: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    shutil.copytree(small_store, store)
+    (store / "clips.txt").write_text("other\n")
+    shown = star("verify", store)
+    assert shown.exit_code == 1
+    assert f"{store}/clips.txt: holds no tokens" in shown.stdout
+    assert "1 file differs from what was committed; delete what is named above and what vouches" in shown.stderr
+    assert f"({store}/commits/metadata.json), and run the same command again" in shown.stderr
+    shutil.copy(small_store / "clips.txt", store)
+    (store / "commits/000/00000.json").unlink()
+    shown = star("verify", store)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "4 clips are pending" in shown.stdout
+
+
+def test_a_damaged_description_is_told_with_its_remedy(small_store: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_store, tmp_path / "s")
+    (tmp_path / "s/zarr.json").write_text('{"attributes": {"for')
+    one_sentence(star("inspect", tmp_path / "s"), "zarr.json: is damaged", "delete it and commits/metadata.json")
 
 
 def test_verify_names_a_flipped_bit(small_store: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 from extract_corpus import OPTIONS, install, tree
 from extract_corpus import write_prepared as write
 
+from pipeline import estimate_extract as estimate_module
 from pipeline.config import ExtractOptions, PrepareOptions
 from pipeline.datasets import synthetic
 from pipeline.datasets.synthetic_set import write_set
 from pipeline.errors import ArtifactError
-from pipeline.estimate_extract import estimate_extract
+from pipeline.estimate_extract import _overlapped, estimate_extract
 from pipeline.extract import extract
 from pipeline.prepare import prepare
 
@@ -43,6 +44,31 @@ def test_bytes_under_a_codec_are_a_range(tmp_path: Path, monkeypatch: pytest.Mon
     extract(folder.path, tmp_path / "s", options)
     taken = sum(len(data) for data in tree(tmp_path / "s").values())
     assert low <= taken <= high
+
+
+def test_what_is_there_is_not_told_as_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    folder, out = write(tmp_path / "prepared", 9, excluded=[2]), str(tmp_path / "s")
+    extract(folder.path, out, OPTIONS)
+    (tmp_path / "s/commits/000/00001.json").unlink()
+    for views, to_do in ((1, 1), (2, 4)):  # three shards each
+        told = estimate_extract(folder.path, replace(OPTIONS, views=views), out, workers=1)
+        assert (told["shards"], told["shards_to_do"]) == (3 * views, to_do)
+    extract(folder.path, out, replace(OPTIONS, views=2))
+    told = estimate_extract(folder.path, replace(OPTIONS, views=2), out, workers=1)
+    assert (told["shards_to_do"], told["seconds"]) == (0, None)
+    before = tree(tmp_path / "s")
+    with pytest.raises(ArtifactError, match=r"made from something else: sigma: 1\.0, now 2\.0"):
+        estimate_extract(folder.path, replace(OPTIONS, sigma=2.0), out, workers=1)
+    assert tree(tmp_path / "s") == before
+
+
+def test_a_gpus_time_is_that_of_its_slowest_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate_module, "overlap", lambda device: (4, 2, 1))
+    assert _overlapped([1.0, 2.0, 4.0], "cpu") == 7
+    assert _overlapped([4.0, 0.5, 1.0], "cuda:0") == 1
+    assert _overlapped([4.0, 0.5, 3.0], "cuda") == 1.5
+    assert _overlapped([4.0, 2.5, 3.0], "cuda:0,cuda:1") == 2.5
 
 
 def test_nothing_to_compute_takes_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,19 @@ def test_rows_and_views_out_of_range_are_told(small: tuple[Path, dict]) -> None:
         store.read([0], view=2)
 
 
+@pytest.mark.parametrize(
+    "indices", [np.array([True, False, True]), [0.7], [[0, 1]], ["0"]], ids=["mask", "fraction", "table", "text"]
+)
+def test_what_is_no_row_of_numbers_is_refused(small: tuple[Path, dict], indices: object) -> None:
+    store = TokenStore.open(small[0])
+    with pytest.raises(ConfigError, match=r"indices: are no row of whole numbers .* np\.flatnonzero"):
+        store.read(indices)
+    with pytest.raises(ConfigError, match="view: is not one for each row"):
+        store.read([0, 1, 2], view=[0, 0])
+    assert len(store.read([]).gg) == 0
+    assert len(store.read(np.uint8(1)).gg) == 1
+
+
 def test_the_store_goes_to_other_processes_and_threads(small: tuple[Path, dict[str, np.ndarray]]) -> None:
     path, written = small
     store = TokenStore.open(path)
