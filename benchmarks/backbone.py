@@ -114,7 +114,9 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     table = rows(options)
     seconds: dict[str, list[float]] = {name: [] for name in table}
-    with torch.no_grad():
+    # what ours sets for itself, for every row: fp32 means fp32 on a GPU, too
+    same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    with torch.no_grad(), same:
         for round_ in range(options.rounds + 1):
             for name, (run, _) in table.items():
                 begun = clock()

@@ -1,20 +1,27 @@
 """Stage 2 as a whole against its parts, and against the usual script.
 
-    python benchmarks/extract.py [--clips 24] [--rounds 3] [--precision fp32] [--threads 2]
+    python benchmarks/extract.py [--clips 24] [--rounds 3] [--precision fp32] [--threads 2] [--device cuda --clips 1024]
 
 In: nothing; it prepares random clips of the usual sizes. Out: one table of clips a second, the parts and the whole by
-turns in one process, the median over rounds. "Parts" are JPEG decoding with crop, the backbone with tokens, hashing and
-writing, each alone; the bound is 1 / (1 / backbone + 1 / JPEG). The usual script is torchvision's `mc3_18` in eager
-float32, fed by a DataLoader without workers that decodes the same pictures, keeping its features in memory.
+turns in one process, the median over rounds. "Parts" are JPEG decoding with crop (in as many threads as the stage
+takes), the backbone with tokens, hashing and writing, each alone; the bound is 1 / (1 / backbone + 1 / JPEG) on a CPU,
+which does both, and the slower of the two on a GPU. The usual script is torchvision's `mc3_18` in eager float32, fed by
+a DataLoader without workers that decodes the same pictures, keeping its features in memory. On Linux all is measured
+twice, each time in a fresh process: with glibc's malloc as it comes, and with its thresholds raised for both.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +31,29 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models.video import mc3_18
 
 from pipeline import engine
+from pipeline.ahead import ahead, behind, threads
 from pipeline.backbone import normalize
 from pipeline.blobs import open_blobs
 from pipeline.clips import ClipContent, encode_picture, encode_shard
 from pipeline.config import ExtractOptions, PrepareOptions
 from pipeline.extract import extract, sizes_of
 from pipeline.extract_shard import ShardJob, begin_group, decode_group, load_job
+from pipeline.extract_worker import overlap
 from pipeline.prepared import PreparedFolder
 from pipeline.records import Listing, VideoRecord
 from pipeline.store_writer import commit_shard
 
 SIDE, FRAMES, JOINTS = 128, 16, 25
+WHOLE, PEER = "whole stage", "usual script, fp32"
+RAISED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
-def prepare_random(root: Path, clips: int) -> PreparedFolder:
-    """Smooth random pictures of 128 x 128, which compress about as well as photographs; shards of 8."""
+def prepare_random(root: Path, clips: int, shard_clips: int) -> PreparedFolder:
+    """Smooth random pictures of 128 x 128, which compress about as well as photographs."""
     names = [f"S001C001P001R{i:03d}A001" for i in range(clips)]
     records = tuple(VideoRecord(clip_id=name, key=name[:16], label=0) for name in names)
     listing = Listing(dataset="ntu60", class_names=("a",), topology="ntu25", protocols=("xsub",), records=records)
-    folder = PreparedFolder.match(root, listing, PrepareOptions(shard_clips=8))
+    folder = PreparedFolder.match(root, listing, PrepareOptions(shard_clips=shard_clips))
     root.mkdir(parents=True, exist_ok=True)
     folder.freeze()
     rng = np.random.default_rng(0)
@@ -73,22 +84,24 @@ def _clip(rng: np.random.Generator) -> ClipContent:
 class Parts:
     """The stage's own steps, each alone, on clips that are ready for it."""
 
-    def __init__(self, folder: PreparedFolder, options: ExtractOptions, threads: int, scratch: Path) -> None:
+    def __init__(self, folder: PreparedFolder, options: ExtractOptions, cores: int, scratch: Path) -> None:
         self.sizes, self.blobs = sizes_of(folder, options), open_blobs(scratch)
         options, weights = engine.resolve(options)
-        self.compute = engine.worker_computer(options, weights, threads)
+        self.decoders, _, self.launches = overlap(options.device)
+        self.compute = engine.worker_computer(options, weights, cores)
         self.job: ShardJob = load_job(folder.shard(0), 0, options, self.sizes, self.blobs, None)
         self.decoded = [decode_group(group) for group in self.job.groups()]
         self.tokens = [part for decoded in self.decoded for part in begin_group(self.compute, decoded)()]
         self.clips = len(self.job.clips)
 
     def jpeg(self) -> None:
-        for group in self.job.groups():
-            decode_group(group)
+        with threads(self.decoders) as decoding:
+            for _ in ahead(decoding, decode_group, self.job.groups(), depth=self.decoders):
+                pass
 
     def backbone(self) -> None:
-        for decoded in self.decoded:
-            begin_group(self.compute, decoded)()
+        for _ in behind(partial(begin_group, self.compute), self.decoded, depth=self.launches):
+            pass
 
     def writing(self) -> None:
         for part in self.tokens:
@@ -114,8 +127,9 @@ class Decoding(Dataset[torch.Tensor]):
 
 @torch.inference_mode()
 def usual_script(model: torch.nn.Module, data: Decoding, batch: int) -> None:
+    device = next(model.parameters()).device
     for frames in DataLoader(data, batch_size=batch):
-        clips = normalize(frames).contiguous()
+        clips = normalize(frames.to(device)).contiguous()
         x = model.stem(clips)  # type: ignore[operator]
         features = []
         for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
@@ -130,45 +144,63 @@ def rate(work: Callable[[], object], clips: int) -> float:
     return clips / (time.perf_counter() - start)
 
 
-def table(root: Path, clips: int, rounds: int, precision: str, threads: int) -> None:
-    """Measure by turns, print."""
-    folder = prepare_random(root / "prepared", clips)
-    options = ExtractOptions(weights="random", precision=precision, device="cpu")
-    parts = Parts(folder, options, threads, root / "parts")
+def measure(root: Path, given: argparse.Namespace) -> dict[str, float]:
+    """Clips a second of each part and of the whole, by turns."""
+    folder = prepare_random(root / "prepared", given.clips, given.shard)
+    options = ExtractOptions(weights="random", precision=given.precision, device=given.device, batch_clips=given.batch)
+    parts = Parts(folder, options, given.threads, root / "parts")
     jobs = [
         load_job(folder.shard(n), 0, parts.job.options, parts.sizes, parts.blobs, None) for n in range(folder.shards)
     ]
-    model, data = mc3_18().eval(), Decoding(jobs)
+    model, data = mc3_18().eval().to(given.device), Decoding(jobs)
+    batch = parts.job.options.batch_clips
     rates: dict[str, list[float]] = {}
-    for number in range(rounds):
+    for number in range(given.rounds):
         out = root / f"s{number}"
         for name, work, count in (
             ("JPEG and crop", parts.jpeg, parts.clips),
             ("backbone and tokens", parts.backbone, parts.clips),
             ("hash and write", parts.writing, parts.clips),
-            ("whole stage", lambda out=out: extract(folder.path, out, options), clips),
-            ("usual script, fp32", lambda: usual_script(model, data, parts.job.options.batch_clips), clips),
+            (WHOLE, lambda out=out: extract(folder.path, out, options), given.clips),
+            (PEER, lambda: usual_script(model, data, batch), given.clips),
         ):
             rates.setdefault(name, []).append(rate(work, count))
-    middle = {name: statistics.median(values) for name, values in rates.items()}
-    bound = 1 / (1 / middle["backbone and tokens"] + 1 / middle["JPEG and crop"])
-    print(f"{precision}, {threads} threads, {clips} clips\n{'':24}{'clips/s':>10}")
-    for name, value in middle.items():
-        print(f"{name:24}{value:10.2f}")
-    print(f"whole stage / bound of its parts: {middle['whole stage'] / bound:.2f}")
-    print(f"whole stage / usual script: {middle['whole stage'] / middle['usual script, fp32']:.2f}")
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def show(malloc: str, found: dict[str, float], device: str) -> None:
+    """One process's rates and the two ratios."""
+    backbone, jpeg = found["backbone and tokens"], found["JPEG and crop"]
+    bound = 1 / (1 / backbone + 1 / jpeg) if device == "cpu" else min(backbone, jpeg)
+    for name, value in found.items():
+        print(f"{malloc:8} {name:24}{value:10.2f}")
+    print(f"{malloc:8} whole stage / bound of its parts: {found[WHOLE] / bound:.2f}")
+    print(f"{malloc:8} whole stage / usual script: {found[WHOLE] / found[PEER]:.2f}", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--shard", type=int, default=8, help="clips of a shard (64 is the stage's own default)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "auto"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        table(Path(folder), given.clips, given.rounds, given.precision, given.threads)
+    if given.child:
+        torch.set_num_threads(given.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure(Path(folder), given)))
+        return
+    print(f"{given.device}, {given.precision}, {given.threads} threads, {given.clips} clips")
+    print(f"{'malloc':8} {'':24}{'clips/s':>10}")
+    for malloc, more in (("default", {}), ("raised", RAISED)):
+        plain = {name: value for name, value in os.environ.items() if name not in RAISED}
+        command = [sys.executable, __file__, *sys.argv[1:], "--child"]
+        done = subprocess.run(command, env={**plain, **more}, stdout=subprocess.PIPE, text=True, check=True)
+        show(malloc, json.loads(done.stdout.splitlines()[-1]), given.device)
 
 
 if __name__ == "__main__":
