@@ -1,12 +1,12 @@
 """What a training will cost, before it starts: parameters, operations, memory, time.
 
 In: a store and a `TrainConfig`. Out: a `Plan`. It takes a few real steps on made-up tokens of the right shape, on the
-device that would train; it reads no tokens and writes nothing. Reading and evaluation are not in its time.
+device that would train, small ones where whole ones would take long (`star.timing`); it reads no tokens and writes
+nothing. Reading, evaluation and `torch.compile` are not in its time.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,13 @@ from pipeline.store import TokenStore
 from star.build import TokenModel, seeded_model
 from star.config import TrainConfig
 from star.data import Batch
-from star.memory import made_up_batch, require_room
+from star.memory import clips_at_once, made_up_batch, require_room
 from star.optim import make_optimizer
 from star.options import ModelConfig
 from star.splits import fitted, open_splits
 from star.step import train_step
+from star.timing import Pieces, epoch_seconds, timed_pieces
 from star.world import World, choose_device
-
-STEPS = 5  # that are timed, after one that is not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,9 @@ class Plan:
         token_bytes: what the training split's tokens take; in_memory: whether they would be held there.
         memory_bytes: weights, gradients, optimiser state and what a step keeps for its backward pass, on one device.
         checkpoint_bytes: of one checkpoint; two are kept.
-        epoch_s: shortest and longest, from the fastest and the slowest step that was timed; computing only.
+        epoch_s: shortest and longest, computing only, in one process and not compiled, as `star.timing.epoch_seconds`
+            has it from steps of 1, 2, 4, ... clips that take about ten seconds together.
+        timed_clips: of the largest step that was timed; below a step's own clips, `epoch_s` is extrapolated.
         device: that was timed.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     memory_bytes: int
     checkpoint_bytes: int
     epoch_s: tuple[float, float]
+    timed_clips: int
     device: str
 
     def summary(self) -> dict[str, Any]:
@@ -72,21 +74,21 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
     parameters = sum(p.numel() for p in model.parameters())
     states = 1 if config.optim.kind == "sgd" else 2
     clips = min(config.optim.batch_size, len(splits.train))
-    batch = made_up_batch(model_config, clips)
     kept = require_room(model, config, world, clips=clips)
-    seconds = _step_seconds(model, batch, config, world)
-    steps = -(-len(splits.train) // config.optim.batch_size)
+    pieces = _pieces(model, config, world, most=clips_at_once(config, world, clips))
+    items, batch_size = len(splits.train), config.optim.batch_size
     return Plan(
         parameters=parameters,
         flops=forward_flops(model_config),
         train_clips=len(splits.train.rows),
         test_clips=len(splits.test.rows),
-        steps=steps * config.optim.epochs,
+        steps=-(-items // batch_size) * config.optim.epochs,
         token_bytes=splits.train.nbytes,
         in_memory=splits.train.fits_in_memory,
         memory_bytes=4 * parameters * (2 + states + (config.optim.ema > 0)) + kept,
         checkpoint_bytes=4 * parameters * (1 + states + (config.optim.ema > 0)),
-        epoch_s=(steps * min(seconds), steps * max(seconds)),
+        epoch_s=epoch_seconds(pieces, items=items, batch_size=batch_size),
+        timed_clips=max(pieces),
         device=str(world.device),
     )
 
@@ -102,21 +104,16 @@ def forward_flops(config: ModelConfig) -> int:
     return int(counter.get_total_flops())
 
 
-def _step_seconds(model: TokenModel, batch: Batch, config: TrainConfig, world: World) -> list[float]:
+def _pieces(model: TokenModel, config: TrainConfig, world: World, *, most: int) -> Pieces:
+    """Seconds of steps that move nothing, of at most so many clips: those that go through the model together."""
     optimizer = make_optimizer(model, replace(config.optim, lr=0.0))
-    seconds = []
+    whole = made_up_batch(model.config, most)
+
+    def step(clips: int) -> None:
+        batch = Batch._make(tensor[:clips] for tensor in whole)
+        train_step(model, optimizer, batch, config=config.optim, clips=clips, step=0, seed=config.seed, world=world)
+        if world.device.type == "cuda":
+            torch.cuda.synchronize(world.device)
+
     with torch.random.fork_rng():
-        for step in range(1 + STEPS):
-            start = time.perf_counter()
-            train_step(
-                model,
-                optimizer,
-                batch,
-                config=config.optim,
-                clips=len(batch.labels),
-                step=step,
-                seed=config.seed,
-                world=world,
-            )
-            seconds.append(time.perf_counter() - start)
-    return seconds[1:]
+        return timed_pieces(step, most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from star.config import with_overrides
 from star.options import ModelConfig
 from star.plan import forward_flops, plan_training
 from star.presets import smoke
+from star.timing import timed_pieces
 from star.train import train
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -64,3 +66,17 @@ def test_a_plan_foretells_the_run(tmp_path: Path) -> None:
     assert plan.checkpoint_bytes <= size < 1.6 * plan.checkpoint_bytes + 2**17  # names and the archive's own frame
     assert plan.memory_bytes > plan.checkpoint_bytes
     assert 0 < plan.epoch_s[0] <= plan.epoch_s[1]
+    assert plan.timed_clips == 8  # a whole step
+
+
+def test_a_large_batch_is_not_run_whole_where_that_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr("star.plan.train_step", lambda model, optimizer, batch, **how: taken.append(len(batch.labels)))
+    monkeypatch.setattr("star.plan.timed_pieces", partial(timed_pieces, clock=lambda: 2.0 * sum(taken)))
+    store = write_small_store(tmp_path / "small.zarr", replications=16)
+    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.batch_size=128"])
+    plan = plan_training(store, config=config, device="cpu")
+    assert plan.train_clips == 128
+    assert taken == [1, 1, 1, 2]
+    assert plan.timed_clips == 2
+    assert plan.epoch_s == (256.0, 256.0)
