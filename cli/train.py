@@ -24,7 +24,6 @@ from cli.training import (
     print_result,
     print_seeds,
 )
-from pipeline.errors import ArtifactError
 
 if TYPE_CHECKING:
     from star.config import TrainConfig
@@ -80,8 +79,6 @@ def _several(
 ) -> None:
     from star.seeds import spread_of, train_seeds
 
-    if (out / "config.json").exists():
-        raise ArtifactError(out, "holds a run itself", remedy="choose another --out for several seeds")
     with TrainProgress("train", quiet=quiet) as progress:
         scores = train_seeds(
             store,

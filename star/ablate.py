@@ -20,6 +20,7 @@ from pipeline.commit import write_atomic
 from pipeline.store import TokenStore
 from star.config import TrainConfig, with_overrides
 from star.figures import comparison_figure, png
+from star.folders import require_folder_of_seeds, require_folder_of_studies, require_folder_of_variants
 from star.metrics import mcnemar
 from star.progress import TrainEvent
 from star.scores import Scores, fuse
@@ -78,9 +79,13 @@ def ablate(
     """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
 
     Raises:
-        ConfigError: no such study, or no seeds. Else as `star.train.train`.
+        ConfigError: no such study, or no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`.
     """
     chosen, folder = variants(study, config), Path(out) / study
+    require_folder_of_studies(Path(out))
+    require_folder_of_variants(folder)
+    for label in chosen:
+        require_folder_of_seeds(folder / file_name(label))
     rows: list[Row] = []
     reference: Scores | None = None
     for i, (label, settings) in enumerate(chosen.items()):

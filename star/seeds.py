@@ -19,6 +19,7 @@ from pipeline.config import at_least
 from pipeline.store import TokenStore
 from star.config import TrainConfig, with_overrides
 from star.evaluate import evaluate_run
+from star.folders import require_folder_of_seeds
 from star.metrics import wilson_interval
 from star.progress import TrainEvent
 from star.scores import Scores, save_scores
@@ -94,10 +95,12 @@ def train_seeds(
     """Train or go on training `seed_folders`, and score each on the test split; the scores lie in its test.npz, too.
 
     Raises:
-        ConfigError: no seeds. Else as `star.train.train`.
+        ConfigError: no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`.
     """
+    folders = seed_folders(out, config=config, seeds=seeds)
+    require_folder_of_seeds(out)
     scores = []
-    for done, (seed, folder) in enumerate(seed_folders(out, config=config, seeds=seeds).items()):
+    for done, (seed, folder) in enumerate(folders.items()):
         run = train(
             store,
             folder,

@@ -73,6 +73,38 @@ def test_one_seed_is_a_plain_run_and_the_two_forms_do_not_mix(
     assert not (tmp_path / "none").exists()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+def test_several_runs_are_not_written_among_other_things(store: Path, seeded: tuple[Path, str], tmp_path: Path) -> None:
+    write_atomic(tmp_path / "desk" / "thesis.tex", b"years")
+    write_atomic(tmp_path / "prepared" / "dataset.json", b"{}")
+    write_atomic(tmp_path / "folders" / "seed-0" / "thesis.tex", b"years")
+    write_atomic(tmp_path / "studies" / "attention" / "thesis.tex", b"years")
+    write_atomic(tmp_path / "half" / "attention" / "uniform" / "thesis.tex", b"years")
+    write_atomic(tmp_path / "half" / "attention" / "softmax" / "seed-0" / "config.json", b"{}")
+    write_atomic(tmp_path / "file", b"")
+    refused = {"desk": "thesis.tex", "prepared": "prepared clips", "folders": "seed-0", "file": "no folder"}
+    both = {**refused, "half": "thesis.tex", "studies": "attention"}
+    before = contents(tmp_path)
+    seeds = ("train", "--from-cache", store, "--seeds", 2, *SMALL, "--out")
+    study = ("ablate", store, "--study", "attention", "--seeds", 1, *SMALL, "--out")
+    for name, words in both.items():
+        one_sentence(star(*study, tmp_path / name), name, words, "another --out")
+        if name in refused:
+            one_sentence(star(*seeds, tmp_path / name), name, words, "another --out")
+    assert contents(tmp_path) == before
+    before = contents(store)
+    for command in (seeds, study):
+        one_sentence(star(*command, store), "holds a token store itself")
+    assert contents(store) == before
+    one_sentence(star(*study, seeded[0] / "seed-4"), "holds a run itself")
+    one_sentence(star(*study, seeded[0]), "holds no study")
+    write_atomic(seeded[0] / "fused.npz", b"beside the runs")  # as a user may
+    done(*seeds, seeded[0], "--seed", 4)
+
+
 def test_several_runs_are_fused(seeded: tuple[Path, str], tmp_path: Path) -> None:
     runs = [seeded[0] / f"seed-{seed}" for seed in (4, 5)]
     single = [load_scores(run / "test.npz") for run in runs]
