@@ -51,7 +51,7 @@ def ablate(
     """Train the variants of a study and compare them in a table; the same command goes on after a stop."""
     whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
-        print(json.dumps(_plan(store, out, study, whole, seeds), indent=1))
+        print(json.dumps(_plan(store, out, study, whole, seeds, device), indent=1))
         return
     from star.ablate import ablate as run_study
     from star.ablate import markdown
@@ -77,22 +77,24 @@ def ablate(
     print(markdown(study, rows), end="")
 
 
-def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int) -> dict[str, Any]:
-    """Variants and runs, on a store that fits; timing every variant would take minutes."""
-    from star.ablate import planned
+def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, device: str) -> dict[str, Any]:
+    """Variants and runs, all of which fit the store and the device; timing every variant would take minutes."""
+    from pipeline.store import TokenStore
+    from star.ablate import planned, require_all_fit
     from star.splits import open_splits
-    from star.studies import variants
+    from star.world import World, choose_device
 
-    runs = planned(out, study=study, config=config, seeds=seeds)
-    splits = open_splits(store, config, in_memory=False)
-    settings = variants(study, config)
+    opened = TokenStore.open(store)
+    found = planned(opened, out, study=study, config=config, seeds=seeds)
+    require_all_fit(opened, found, world=World(device=choose_device(device)))
+    splits = open_splits(opened, config, in_memory=False)
     return {
         "study": study,
         "train_clips": len(splits.train.rows),
         "test_clips": len(splits.test.rows),
-        "runs": sum(len(configs) for configs in runs.values()),
+        "runs": sum(len(variant.runs) for variant in found),
         "variants": [
-            {"label": label, "settings": settings[label], "runs": [str(folder) for folder in configs]}
-            for label, configs in runs.items()
+            {"label": variant.label, "settings": variant.settings, "runs": [str(folder) for folder in variant.runs]}
+            for variant in found
         ],
     }

@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commit import write_atomic
+from pipeline.errors import StarError
 from pipeline.store import TokenStore
 from star.config import TrainConfig, with_overrides
 from star.figures import comparison_figure, png
 from star.folders import require_folder_of_seeds, require_folder_of_studies, require_folder_of_variants
 from star.metrics import mcnemar
+from star.plan import fitting_model
 from star.progress import TrainEvent
+from star.run import CONFIG
 from star.scores import Scores, fuse
 from star.seeds import SeedProgress, Spread, seed_folders, spread_of, train_seeds
+from star.splits import open_splits
 from star.studies import variants
 from star.train import Stop
-from star.world import join_world
+from star.world import World, join_world
 
 Progress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs done, runs in all, event)
 
@@ -50,18 +54,62 @@ class Row(Spread):
         return {"label": self.label, **super().summary(), "p_value": p_value}
 
 
-def planned(out: Path | str, *, study: str, config: TrainConfig, seeds: int) -> dict[str, dict[Path, TrainConfig]]:
-    """{variant: {its run's folder: its config}}: all that `ablate` would train, in order.
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One variant of a study, before it is trained.
+
+    Attributes:
+        label, settings: as `star.studies.variants` has them.
+        config: the study's with these settings; folder: of its seeds.
+        runs: {a run's folder: its config}, one for each seed.
+    """
+
+    label: str
+    settings: list[str]
+    config: TrainConfig
+    folder: Path
+    runs: dict[Path, TrainConfig]
+
+
+def planned(
+    store: TokenStore | Path | str, out: Path | str, *, study: str, config: TrainConfig, seeds: int
+) -> list[Variant]:
+    """All that `ablate` would train, in order.
 
     Raises:
-        ConfigError: no such study, or no seeds.
+        ConfigError: no such study, no seeds, or settings that exclude each other. Else as `star.splits.open_splits`.
     """
-    found: dict[str, dict[Path, TrainConfig]] = {}
-    for label, settings in variants(study, config).items():
-        variant = with_overrides(config, settings)
-        folders = seed_folders(Path(out) / study / file_name(label), config=variant, seeds=seeds)
-        found[label] = {folder: with_overrides(variant, [f"seed={seed}"]) for seed, folder in folders.items()}
+    views = len(open_splits(store, config, in_memory=False).test.views)
+    found = []
+    for label, settings in variants(study, config, views=views).items():
+        variant, folder = with_overrides(config, settings), Path(out) / study / file_name(label)
+        folders = seed_folders(folder, config=variant, seeds=seeds)
+        runs = {path: with_overrides(variant, [f"seed={seed}"]) for seed, path in folders.items()}
+        found.append(Variant(label=label, settings=settings, config=variant, folder=folder, runs=runs))
     return found
+
+
+def require_all_fit(store: TokenStore, found: Sequence[Variant], *, world: World) -> None:
+    """Refuse a study of which any variant would be refused, before the first is trained.
+
+    A variant whose runs have all been begun was looked at then.
+
+    Raises:
+        ArtifactError, ConfigError, DataError: what `star.train.train` would refuse before its first step.
+    """
+    for variant in found:
+        if all((path / CONFIG).exists() for path in variant.runs):
+            continue
+        try:
+            fitting_model(open_splits(store, variant.config, in_memory=False), variant.config, world)
+        except StarError as error:
+            raise type(error)(
+                f"variant {variant.label!r}: {error.item}",
+                error.problem,
+                got=error.got,
+                expected=error.expected,
+                remedy=error.remedy,
+            ) from error
 
 
 def ablate(
@@ -79,34 +127,43 @@ def ablate(
     """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
 
     Raises:
-        ConfigError: no such study, or no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`.
+        ConfigError: no such study, or no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`,
+            for whichever variant, before the first is trained.
     """
-    chosen, folder = variants(study, config), Path(out) / study
+    opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
+    chosen, folder = planned(opened, out, study=study, config=config, seeds=seeds), Path(out) / study
     require_folder_of_studies(Path(out))
     require_folder_of_variants(folder)
-    for label in chosen:
-        require_folder_of_seeds(folder / file_name(label))
+    for variant in chosen:
+        require_folder_of_seeds(variant.folder)
+    world = join_world(device)
+    require_all_fit(opened, chosen, world=world)
     rows: list[Row] = []
     reference: Scores | None = None
-    for i, (label, settings) in enumerate(chosen.items()):
+    for i, variant in enumerate(chosen):
         scores = train_seeds(
-            store,
-            folder / file_name(label),
-            config=with_overrides(config, settings),
+            opened,
+            variant.folder,
+            config=variant.config,
             seeds=seeds,
             device=device,
             workers=workers,
-            progress=_named(progress, label, first=config.seed, done=i * seeds, total=len(chosen) * seeds),
+            progress=_named(progress, variant.label, first=config.seed, done=i * seeds, total=len(chosen) * seeds),
             stop=stop,
         )
-        rows.append(row_of(label, scores, reference))
+        rows.append(row_of(variant.label, scores, reference))
         reference = reference if reference is not None else fuse(scores)
-    if join_world(device).leads:
-        write_atomic(folder / "table.md", markdown(study, rows).encode())
-        write_atomic(folder / "table.csv", as_csv(rows).encode())
-        figure = comparison_figure([row.label for row in rows], [row.top1 for row in rows], title=f"Study: {study}")
-        write_atomic(folder / "figure.png", png(figure))
+    if world.leads:
+        write_tables(folder, study, rows)
     return rows
+
+
+def write_tables(folder: Path, study: str, rows: Sequence[Row]) -> None:
+    """table.md, table.csv and figure.png of a study."""
+    write_atomic(folder / "table.md", markdown(study, rows).encode())
+    write_atomic(folder / "table.csv", as_csv(rows).encode())
+    figure = comparison_figure([row.label for row in rows], [row.top1 for row in rows], title=f"Study: {study}")
+    write_atomic(folder / "figure.png", png(figure))
 
 
 def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> Row:

@@ -21,7 +21,7 @@ from star.data import Batch
 from star.memory import clips_at_once, made_up_batch, require_room
 from star.optim import make_optimizer
 from star.options import ModelConfig
-from star.splits import fitted, open_splits
+from star.splits import Splits, fitted, open_splits
 from star.step import train_step
 from star.timing import Pieces, epoch_seconds, timed_pieces
 from star.world import World, choose_device
@@ -69,17 +69,14 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
     """
     splits = open_splits(store, config, in_memory=False)
     world = World(device=choose_device(device))
-    model_config = fitted(config.model, splits.train)
-    model = seeded_model(model_config, seed=config.seed).to(world.device)
+    model, kept = fitting_model(splits, config, world)
     parameters = sum(p.numel() for p in model.parameters())
     states = 1 if config.optim.kind == "sgd" else 2
-    clips = min(config.optim.batch_size, len(splits.train))
-    kept = require_room(model, config, world, clips=clips)
-    pieces = _pieces(model, config, world, most=clips_at_once(config, world, clips))
     items, batch_size = len(splits.train), config.optim.batch_size
+    pieces = _pieces(model, config, world, most=clips_at_once(config, world, min(batch_size, items)))
     return Plan(
         parameters=parameters,
-        flops=forward_flops(model_config),
+        flops=forward_flops(model.config),
         train_clips=len(splits.train.rows),
         test_clips=len(splits.test.rows),
         steps=-(-items // batch_size) * config.optim.epochs,
@@ -91,6 +88,16 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
         timed_clips=max(pieces),
         device=str(world.device),
     )
+
+
+def fitting_model(splits: Splits, config: TrainConfig, world: World) -> tuple[TokenModel, int]:
+    """The model that a run would start from, tried on made-up clips, and the bytes that a step keeps in each process.
+
+    Raises:
+        ConfigError: a setting that does not fit the store, or a step that does not fit into memory.
+    """
+    model = seeded_model(fitted(config.model, splits.train), seed=config.seed).to(world.device)
+    return model, require_room(model, config, world, clips=min(config.optim.batch_size, len(splits.train)))
 
 
 def forward_flops(config: ModelConfig) -> int:

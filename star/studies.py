@@ -1,7 +1,8 @@
 """The studies of `star ablate`: for each, the variants of a config that are compared.
 
-In: a config. Out: {label: settings for `star.config.with_overrides`}. The paper's tables are tokens, layers, modules
-and attention; the rest are ours. One variant of a study may be the given config itself. Trains nothing.
+In: a config, the number of the store's views. Out: {label: settings for `star.config.with_overrides`}. The paper's
+tables are tokens, layers, modules and attention; the rest are ours. One variant of a study may be the given config
+itself. Trains nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pipeline.config import one_of
 from star.config import TrainConfig
 
 Variants = dict[str, list[str]]
+VIEWS: dict[str, str | int] = {"view 0 alone": 0, "random views": "random"}  # alike where a store has one view
 
 
 def tokens(config: TrainConfig) -> Variants:
@@ -47,24 +49,31 @@ def attention(config: TrainConfig) -> Variants:
 
 def positions(config: TrainConfig) -> Variants:
     """Which tokens carry a learned position; only kinds in use are varied."""
-    choices = [(False, False), (True, False)]
-    if config.model.tokens != "jm":
-        choices += [(False, True), (True, True)]
-    names = {(False, False): "none", (True, False): "joints", (False, True): "grid", (True, True): "joints and grid"}
+    kinds = {"joints": "jm", "grid": "gg"}
+    used = [name for name, kind in kinds.items() if config.model.tokens in (kind, "both")]
+    chosen: list[tuple[str, ...]] = [(), *((name,) for name in used)]
+    chosen += [tuple(used)] if len(used) > 1 else []
     return {
-        names[jm, gg]: [f"model.jm_positions={str(jm).lower()}", f"model.gg_positions={str(gg).lower()}"]
-        for jm, gg in choices
+        " and ".join(names) or "none": [f"model.{kinds[name]}_positions={str(name in names).lower()}" for name in used]
+        for names in chosen
     }
 
 
 def sampling(config: TrainConfig) -> Variants:
-    """Every frame, every second, every fourth; one view or random views."""
-    return {
-        "every frame": ["data.frame_step=1"],
-        "every 2nd frame": ["data.frame_step=2"],
-        "every 4th frame": ["data.frame_step=4"],
-        "view 0 alone": ["data.views=0"],
-    }
+    """Every frame, every second, every fourth; one view or random views.
+
+    The first is the config as it is, and each of the others changes one of the two: frames or views.
+    """
+    steps = dict.fromkeys((config.data.frame_step, 1, 2, 4))
+    frames = {_every(step): [f"data.frame_step={step}"] for step in steps}
+    views = {label: [f"data.views={value}"] for label, value in VIEWS.items() if value != config.data.views}
+    return frames | views
+
+
+def _every(step: int) -> str:
+    """ "every frame", "every 2nd frame", ..."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(step % 10 if step % 100 not in (11, 12, 13) else 0, "th")
+    return "every frame" if step == 1 else f"every {step}{ending} frame"
 
 
 def data_fraction(config: TrainConfig) -> Variants:
@@ -95,11 +104,12 @@ STUDIES: dict[str, Callable[[TrainConfig], Variants]] = {
 }
 
 
-def variants(study: str, config: TrainConfig) -> Variants:
-    """The variants of a study.
+def variants(study: str, config: TrainConfig, *, views: int) -> Variants:
+    """The variants of a study on a store of so many views.
 
     Raises:
         ConfigError: no such study.
     """
     one_of("--study", study, tuple(STUDIES))
-    return STUDIES[study](config)
+    found = STUDIES[study](config)
+    return found if views > 1 else {label: settings for label, settings in found.items() if label not in VIEWS}
