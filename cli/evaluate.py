@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import Debug, Json
+from cli.classes import class_facts, class_lines
+from cli.options import Debug, Json, Quiet
+from cli.progress import ClipProgress
 from cli.training import Device, leads, print_result
 from pipeline.errors import ConfigError
 
@@ -40,7 +44,11 @@ def evaluate(
     scores_file: Annotated[
         Path | None, typer.Option("--scores", help="Also write clip ids, labels and (fused) scores to this .npz.")
     ] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also print each class's accuracy and clips, the worst first.")
+    ] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval; fuse several, compare with another."""
@@ -48,9 +56,14 @@ def evaluate(
 
     if views != "all" and not views.isdecimal():
         raise ConfigError("--views", "no such choice", got=views, expected="all, or a view's number")
+    if scores_file is not None and scores_file.suffix != ".npz":  # by its name `star evaluate` tells it from a run
+        raise ConfigError(
+            "--scores", "is no name of a score file", got=scores_file, expected="a name that ends in .npz"
+        )
+    asked = Asked(store=store, protocol=protocol, split=split, views=int(views) if views.isdecimal() else views)
 
     def scored(run: Path) -> Scores:
-        return _scores_of(run, store=store, protocol=protocol, split=split, views=views, batch=batch, device=device)
+        return _scores_of(run, asked, batch=batch, device=device, quiet=quiet)
 
     name = " + ".join(str(run) for run in runs)
     results, facts = _compared({str(run): scored(run) for run in runs}, name)
@@ -59,10 +72,11 @@ def evaluate(
         results[str(against)] = other
     if not leads():
         return
-    facts["trained_on"] = trained = _trained_on(runs, results[name], store=store)
-    if trained and split == "test":
-        told = f"{trained} of these {len(results[name].labels)} clips were trained on"
-        print(f"star: note: {told}: the run's own protocol divides them otherwise", file=sys.stderr)
+    facts |= class_facts(results[name])
+    facts["trained_on"] = _trained_on(runs, results[name], store=store)
+    facts |= _standings([*runs, *([against] if against is not None else [])], asked)
+    for note in _notes(facts):
+        print(f"star: note: {note}", file=sys.stderr)
     if scores_file is not None:
         save_scores(results[name], scores_file)
     if as_json:
@@ -70,12 +84,24 @@ def evaluate(
         return
     for run_name, scores in results.items():
         print_result(scores, run_name, as_json=False)
+    if per_class:
+        print("\n".join(class_lines(results[name])))
     if against is not None:
         told = facts["against"]
         print(
             f"{told['only_first']} clips are right in {name} alone, {told['only_second']} in {against} alone: "
             f"McNemar's exact test p = {told['p_value']:.3g}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which clips of which store are scored, as the options say it."""
+
+    store: str | None
+    protocol: str | None
+    split: str
+    views: str | int
 
 
 def _compared(found: dict[str, Scores], name: str) -> tuple[dict[str, Scores], dict[str, Any]]:
@@ -92,34 +118,36 @@ def _compared(found: dict[str, Scores], name: str) -> tuple[dict[str, Scores], d
     return {**found, name: fused}, facts
 
 
-def _scores_of(
-    run: Path, *, store: str | None, protocol: str | None, split: str, views: str, batch: int, device: str
-) -> Scores:
+def _scores_of(run: Path, asked: Asked, *, batch: int, device: str, quiet: bool) -> Scores:
     """A run's scores, or those of a score file, which must be what was asked for."""
     from star.evaluate import evaluate_run
     from star.scores import load_scores
 
     if run.suffix != ".npz":
-        return evaluate_run(
-            run,
-            store=store,
-            protocol=protocol,
-            split=split,
-            views=int(views) if views.isdecimal() else views,
-            batch_size=batch,
-            device=device,
-        )
-    if store is not None or views != "all":
+        with ClipProgress(f"evaluate {run}", quiet=quiet or not leads()) as progress:
+            return evaluate_run(run, **vars(asked), batch_size=batch, device=device, progress=_telling(progress))
+    if asked.store is not None or asked.views != "all":
         raise ConfigError(run, "holds scores already", got="--store or --views", remedy="leave them out, or name a run")
     scores = load_scores(run)
-    if scores.split != split or scores.protocol != (protocol or scores.protocol):
+    protocol = asked.protocol or scores.protocol
+    if scores.split != asked.split or scores.protocol != protocol:
         raise ConfigError(
             run,
             "holds scores of another split",
             got=f"{scores.protocol} {scores.split}",
-            expected=f"{protocol or scores.protocol} {split}",
+            expected=f"{protocol} {asked.split}",
         )
     return scores
+
+
+def _telling(progress: ClipProgress) -> Callable[[int, int], None]:
+    """Tells of the clips that are done, of all, a clip in each of its views counting by itself."""
+
+    def tell(done: int, total: int) -> None:
+        progress.total = total  # not as an event, which would start the clock after the first batch
+        progress({"count": done - progress.done})
+
+    return tell
 
 
 def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int:
@@ -132,6 +160,37 @@ def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int:
         if (scores.split, scores.protocol) != ("test", run.store["protocol"]):  # else none, by the protocol's own rule
             known.update(trained_clips(run, store=store).tolist())
     return sum(name in known for name in scores.clip_ids.tolist())
+
+
+def _standings(runs: list[Path], asked: Asked) -> dict[str, Any]:
+    """How far each run is, and how many clips of the split have no tokens; score files do not tell."""
+    from star.run import open_run
+    from star.standing import standing_of
+
+    found = {str(path): standing_of(open_run(path), **vars(asked)) for path in runs if path.suffix != ".npz"}
+    return {
+        "training": [
+            {"run": run, "step": one.step, "steps": one.steps, "finished": one.finished} for run, one in found.items()
+        ],
+        "left_out": max((one.left_out for one in found.values()), default=None),
+    }
+
+
+def _notes(facts: dict[str, Any]) -> list[str]:
+    """What goes with an accuracy: clips that were trained on, or have no tokens; runs that are unfinished."""
+    notes = []
+    clips = f"of these {facts['clips']} clips"
+    if facts["trained_on"] and facts["split"] == "test":
+        notes.append(f"{facts['trained_on']} {clips} were trained on: the run's own protocol divides them otherwise")
+    if facts["left_out"]:
+        split = f"{facts['protocol']} {facts['split']}"
+        notes.append(f"{facts['left_out']} clips of {split} have no tokens (failed or excluded) and are not scored")
+    notes += [
+        f"{run['run']} is unfinished: step {run['step']} of {run['steps']}"
+        for run in facts["training"]
+        if not run["finished"]
+    ]
+    return notes
 
 
 def _paired(first: Scores, second: Scores, name: str, against: Path) -> dict[str, Any]:

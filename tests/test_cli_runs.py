@@ -153,15 +153,17 @@ def test_other_clips_are_refused(seeded: tuple[Path, str], tmp_path: Path) -> No
         class_names=scores.class_names, split="test", protocol="xsub",
     )  # fmt: skip
     save_scores(fewer, tmp_path / "fewer.npz")
-    one_sentence(star("evaluate", first, tmp_path / "fewer.npz"), str(first), "other clips", scores.clip_ids[0])
-    one_sentence(star("evaluate", first, "--against", tmp_path / "fewer.npz"), "fewer.npz", "other clips")
+    one_sentence(
+        star("evaluate", first, tmp_path / "fewer.npz", "--quiet"), str(first), "other clips", scores.clip_ids[0]
+    )
+    one_sentence(star("evaluate", first, "--quiet", "--against", tmp_path / "fewer.npz"), "fewer.npz", "other clips")
     one_sentence(star("evaluate", first / "test.npz", "--split", "train"), "test.npz", "expected xsub train")
     for option in (("--store", "elsewhere"), ("--views", "0")):
         one_sentence(star("evaluate", first / "test.npz", *option), "test.npz", "holds scores already")
     one_sentence(star("evaluate", first, "--views", "random"), "--views", "all, or a view's number")
     write_atomic(tmp_path / "bad.npz", b"no scores")
-    one_sentence(star("evaluate", first, tmp_path / "bad.npz"), "bad.npz", "no score file")
-    one_sentence(star("evaluate", first, tmp_path / "absent"), "absent", "does not exist")
+    one_sentence(star("evaluate", first, tmp_path / "bad.npz", "--quiet"), "bad.npz", "no score file")
+    one_sentence(star("evaluate", first, tmp_path / "absent", "--quiet"), "absent", "does not exist")
 
 
 def test_a_study_is_planned_trained_and_printed(store: Path, tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""How far a run is, and how much of a split its scores leave out: what an accuracy must not keep to itself.
+
+In: a run and where its store lies. Out: numbers. Reads no tokens and runs no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.store import TokenStore
+from star.data import TokenDataset
+from star.run import Run
+from star.sampler import Batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Of a run that is evaluated.
+
+    Attributes:
+        step, steps: of the newest checkpoint, and of the whole training.
+        left_out: clips of the split that have no tokens (failed or excluded), so are not scored.
+    """
+
+    step: int
+    steps: int
+    left_out: int
+
+    @property
+    def finished(self) -> bool:
+        return self.step == self.steps
+
+
+def standing_of(
+    run: Run,
+    *,
+    store: TokenStore | Path | str | None = None,
+    protocol: str | None = None,
+    split: str = "test",
+    views: str | int = "all",
+) -> Standing:
+    """Of a run and a split; the arguments are those of `star.evaluate.evaluate_run`.
+
+    Raises:
+        ArtifactError: no checkpoint, no store. ConfigError, DataError: see `TokenDataset`.
+    """
+    opened = (
+        store if isinstance(store, TokenStore) else TokenStore.open(store if store is not None else run.store["url"])
+    )
+    data, optim, trained_on = run.config.data, run.config.optim, run.store["protocol"]
+    train = TokenDataset(
+        opened,
+        protocol=trained_on,
+        split="train",
+        views=data.views,
+        seed=run.config.seed,
+        fraction=data.fraction,
+        in_memory=False,
+    )
+    asked = protocol if protocol is not None else trained_on
+    scored = TokenDataset(opened, protocol=asked, split=split, views=views, in_memory=False)
+    batches = Batches(items=len(train), batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
+    return Standing(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)
