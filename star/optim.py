@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from star.options import OptimConfig
 
-NOT_DECAYED = ("cls_", "absent", "_position")
-
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     """The rate of a step, counted from 0, of `steps` in all: linear warm-up, then the schedule."""
@@ -27,12 +25,13 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; biases, norms, positions and class tokens are not decayed."""
+    """SGD or AdamW; the weight matrices are decayed: no bias, norm, position, class token or other learned token."""
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        plain = parameter.ndim > 1 and not any(part in name for part in NOT_DECAYED)
-        (decayed if plain else others).append(parameter)
+        # of nn.Linear "weight", of nn.MultiheadAttention "in_proj_weight", of nn.GRU "weight_ih_l0"
+        matrix = parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
+        (decayed if matrix else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.kind == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
