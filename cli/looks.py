@@ -29,12 +29,13 @@ FRAMES_SHOWN = 8
 def over_time(run: Run, store: TokenStore, scores: Scores) -> Picture:
     """The share of the attention that each frame receives, a line for each module."""
     places = np.unique(np.linspace(0, len(scores.labels) - 1, min(ATTENDED, len(scores.labels))).round().astype(int))
-    _, received = attention_in_run(run, _rows(store, scores, places), store=store)
+    frames, received = attention_in_run(run, _rows(store, scores, places), store=store)
     return Picture(
         heading="Attention over time",
         caption=f"The share of the attention that each frame receives, in the mean over {len(places)} clips of the "
-        "split, over heads and over all tokens that ask. Dotted: every frame alike.",
-        figure=attention_figure({name: shares.mean(axis=0) for name, shares in received.items()}),
+        "split, over heads and over all tokens that ask. Frames are those of the store, the first is 1. "
+        "Dotted: every frame alike.",
+        figure=attention_figure({name: shares.mean(axis=0) for name, shares in received.items()}, frames=frames),
     )
 
 

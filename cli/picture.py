@@ -53,6 +53,7 @@ def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> Non
         counts=scores.confusion,
         class_names=scores.class_names,
         received={name: share.mean(axis=0) for name, share in received.items()},
+        frames=frames,
         bones=manifest.topology(store.attrs["topology"]).bones,
         title=f"STAR-Transformer on the synthetic set: {100 * scores.top1:.1f} % of {len(scores.labels)} clips",
         subtitle=f"unseen subjects; {model.tokens.upper()} tokens of a random-weight MC3-18, width {model.width}; "

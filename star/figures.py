@@ -66,11 +66,14 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def attention_figure(received: Mapping[str, np.ndarray]) -> Figure:
-    """Share of attention that each frame receives, a line for each module: {"encoder 1 full": (T,), ...}."""
+def attention_figure(received: Mapping[str, np.ndarray], *, frames: np.ndarray) -> Figure:
+    """Share of attention that each frame receives, a line for each module: {"encoder 1 full": (t,), ...}.
+
+    `frames` (t,): their numbers in the store, from 0, of which a model may see every second only.
+    """
     figure = new_figure(6.4, 3.6)
     axes = figure.add_subplot()
-    draw_attention(axes, received)
+    draw_attention(axes, received, frames)
     axes.set_title("", loc="left")
     figure.subplots_adjust(0.1, 0.14, 0.7, 0.96)
     return figure
@@ -123,6 +126,7 @@ def demo_figure(
     counts: np.ndarray,
     class_names: Sequence[str],
     received: Mapping[str, np.ndarray],
+    frames: np.ndarray,
     bones: Sequence[tuple[int, int]],
     title: str,
     subtitle: str = "",
@@ -134,7 +138,7 @@ def demo_figure(
             absent, "heatmap": (n, h, w) of 0 to 1 or None, "attention": (n,) or None, "predicted": str}; equal n, 4 to
             8 are best.
         metrics: the lines of metrics.jsonl. counts: (A, A), rows the true class. class_names: by label.
-        received: see `attention_figure`. bones: pairs of joint numbers. title, subtitle: what and how good.
+        received, frames: see `attention_figure`. bones: pairs of joint numbers. title, subtitle: what and how good.
     """
     strips = len(clips)
     figure = new_figure(15, 4.9 + 2.0 * strips)
@@ -151,7 +155,7 @@ def demo_figure(
     below = rows[1].subgridspec(1, 3, width_ratios=[1.15, 1.0, 1.3], wspace=0.5)
     draw_curve(figure.add_subplot(below[0]), metrics)
     draw_confusion(figure.add_subplot(below[1]), counts, class_names, side=PANEL)
-    draw_attention(figure.add_subplot(below[2]), received)
+    draw_attention(figure.add_subplot(below[2]), received, frames)
     # the panels' labels need room that the strips of frames do not
     for axes, (x, width) in zip(figure.axes[-4:], _panel_places(figure), strict=False):
         box = axes.get_position()

@@ -140,25 +140,28 @@ def label_size(class_names: Sequence[str], *, side: float) -> float:
     return float(np.clip(0.62 * 72 * side / len(class_names), 3, 9))
 
 
-def draw_attention(axes: Axes, received: Mapping[str, np.ndarray]) -> None:
-    """A line for each attention module; encoder solid, decoder dashed; grey: every frame alike."""
-    frames = max((len(values) for values in received.values()), default=1)
+def draw_attention(axes: Axes, received: Mapping[str, np.ndarray], frames: np.ndarray) -> None:
+    """A line for each attention module over the store's frames (t,), counted from 1; encoder solid, decoder dashed.
+
+    Grey: every frame alike.
+    """
+    numbers = np.asarray(frames) + 1
     top = max((float(np.max(values)) for values in received.values()), default=1.0)
-    axes.axhline(1 / frames, color=FAINT, lw=1, ls=":")
+    axes.axhline(1 / len(numbers), color=FAINT, lw=1, ls=":")
     seen: dict[str, int] = {}
     for name, values in received.items():
         kind = name.split()[-1]
         depth = seen[kind] = seen.get(kind, -1) + 1
         style = "-" if name.startswith("encoder") else (0, (4, 1.6))
         axes.plot(
-            np.arange(1, len(values) + 1), values, color=KIND_COLOURS.get(kind, PURPLE), ls=style, lw=2,
+            numbers, values, color=KIND_COLOURS.get(kind, PURPLE), ls=style, lw=2,
             alpha=max(0.35, 1 - 0.22 * depth), marker="o", ms=3, label=name,
         )  # fmt: skip
-    axes.set_xlabel("frame")
+    axes.set_xlabel("token frame")
     axes.set_ylabel("share of the attention received")
-    axes.set_xlim(0.5, frames + 0.5)
+    axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
     axes.set_ylim(0, 1.1 * top)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.set_xticks(numbers[:: -(-len(numbers) // 8)])  # frames that there are, eight at most
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _plain(axes, "Attention over time")
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, labelcolor=INK)

@@ -41,9 +41,20 @@ def test_confusion_rows_are_true_classes_and_attention_lines_are_modules() -> No
     written = {(text.get_position(), text.get_text()) for text in axes.texts}
     assert written == {((0, 0), "3"), ((1, 0), "1"), ((1, 1), "4")}
     assert "87.5 % of 8 clips" in axes.get_title(loc="left")
-    (axes,) = attention_figure(RECEIVED).axes
+    (axes,) = attention_figure(RECEIVED, frames=np.arange(3)).axes
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
     assert all(np.allclose(lines[name], values) for name, values in RECEIVED.items())
+
+
+@pytest.mark.parametrize(("step", "ticks"), [(1, [1, 3, 5, 7, 9, 11, 13, 15]), (2, [1, 3, 5, 7, 9, 11, 13, 15]),
+                                             (4, [1, 5, 9, 13])])  # fmt: skip
+def test_attention_is_drawn_over_the_stores_frames(step: int, ticks: list[int]) -> None:
+    frames = np.arange(0, 16, step)
+    (axes,) = attention_figure({"encoder 1 full": np.full(len(frames), 1 / len(frames))}, frames=frames).axes
+    (line,) = (line for line in axes.lines if line.get_label() == "encoder 1 full")
+    assert line.get_xdata().tolist() == (frames + 1).tolist()
+    assert axes.get_xticks().tolist() == ticks
+    assert axes.get_xlim() == (0.5, frames[-1] + 1.5)
 
 
 def test_the_demo_page_draws_every_frame_and_changes_nothing() -> None:
@@ -55,11 +66,13 @@ def test_the_demo_page_draws_every_frame_and_changes_nothing() -> None:
     }  # fmt: skip
     given = {"clips": [clip, {**clip, "heatmap": None, "attention": None}], "counts": COUNTS, "received": RECEIVED}
     kept = copy.deepcopy(given)
-    figure = demo_figure(**given, metrics=METRICS, class_names=NAMES, bones=[(0, 1)], title="Test accuracy 70 %")
+    shared = {"metrics": METRICS, "class_names": NAMES, "frames": np.asarray([0, 4, 8]), "bones": [(0, 1)]}
+    figure = demo_figure(**given, **shared, title="Test accuracy 70 %")
     picture = Image.open(io.BytesIO(png(figure, dpi=40)))
     assert picture.size == (600, round(40 * (4.9 + 2 * 2)))
     words = {text.get_text() for axes in figure.axes for text in axes.texts} | {t.get_text() for t in figure.texts}
     assert {"Test accuracy 70 %", "sit down", "taken for\nstand up"} <= words
+    assert figure.axes[-1].get_xticks().tolist() == [1, 5, 9]
     shown = [axes for axes in figure.axes if axes.images and axes.images[0].get_array().shape == (20, 20, 3)]
     assert [len(axes.images) for axes in shown] == [2] * 4 + [1] * 4
     for first, second in zip(given["clips"], kept["clips"], strict=True):

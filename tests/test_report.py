@@ -17,6 +17,7 @@ from extract_corpus import KEPT, OPTIONS, content, install, write_prepared
 from star_stores import one_thread, write_small_store
 
 from cli.frames import frames_of, prepared_of
+from cli.looks import over_time
 from pipeline.clips import decode_picture
 from pipeline.commit import write_atomic
 from pipeline.errors import ArtifactError
@@ -139,6 +140,14 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
     shown = star("report", run.path, "--store", moved)
     assert shown.exit_code == 1
     assert "metrics.jsonl: line 2 is no JSON object" in shown.stderr.splitlines()[-1]
+
+
+def test_attention_over_time_is_labelled_by_the_stores_frames(made: tuple[Path, PreparedFolder, Run]) -> None:
+    store, _, run = made  # every second frame of sixteen
+    (axes,) = over_time(run, TokenStore.open(store), evaluate_run(run)).figure.axes
+    assert axes.get_xticks().tolist() == list(range(1, 16, 2))
+    assert all(line.get_xdata().tolist() == list(range(1, 16, 2)) for line in axes.lines[1:])
+    assert len(axes.lines) > 1
 
 
 def test_frames_are_those_that_view_0_was_made_from(made: tuple[Path, PreparedFolder, Run]) -> None:
