@@ -138,8 +138,8 @@ class OptimConfig:
         kind: "sgd" (the paper's) or "adamw".
         lr: the highest learning rate. The paper's: 2e-4.
         momentum: of SGD. The paper's: 0.9. weight_decay: not on biases, norms, positions, class tokens. Ours: 0.
-        schedule: "constant" or "cosine" (to 0 at the last step); warmup: share of all steps in which the rate rises
-            from 0. The paper names none.
+        schedule: "constant" or "cosine" (to 0, which it would reach at the step after the last); warmup: share of all
+            steps in which the rate rises from 0. The paper names none.
         epochs: the paper's: 300.
         batch_size: clips of a step, over all devices and micro-batches. The paper's: 4 on each of 4 devices.
         micro_batch: clips that a device takes at a time (gradients are accumulated); 0: all of its share.

@@ -22,6 +22,7 @@ def test_warmup_then_cosine() -> None:
     assert rates[:3] == [1.0, 2.0, 2.0]
     assert rates[6] == pytest.approx(1.0)
     assert rates[9] == pytest.approx(1 + math.cos(math.pi * 7 / 8))
+    assert rates[9] > 0 == learning_rate(10, 10, config)  # 0 would be reached at the step after the last
     assert [learning_rate(step, 10, OptimConfig(lr=0.5)) for step in (0, 9)] == [0.5, 0.5]
 
 
