@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from pipeline.commit import write_atomic
-from pipeline.errors import ArtifactError, CorruptError
-from pipeline.fingerprint import differences
+from pipeline.errors import CorruptError
 
-FORMAT = "star-run/1"
+FORMAT = "star-run/2"
 KEPT = 2  # checkpoints of a run: the newest, and one before it should the newest be lost to a bad disk
 
 
@@ -31,7 +30,7 @@ class Checkpoint:
     Attributes:
         step: steps done, and so the next step and the position in the data; seed: of all randomness, keyed with it.
         config: of the run (`star.config.to_dict`); model_config: the same with the store's sizes filled in.
-        store: where the tokens lay, their fingerprint and what they were made from.
+        store: see `star.facts.store_facts`.
         class_names: by label.
         model, optimizer: their states; average: moving average of the weights by name, empty without one.
     """
@@ -88,21 +87,3 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
             expected=f"a checkpoint of format {FORMAT}",
             remedy="delete this file: the run goes on from the checkpoint before it",
         ) from error
-
-
-def require_same_store(run: Path, trained_on: dict[str, Any], found: dict[str, Any]) -> None:
-    """Refuse a store of another fingerprint, naming what differs.
-
-    Raises:
-        ArtifactError: they differ.
-    """
-    if trained_on["fingerprint"] == found["fingerprint"]:
-        return
-    lines = differences(trained_on["made_from"], found["made_from"]) or ["the fingerprint alone"]
-    raise ArtifactError(
-        run,
-        "was trained on another store: " + "; ".join(lines),
-        got=f"{found['url']} ({found['fingerprint'][:12]})",
-        expected=f"{trained_on['url']} ({trained_on['fingerprint'][:12]})",
-        remedy="give the store it was trained on, or another --out",
-    )

@@ -26,6 +26,11 @@ from star.world import free_bytes
 READ_AT_ONCE = 64  # clips: what is read in one call when a whole split goes into memory
 
 
+def kinds_of(tokens: str) -> tuple[str, ...]:
+    """The token kinds behind a model's `tokens`: "gg", "jm" or "both"."""
+    return KINDS if tokens == "both" else (tokens,)
+
+
 class Batch(NamedTuple):
     """Clips of a store, or one of them without the first axis; tokens are float16, the mask bool, the rest int64."""
 
@@ -52,6 +57,7 @@ class TokenDataset(Dataset[Batch]):
         split: "train" or "test".
         tokens: which kinds to give.
         views: "random", "all", or a view's number.
+        among: numbers of the views that "random" and "all" choose from; None: all in which no clip is pending.
         seed: of random views, of the fraction and of shuffled labels.
         frame_step: every n-th token frame.
         fraction: share of each class's clips, at least one; a smaller share is part of a larger one.
@@ -75,6 +81,7 @@ class TokenDataset(Dataset[Batch]):
         split: str = "train",
         tokens: Sequence[str] = KINDS,
         views: str | int = 0,
+        among: Sequence[int] | None = None,
         seed: int = 0,
         frame_step: int = 1,
         fraction: float = 1.0,
@@ -90,7 +97,7 @@ class TokenDataset(Dataset[Batch]):
             if kind not in KINDS:
                 raise ConfigError("tokens", "no such kind", got=repr(kind), expected="gg | jm")
         status = opened.status
-        self.views = usable_views(opened, status, views)  # (K,) numbers of the views to choose from
+        self.views = usable_views(opened, status, views, among)  # (K,) numbers of the views to choose from
         self.view_rule = views
         self.rows, self.left_out = rows_of_split(opened, status[:, self.views], self.protocol, split)
         labels = np.asarray(opened.labels)[self.rows]

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline.store import TokenStore
-from star.checkpoint import require_same_store
-from star.data import TokenDataset
+from star.data import TokenDataset, kinds_of
+from star.facts import clip_facts, facts_of, require_same_store
 from star.loader import loader
 from star.run import Run, open_run, restored_model
 from star.scores import Scores
+from star.splits import train_split
 from star.statistics import require_finite
 from star.world import World, join_world
 
+ITS_OWN = "give the store it was trained on"
 Progress = Callable[[int, int], None]  # (clips done, clips in all)
 
 
@@ -108,14 +109,18 @@ def evaluate_run(
     checkpoint = run.checkpoint()
     model = restored_model(checkpoint)
     dataset = TokenDataset(
-        store if store is not None else run.store["url"],
+        _store_of(run, store),
         protocol=run.store["protocol"] if protocol is None else protocol,
         split=split,
         tokens=kinds_of(run.config.model.tokens),
         views=views,
+        among=run.store["views"]["test"],
         frame_step=run.config.data.frame_step,
     )
-    require_same_store(run.path, checkpoint.store, store_facts(dataset))
+    found = facts_of(dataset)
+    if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # what its metrics tell of
+        found["clips"] = {"test": clip_facts(dataset)}
+    require_same_store(run.path, checkpoint.store, found, remedy=ITS_OWN)
     world = join_world(device)
     model.to(world.device)
     return score(model, dataset, batch_size=batch_size, world=world, workers=workers, progress=progress)
@@ -123,29 +128,14 @@ def evaluate_run(
 
 def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:
     """(n,) str: the clips that the run was trained on. `store`: as in `evaluate_run`."""
-    data = run.config.data
-    return TokenDataset(
-        store if store is not None else run.store["url"],
-        protocol=run.store["protocol"],
-        split="train",
-        views=data.views,
-        fraction=data.fraction,
-        seed=run.config.seed,
-        in_memory=False,
-    ).clip_ids()
+    dataset = train_split(_store_of(run, store), run.config, among=run.store["views"]["train"], in_memory=False)
+    found = {**facts_of(dataset), "clips": {"train": clip_facts(dataset)}}
+    require_same_store(run.path, run.store, found, remedy=ITS_OWN)
+    return dataset.clip_ids()
 
 
-def kinds_of(tokens: str) -> tuple[str, ...]:
-    """The token kinds behind a model's `tokens`: "gg", "jm" or "both"."""
-    return ("gg", "jm") if tokens == "both" else (tokens,)
-
-
-def store_facts(dataset: TokenDataset) -> dict[str, Any]:
-    """What a run remembers of its store."""
-    return {
-        "url": str(dataset.url),
-        "fingerprint": dataset.attrs["fingerprint"],
-        "made_from": dataset.attrs["made_from"],
-        "dataset": dataset.attrs["dataset"],
-        "protocol": dataset.protocol,
-    }
+def _store_of(run: Run, store: TokenStore | Path | str | None) -> TokenStore:
+    """The store that was asked for, or the run's own."""
+    if isinstance(store, TokenStore):
+        return store
+    return TokenStore.open(store if store is not None else run.store["url"])

@@ -20,9 +20,11 @@ from pipeline.fingerprint import differences
 from star.build import TokenModel, seeded_model
 from star.checkpoint import FORMAT, Checkpoint, load_checkpoint
 from star.config import TrainConfig, from_dict, to_dict
+from star.facts import require_same_store
 from star.options import ModelConfig
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
+ITS_OWN_OR_NEW = "give the store it was trained on, or another --out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Run:
 
     Attributes:
         path: its folder; config: what it was asked to be.
-        store: url, fingerprint, made_from, dataset, protocol of what it trains on.
+        store: what it trains on (`star.facts.store_facts`).
         class_names: by label.
     """
 
@@ -75,19 +77,26 @@ def open_run(path: Path | str) -> Run:
     """The run in a folder.
 
     Raises:
-        ArtifactError: it holds none.
+        ArtifactError: it holds none, or one of another format.
     """
     path = Path(path)
     try:
         about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        if about["format"] != FORMAT:
-            raise KeyError("format")
+        found = str(about["format"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ArtifactError(
             path,
             "is no training run" if path.exists() else "does not exist",
             expected=f"a folder with {CONFIG}, made by `star train --out`",
         ) from None
+    if found != FORMAT:
+        raise ArtifactError(
+            path,
+            "is a run of another version of this program",
+            got=found,
+            expected=FORMAT,
+            remedy="train it again into another --out",
+        )
     return Run(
         path=path,
         config=from_dict(about["config"]),
@@ -96,20 +105,28 @@ def open_run(path: Path | str) -> Run:
     )
 
 
+def run_there(path: Path) -> Run | None:
+    """The run in a folder, None where none has begun."""
+    return open_run(path) if (path / CONFIG).exists() else None
+
+
 def start_run(run: Run) -> None:
-    """Write config.json, or check that the one that is there asks for the same.
+    """Write config.json, or check that the one that is there asks for the same, on the same clips.
 
     Raises:
-        ConfigError: the run there has other settings (they are named). ArtifactError: cannot be written.
+        ConfigError: the run there has other settings (they are named). ArtifactError: another store, or cannot be
+            written.
     """
-    if (run.path / CONFIG).exists():
-        lines = differences(to_dict(open_run(run.path).config), to_dict(run.config))
+    before = run_there(run.path)
+    if before is not None:
+        lines = differences(to_dict(before.config), to_dict(run.config))
         if lines:
             raise ConfigError(
                 run.path,
                 "was started with other settings: " + "; ".join(lines),
                 remedy="use the same settings again, or another --out",
             )
+        require_same_store(run.path, before.store, run.store, remedy=ITS_OWN_OR_NEW)
         return
     if run.path.exists() and any(not name.startswith(".") for name in os.listdir(run.path)):
         raise ArtifactError(run.path, "is not empty and is no training run", remedy="choose another --out")

@@ -5,6 +5,8 @@ In: an open store, its status (N, K), a protocol and a split. Out: arrays of row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline import manifest
@@ -15,8 +17,10 @@ from pipeline.store import DONE, TokenStore
 PENDING = 0
 
 
-def usable_views(store: TokenStore, status: np.ndarray, views: str | int) -> np.ndarray:
-    """The views to choose from: those in which no clip is pending any more."""
+def usable_views(
+    store: TokenStore, status: np.ndarray, views: str | int, among: Sequence[int] | None = None
+) -> np.ndarray:
+    """The views to choose from: those in which no clip is pending any more, or exactly those of `among`."""
     finished = np.flatnonzero((status != PENDING).all(axis=0))
     if isinstance(views, int):
         if not 0 <= views < status.shape[1]:
@@ -24,6 +28,17 @@ def usable_views(store: TokenStore, status: np.ndarray, views: str | int) -> np.
         finished = finished[finished == views]
     elif views not in ("random", "all"):
         raise ConfigError("views", "no such choice", got=repr(views), expected="random | all | a view's number")
+    elif among is not None:
+        absent = np.setdiff1d(among, finished)
+        if len(absent):
+            raise ArtifactError(
+                store.url,
+                "lacks views that the run was trained on",
+                got=f"finished views {finished.tolist()}",
+                expected=f"{list(among)} among them",
+                remedy="run the same `star extract-tokens` again, with as many --views",
+            )
+        finished = np.asarray(among, np.int64)
     if not len(finished):
         raise ArtifactError(
             store.url,

@@ -6,6 +6,7 @@ tokens only where they are to be held in memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +15,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.store import TokenStore
 from star.config import TrainConfig
-from star.data import TokenDataset
-from star.evaluate import kinds_of
+from star.data import TokenDataset, kinds_of
 from star.options import ModelConfig
 
 
@@ -27,39 +27,58 @@ class Splits:
     test: TokenDataset
 
 
-def open_splits(store: TokenStore | Path | str, config: TrainConfig, *, in_memory: bool | None = None) -> Splits:
-    """Both splits as a run sees them; `in_memory` as in `TokenDataset`.
+def open_splits(
+    store: TokenStore | Path | str,
+    config: TrainConfig,
+    *,
+    views: Mapping[str, Sequence[int]] | None = None,
+    in_memory: bool | None = None,
+) -> Splits:
+    """Both splits as a run sees them.
+
+    Args:
+        views: by split, the views that the run began with; None: all that the store has finished.
+        in_memory: as in `TokenDataset`.
 
     Raises:
         ArtifactError, ConfigError: see `TokenDataset`.
         DataError: an empty split, or (unless the config allows it) a class without training clips.
     """
     opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
-    data, kinds = config.data, kinds_of(config.model.tokens)
-    train_split = TokenDataset(
+    train = train_split(opened, config, among=None if views is None else views["train"], in_memory=in_memory)
+    test = TokenDataset(
         opened,
+        protocol=config.data.protocol,
+        split="test",
+        tokens=kinds_of(config.model.tokens),
+        views="all",
+        among=None if views is None else views["test"],
+        frame_step=config.data.frame_step,
+        in_memory=in_memory,
+    )
+    if not config.data.allow_missing_classes:
+        _require_every_class(train)
+    return Splits(train, test)
+
+
+def train_split(
+    store: TokenStore, config: TrainConfig, *, among: Sequence[int] | None = None, in_memory: bool | None = None
+) -> TokenDataset:
+    """The clips that a run is trained on; `among` and `in_memory` as in `TokenDataset`."""
+    data = config.data
+    return TokenDataset(
+        store,
         protocol=data.protocol,
         split="train",
-        tokens=kinds,
+        tokens=kinds_of(config.model.tokens),
         views=data.views,
+        among=among,
         seed=config.seed,
         frame_step=data.frame_step,
         fraction=data.fraction,
         shuffled_labels=data.shuffled_labels,
         in_memory=in_memory,
     )
-    test_split = TokenDataset(
-        opened,
-        protocol=data.protocol,
-        split="test",
-        tokens=kinds,
-        views="all",
-        frame_step=data.frame_step,
-        in_memory=in_memory,
-    )
-    if not data.allow_missing_classes:
-        _require_every_class(train_split)
-    return Splits(train_split, test_split)
 
 
 def _require_every_class(dataset: TokenDataset) -> None:

@@ -22,15 +22,16 @@ from pipeline.commit import sole_writer, sweep_temporaries
 from pipeline.errors import ArtifactError, DataError
 from pipeline.store import TokenStore
 from star.build import TokenModel, seeded_model
-from star.checkpoint import Checkpoint, load_checkpoint, require_same_store, save_checkpoint
+from star.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from star.config import TrainConfig, to_dict
 from star.data import Batch
-from star.evaluate import score, store_facts
+from star.evaluate import score
+from star.facts import require_same_store, store_facts
 from star.loader import loader
 from star.memory import require_room
 from star.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
 from star.progress import Clock, Progress, TrainEvent, tell
-from star.run import MetricsLog, Run, restored_model, start_run
+from star.run import ITS_OWN_OR_NEW, MetricsLog, Run, restored_model, run_there, start_run
 from star.sampler import Batches
 from star.scores import Scores
 from star.splits import Splits, fitted, open_splits
@@ -70,15 +71,18 @@ def train(
 
     Raises:
         KeyboardInterrupt: `stop` said so; the step is saved.
-        ArtifactError: no store, one of another fingerprint than the run's, a folder in use or of another kind, a full
-            disk (the last checkpoint is intact). ConfigError: a setting that does not fit, or not those of the run.
+        ArtifactError: no store, one of another fingerprint or with other clips than the run's, a folder in use or of
+            another kind, a full disk (the last checkpoint is intact).
+        ConfigError: a setting that does not fit, or not those of the run.
         DataError: an empty split, a class without training clips, a token or a loss that is not finite.
     """
     out = Path(out)
     with contextlib.ExitStack() as stack:
         world = join_world(device)
-        data = open_splits(store, config)
-        run = Run(path=out, config=config, store=store_facts(data.train), class_names=tuple(data.train.class_names))
+        before = run_there(out)
+        data = open_splits(store, config, views=None if before is None else before.store["views"])
+        facts = store_facts(data.train, data.test)
+        run = Run(path=out, config=config, store=facts, class_names=tuple(data.train.class_names))
         if world.leads:
             if not resume and (out / "config.json").exists():
                 raise ArtifactError(out, "holds a run already", remedy="choose another --out, or leave out --no-resume")
@@ -88,7 +92,7 @@ def train(
         world.wait()
         checkpoint = load_checkpoint(out)
         if checkpoint is not None:
-            require_same_store(out, checkpoint.store, run.store)
+            require_same_store(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
         devices = [world.device] if world.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices))
         training = Training(run, data, world, checkpoint)

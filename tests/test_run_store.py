@@ -1,0 +1,108 @@
+"""A run keeps to the views and clips of its store that it began with, and to its store wherever that lies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from star_stores import one_thread, write_small_store
+
+from pipeline.errors import ArtifactError
+from pipeline.store import TokenStore
+from star.config import TrainConfig, with_overrides
+from star.evaluate import evaluate_run, trained_clips
+from star.presets import smoke
+from star.progress import TrainEvent
+from star.run import Run, open_run
+from star.train import train
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+DONE, FAILED, PENDING = 1, 3, 0
+
+
+def config(*settings: str) -> TrainConfig:
+    tiny = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.epochs=2", "optim.batch_size=8"]
+    return with_overrides(smoke(), [*tiny, *settings])
+
+
+class Shown(TokenStore):
+    """A store at an earlier time: its status (N, K) is what the test says."""
+
+    shown: np.ndarray
+
+    @property
+    def status(self) -> np.ndarray:
+        return self.shown
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_store(tmp_path_factory.mktemp("stores") / "small.zarr", views=3, signal=0.3)
+
+
+def at_a_time(path: Path, *, views: int = 3, failed: tuple[int, ...] = ()) -> TokenStore:
+    """The store when it had so many views and these rows had failed."""
+    store = Shown.open(path)
+    assert isinstance(store, Shown)
+    store.shown = np.full((48, 3), DONE, np.uint8)
+    store.shown[:, views:] = PENDING
+    store.shown[list(failed)] = FAILED
+    return store
+
+
+class Stop(Exception):
+    """What a test throws into a training."""
+
+
+def stop_at_three(event: TrainEvent) -> None:
+    if event.done == 3:
+        raise Stop
+
+
+@pytest.mark.parametrize("views", ["all", "random"])
+def test_views_that_a_store_gets_do_not_touch_a_run(path: Path, tmp_path: Path, views: str) -> None:
+    asked = config(f"data.views={views}")
+    train(at_a_time(path, views=2), tmp_path / "undisturbed", config=asked)
+    with pytest.raises(Stop):
+        train(at_a_time(path, views=2), tmp_path / "run", config=asked, save_every_s=0, progress=stop_at_three)
+    run = train(at_a_time(path), tmp_path / "run", config=asked)
+    assert run.store["views"] == {"train": [0, 1], "test": [0, 1]}
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("undisturbed", "run")]
+    assert metrics[0] == metrics[1]
+    lines = train(at_a_time(path), tmp_path / "run", config=asked).metrics()  # finished, and so left alone
+    assert len([line for line in lines if "loss" in line]) == 2 * {"all": 8, "random": 4}[views]
+    early = evaluate_run(run, store=at_a_time(path, views=2))
+    assert np.array_equal(evaluate_run(run, store=at_a_time(path)).probabilities, early.probabilities)
+    assert early.top1 == lines[-1]["top1"]
+    new = train(at_a_time(path), tmp_path / "new", config=asked)
+    assert new.store["views"]["train"] == [0, 1, 2]
+    with pytest.raises(ArtifactError, match=r"lacks views .*finished views \[0, 1\].*\[0, 1, 2\]"):
+        train(at_a_time(path, views=2), tmp_path / "new", config=asked)
+
+
+@pytest.mark.parametrize(("row", "split"), [(0, "train"), (-1, "test")])
+def test_clips_that_a_store_gets_are_refused(path: Path, tmp_path: Path, row: int, split: str) -> None:
+    run = train(at_a_time(path, failed=(row,)), tmp_path / "run", config=config())
+    assert run.store["clips"][split]["count"] == {"train": 31, "test": 15}[split]
+    told = rf"the {split} split has other clips .* into another --out"
+    with pytest.raises(ArtifactError, match=told):
+        train(at_a_time(path), tmp_path / "run", config=config())
+    if split == "test":
+        with pytest.raises(ArtifactError, match=told):
+            evaluate_run(run, store=at_a_time(path))
+    else:
+        assert len(evaluate_run(run, store=at_a_time(path)).labels) == 16
+        assert len(trained_clips(run, store=at_a_time(path, failed=(row,)))) == 31
+        with pytest.raises(ArtifactError, match=told):
+            trained_clips(run, store=at_a_time(path))
+
+
+def test_a_run_of_an_older_format_is_said_to_be_one(path: Path, tmp_path: Path) -> None:
+    run: Run = train(path, tmp_path / "run", config=config())
+    about = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps({**about, "format": "star-run/1"}))
+    with pytest.raises(ArtifactError, match=r"another version .*star-run/1.*train it again"):
+        open_run(run.path)
