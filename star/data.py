@@ -108,9 +108,9 @@ class TokenDataset(Dataset[Batch]):
             labels = keyed_rng(seed, "shuffled labels").permutation(labels)
         self.labels = labels
         self._view_of_epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        self._held: tuple[Tensor, ...] | None = None
+        self._held: Batch | None = None
         if self.fits_in_memory if in_memory is None else in_memory:
-            self._held = self._hold()
+            self.hold()
 
     def __len__(self) -> int:
         return len(self.rows) * (len(self.views) if self.view_rule == "all" else 1)
@@ -122,6 +122,11 @@ class TokenDataset(Dataset[Batch]):
     @property
     def in_memory(self) -> bool:
         return self._held is not None
+
+    @property
+    def held(self) -> Batch | None:
+        """Every clip in every view, (n * K, ...), a clip's views side by side; None where they are not in memory."""
+        return self._held
 
     @property
     def nbytes(self) -> int:
@@ -168,7 +173,7 @@ class TokenDataset(Dataset[Batch]):
             self._fetch(self.rows[clips], self.views[views], batch)
         else:
             at = torch.from_numpy(clips * len(self.views) + views)
-            for held, tensor in zip(self._held, batch[:3], strict=True):
+            for held, tensor in zip(self._held[:3], batch[:3], strict=True):
                 torch.index_select(held, 0, at, out=tensor)
         batch.labels.numpy()[:] = self.labels[clips]
         batch.clips.numpy()[:] = self.rows[clips]
@@ -215,11 +220,15 @@ class TokenDataset(Dataset[Batch]):
         for target, values in zip(room[:3], read[:3], strict=True):
             target[:] = values[:, :: self.frame_step]
 
-    def _hold(self) -> tuple[Tensor, ...]:
-        """gg, jm and joint_mask of the split, (n * K, ...), a clip's views side by side, read in order of the rows."""
+    def hold(self) -> None:
+        """Hold all tokens of the split in memory from now on; they are read in order of the rows."""
+        if self._held is not None:
+            return
         held = self._room(len(self.rows) * len(self.views))
         rows, views = np.repeat(self.rows, len(self.views)), np.tile(self.views, len(self.rows))
         for first in range(0, len(rows), READ_AT_ONCE):
             part = slice(first, first + READ_AT_ONCE)
             self._fetch(rows[part], views[part], Batch._make(tensor[part] for tensor in held))
-        return held[:3]
+        held.labels.numpy()[:] = np.repeat(self.labels, len(self.views))
+        held.clips.numpy()[:] = rows
+        self._held = held

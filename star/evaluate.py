@@ -116,6 +116,7 @@ def evaluate_run(
         views=views,
         among=run.store["views"]["test"],
         frame_step=run.config.data.frame_step,
+        in_memory=False,  # a single pass
     )
     found = facts_of(dataset)
     if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # what its metrics tell of

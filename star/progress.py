@@ -66,6 +66,10 @@ class Clock:
             self.waited += self._since - asked
             yield item
 
+    def epoch(self, done: int) -> int:
+        """The one that the last of so many steps belongs to, from 1."""
+        return (done - 1) * self.epochs // self.total + 1
+
     def event(self, *, done: int, clips: int, loss: float, lr: float) -> TrainEvent:
         """Of a step that has just been done, `done` with it."""
         self.worked += time.perf_counter() - self._since
@@ -74,7 +78,7 @@ class Clock:
         return TrainEvent(
             done=done,
             total=self.total,
-            epoch=(done - 1) * self.epochs // self.total + 1,
+            epoch=self.epoch(done),
             epochs=self.epochs,
             loss=loss,
             lr=lr,

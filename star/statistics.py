@@ -39,6 +39,15 @@ def channel_statistics(dataset: TokenDataset, *, most: int = 4096) -> Statistics
     return {kind: found.result() for kind, found in sums.items()}
 
 
+def require_finite_held(dataset: TokenDataset) -> None:
+    """Raise DataError, naming the clip, where a token held in memory is NaN or infinite; others are not read."""
+    if dataset.held is None:
+        return
+    for first in range(0, len(dataset.held.clips), READ_AT_ONCE):
+        gg, jm, _, _, clips = (tensor[first : first + READ_AT_ONCE] for tensor in dataset.held)
+        require_finite(dataset, gg, jm, clips)
+
+
 def require_finite(dataset: TokenDataset, gg: Tensor, jm: Tensor, clips: Tensor) -> None:
     """Raise DataError, naming the clip, where a token is NaN or infinite."""
     for kind, tokens in (("GG", gg), ("JM", jm)):
@@ -49,7 +58,7 @@ def require_finite(dataset: TokenDataset, gg: Tensor, jm: Tensor, clips: Tensor)
                 f"{dataset.url}: clip {dataset.store.clip_ids[row]}",
                 f"has {kind} tokens that are not finite numbers (NaN or infinite)",
                 got=f"{int(bad.sum())} such clips in a batch of {len(bad)}",
-                remedy="run `star verify` on the store and extract this clip again",
+                remedy="make the store again: `star extract-tokens` into another --out lets no such token in",
             )
 
 

@@ -204,6 +204,50 @@ def test_who_asks_for_the_end_gets_it_saved(store: Path, undisturbed: Path, tmp_
     assert same_run(run, undisturbed)
 
 
+@pytest.mark.parametrize("end", ["fails", "is stopped"])
+def test_an_evaluation_that_did_not_come_about_is_made_by_the_next_call(
+    store: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    config, run = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"), tmp_path / "run"
+
+    def failing(*given: object, **how: object) -> None:
+        raise DataError("clip 7", "has tokens that are not finite")
+
+    for step in (4, 8, 12):  # each the last of its epoch
+        if end == "fails":
+            monkeypatch.setattr("star.trainer.score", failing)
+            with pytest.raises(DataError, match="clip 7"):
+                train(store, run, config=config, save_every_s=1e9)
+            monkeypatch.undo()
+        elif step < 12:
+            answers = iter([False, False, False, True])
+            with pytest.raises(KeyboardInterrupt):
+                train(store, run, config=config, save_every_s=1e9, stop=nullcontext(lambda it=answers: next(it)))
+        kept = load_checkpoint(run)
+        assert kept is not None
+        assert kept.step == step or end == "is stopped"
+        assert [line["step"] for line in read_metrics(run) if "top1" in line] == list(range(4, step, 4))
+        if step < 12:
+            with pytest.raises(Stop):  # the first thing that this call does is the evaluation that is owed
+                train(store, run, config=config, save_every_s=1e9, progress=stop_at(step + 1))
+            assert read_metrics(run)[-2]["top1"] >= 0
+    train(store, run, config=config)
+    assert same_run(run, undisturbed)
+
+
+def test_a_finished_run_is_looked_at_before_its_tokens_are_read(
+    store: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*given: object) -> None:
+        raise AssertionError("tokens were read")
+
+    monkeypatch.setattr(TokenDataset, "_fetch", read)
+    train(store, undisturbed, config=tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"))
+    monkeypatch.undo()
+    monkeypatch.setattr(TokenDataset, "hold", read)  # a single pass needs no memory of a whole split
+    assert evaluate_run(undisturbed).top1 == read_metrics(undisturbed)[-1]["top1"]
+
+
 def test_micro_batches_do_not_change_the_gradient(store: Path) -> None:
     dataset = TokenDataset(store, tokens=("jm",))
     batch, grads = dataset.read(range(8)), []
@@ -264,13 +308,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
     assert same_run(run, undisturbed)
 
 
-def test_bad_data_is_one_sentence(store: Path, tmp_path: Path) -> None:
+def test_bad_data_is_one_sentence(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = write_small_store(tmp_path / "nan.zarr", nan_clip=2)
     name = TokenStore.open(bad).clip_ids[2]
     with pytest.raises(DataError, match=name):
         train(bad, tmp_path / "run1", config=tiny())
-    with pytest.raises(DataError, match=name):  # found by the loss where no statistics are taken
-        train(bad, tmp_path / "run2", config=tiny("data.standardise=false"))
+    with monkeypatch.context() as patch:  # found by the loss where nothing is in memory and no statistics are taken
+        patch.setattr("star.data.free_bytes", lambda device: 0)
+        with pytest.raises(DataError, match=name):
+            train(bad, tmp_path / "run2", config=tiny("data.standardise=false"))
+    assert (tmp_path / "run2" / "metrics.jsonl").exists()
+    bad_test = write_small_store(tmp_path / "nan-test.zarr", nan_clip=-1)
+    with pytest.raises(DataError, match=rf"{TokenStore.open(bad_test).clip_ids[-1]}.*extract-tokens` into another"):
+        train(bad_test, tmp_path / "run6", config=tiny())
+    assert not (tmp_path / "run6" / "metrics.jsonl").exists()  # before the first step
     lonely = write_small_store(tmp_path / "lonely.zarr", subjects=(1, 2))
     with pytest.raises(DataError, match="test split of xsub has no clip"):
         train(lonely, tmp_path / "run3", config=tiny())
