@@ -73,7 +73,9 @@ def unwritable(path: Path | str, error: OSError) -> ArtifactError:
     """The sentence for a write that the system refused."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ArtifactError(
-            path, "the disk is full", remedy="free some space and run the same command again: finished shards are kept"
+            path,
+            "the disk is full",
+            remedy="free some space and run the same command again: finished shards, or the last checkpoint, are kept",
         )
     return ArtifactError(
         path, f"cannot be written ({error.strerror or error})", remedy="choose a folder that you may write to"

@@ -22,6 +22,7 @@ from star.checkpoint import FORMAT, Checkpoint, load_checkpoint
 from star.config import TrainConfig, from_dict, to_dict
 from star.facts import require_same_store
 from star.options import ModelConfig
+from star.whole import write_whole
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 ITS_OWN_OR_NEW = "give the store it was trained on, or another --out"
@@ -169,8 +170,11 @@ class MetricsLog:
     def __init__(self, run: Path, *, step: int, tensorboard: bool = False) -> None:
         self.path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] <= step]
-        write_atomic(self.path, "".join(_line(values) for values in kept).encode())
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+        write_atomic(self.path, b"".join(_line(values) for values in kept))
+        try:  # without a buffer: what the system refuses is told by the line it refuses, and by nothing after it
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
         self._board = None
         if tensorboard:
             from star.board import Board  # seconds to import, so only where it was asked for
@@ -180,12 +184,11 @@ class MetricsLog:
     def write(self, values: Mapping[str, Any]) -> None:
         """One line, handed to the system at once, so that who follows the file sees it."""
         try:
-            self._file.write(_line(values))
-            self._file.flush()
-            if self._board is not None:
-                self._board.write(values)
+            write_whole(self._file, _line(values))
         except OSError as error:
             raise unwritable(self.path, error) from error
+        if self._board is not None:
+            self._board.write(values)
 
     def sync(self) -> None:
         """Make the lines outlast a power cut; done before a checkpoint that counts on them."""
@@ -200,5 +203,5 @@ class MetricsLog:
             self._board.close()
 
 
-def _line(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+def _line(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()

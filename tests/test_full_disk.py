@@ -1,0 +1,90 @@
+"""A disk that fills up while a run's lines are written is told in one sentence, and the run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import one_sentence, star
+from star_stores import one_thread, write_small_store
+
+from pipeline.errors import ArtifactError
+from star.config import TrainConfig, with_overrides
+from star.presets import smoke
+from star.progress import TrainEvent
+from star.run import read_metrics
+from star.train import train
+from star.whole import write_whole
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+SETTINGS = ["model.width=16", "data.frame_step=1", "eval_every=0", "optim.epochs=25", "optim.batch_size=8"]
+TOLD = r"the disk is full; free some space and run the same command again: .*the last checkpoint, are kept"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk needs the right to mount one: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def config() -> TrainConfig:
+    return with_overrides(smoke(), SETTINGS)
+
+
+@pytest.mark.parametrize("tensorboard", [False, True])
+def test_a_disk_that_fills_up_under_the_metrics(tmp_path: Path, small_disk: Path, tensorboard: bool) -> None:
+    store = write_small_store(tmp_path / "small.zarr")
+    whole = train(store, tmp_path / "whole", config=config())
+
+    def fill(event: TrainEvent) -> None:
+        if event.done == 3:
+            with open(small_disk / "other", "wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    write_whole(file, bytes(4096))
+
+    run = small_disk / "run"
+    with pytest.raises(ArtifactError, match=TOLD) as told:
+        train(store, run, config=config(), save_every_s=1e9, progress=fill, tensorboard=tensorboard)
+    named = ("metrics.jsonl", "tensorboard/events")[: 1 + tensorboard]  # whichever needs its next page first
+    assert str(told.value).startswith(tuple(f"{run}/{name}" for name in named))
+    assert 3 <= len(read_metrics(run)) < 100
+    (small_disk / "other").unlink()
+    train(store, run, config=config(), tensorboard=tensorboard)
+    assert (run / "metrics.jsonl").read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
+
+
+def test_the_command_tells_it_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = write_small_store(tmp_path / "small.zarr")
+
+    def full(file: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("star.run.write_whole", full)
+    command = ["train", "--from-cache", store, "--out", tmp_path / "run", "--preset", "smoke", "--quiet"]
+    one_sentence(star(*command, "--device", "cpu"), f"{tmp_path}/run/metrics.jsonl: the disk is full")
+
+
+def test_what_is_taken_in_parts_is_given_in_parts(tmp_path: Path) -> None:
+    taken = []
+
+    class Slow:
+        def write(self, data: memoryview) -> int:
+            taken.append(bytes(data[:3]))
+            return len(taken[-1])
+
+    write_whole(Slow(), b"abcdefgh")  # type: ignore[arg-type]
+    assert taken == [b"abc", b"def", b"gh"]
