@@ -40,14 +40,13 @@ def report(
     from cli.frames import prepared_of
     from cli.looks import on_frames, over_time
     from pipeline.commit import write_atomic
-    from pipeline.store import TokenStore
-    from star.evaluate import evaluate_run
+    from star.evaluate import evaluate_run, store_of
     from star.explain import has_attention
     from star.report import report as page_of
     from star.run import open_run
 
     run = open_run(path)
-    opened = TokenStore.open(store if store is not None else run.store["url"])
+    opened = store_of(run, store)
     folders = _unless_lost(lambda: prepared_of(opened, prepared), named=prepared is not None)
     scores = evaluate_run(run, store=opened, device=device)
     pictures: list[Picture] = []

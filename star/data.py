@@ -26,9 +26,17 @@ from star.world import free_bytes
 READ_AT_ONCE = 64  # clips: what is read in one call when a whole split goes into memory
 
 
-def kinds_of(tokens: str) -> tuple[str, ...]:
-    """The token kinds behind a model's `tokens`: "gg", "jm" or "both"."""
-    return KINDS if tokens == "both" else (tokens,)
+def kinds_of(tokens: str | Sequence[str]) -> tuple[str, ...]:
+    """The token kinds behind "gg", "jm" or "both", as a model's config has them, or those that are listed.
+
+    Raises:
+        ConfigError: another kind.
+    """
+    kinds = (KINDS if tokens == "both" else (tokens,)) if isinstance(tokens, str) else tuple(tokens)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError("tokens", "no such kind", got=repr(kind), expected="gg | jm | both")
+    return kinds
 
 
 class Batch(NamedTuple):
@@ -55,7 +63,7 @@ class TokenDataset(Dataset[Batch]):
         store: an open store or where it lies.
         protocol: one of the store's; "" is its first.
         split: "train" or "test".
-        tokens: which kinds to give.
+        tokens: which kinds to give: some of ("gg", "jm"), or "gg", "jm", "both".
         views: "random", "all", or a view's number.
         among: numbers of the views that "random" and "all" choose from; None: all in which no clip is pending.
         seed: of random views, of the fraction and of shuffled labels.
@@ -79,7 +87,7 @@ class TokenDataset(Dataset[Batch]):
         *,
         protocol: str = "",
         split: str = "train",
-        tokens: Sequence[str] = KINDS,
+        tokens: str | Sequence[str] = KINDS,
         views: str | int = 0,
         among: Sequence[int] | None = None,
         seed: int = 0,
@@ -92,10 +100,7 @@ class TokenDataset(Dataset[Batch]):
         self.url, self._store = opened.url, opened
         self.sizes, self.attrs = opened.sizes, opened.attrs
         self.protocol = protocol or self.attrs["protocols"][0]
-        self.split, self.tokens, self.seed, self.frame_step = split, tuple(tokens), seed, frame_step
-        for kind in self.tokens:
-            if kind not in KINDS:
-                raise ConfigError("tokens", "no such kind", got=repr(kind), expected="gg | jm")
+        self.split, self.tokens, self.seed, self.frame_step = split, kinds_of(tokens), seed, frame_step
         status = opened.status
         self.views = usable_views(opened, status, views, among)  # (K,) numbers of the views to choose from
         self.view_rule = views

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store import TokenStore
-from star.data import TokenDataset, kinds_of
+from star.data import TokenDataset
 from star.facts import clip_facts, facts_of, require_same_store
 from star.loader import loader
 from star.run import Run, open_run, restored_model
@@ -109,10 +110,10 @@ def evaluate_run(
     checkpoint = run.checkpoint()
     model = restored_model(checkpoint)
     dataset = TokenDataset(
-        _store_of(run, store),
+        store_of(run, store),
         protocol=run.store["protocol"] if protocol is None else protocol,
         split=split,
-        tokens=kinds_of(run.config.model.tokens),
+        tokens=run.config.model.tokens,
         views=views,
         among=run.store["views"]["test"],
         frame_step=run.config.data.frame_step,
@@ -129,14 +130,27 @@ def evaluate_run(
 
 def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:
     """(n,) str: the clips that the run was trained on. `store`: as in `evaluate_run`."""
-    dataset = train_split(_store_of(run, store), run.config, among=run.store["views"]["train"], in_memory=False)
+    dataset = train_split(store_of(run, store), run.config, among=run.store["views"]["train"], in_memory=False)
     found = {**facts_of(dataset), "clips": {"train": clip_facts(dataset)}}
     require_same_store(run.path, run.store, found, remedy=ITS_OWN)
     return dataset.clip_ids()
 
 
-def _store_of(run: Run, store: TokenStore | Path | str | None) -> TokenStore:
-    """The store that was asked for, or the run's own."""
-    if isinstance(store, TokenStore):
-        return store
-    return TokenStore.open(store if store is not None else run.store["url"])
+def store_of(run: Run, store: TokenStore | Path | str | None = None) -> TokenStore:
+    """The store that was asked for, or, with None, the run's own, open.
+
+    Raises:
+        ArtifactError: there is none; for the run's own the option that names its new place is said.
+    """
+    if store is not None:
+        return store if isinstance(store, TokenStore) else TokenStore.open(store)
+    try:
+        return TokenStore.open(run.store["url"])
+    except CorruptError:
+        raise
+    except ArtifactError as error:
+        raise ArtifactError(
+            run.path,
+            f"its store is no longer where it was trained from: {run.store['url']} {error.problem}",
+            remedy="name the store's place with --store, or train on from there with --from-cache",
+        ) from error

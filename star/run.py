@@ -114,6 +114,8 @@ def run_there(path: Path) -> Run | None:
 def start_run(run: Run) -> None:
     """Write config.json, or check that the one that is there asks for the same, on the same clips.
 
+    Where the store lies is a fact that may change: the file then says where it lies now.
+
     Raises:
         ConfigError: the run there has other settings (they are named). ArtifactError: another store, or cannot be
             written.
@@ -128,9 +130,15 @@ def start_run(run: Run) -> None:
                 remedy="use the same settings again, or another --out",
             )
         require_same_store(run.path, before.store, run.store, remedy=ITS_OWN_OR_NEW)
+        if before.store["url"] != run.store["url"]:
+            _write_config(run)
         return
     if run.path.exists() and any(not name.startswith(".") for name in os.listdir(run.path)):
         raise ArtifactError(run.path, "is not empty and is no training run", remedy="choose another --out")
+    _write_config(run)
+
+
+def _write_config(run: Run) -> None:
     about = {
         "format": FORMAT,
         "config": to_dict(run.config),

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.store import TokenStore
 from star.config import TrainConfig
-from star.data import TokenDataset, kinds_of
+from star.data import TokenDataset
 from star.options import ModelConfig
 
 
@@ -50,7 +50,7 @@ def open_splits(
         opened,
         protocol=config.data.protocol,
         split="test",
-        tokens=kinds_of(config.model.tokens),
+        tokens=config.model.tokens,
         views="all",
         among=None if views is None else views["test"],
         frame_step=config.data.frame_step,
@@ -70,7 +70,7 @@ def train_split(
         store,
         protocol=data.protocol,
         split="train",
-        tokens=kinds_of(config.model.tokens),
+        tokens=config.model.tokens,
         views=data.views,
         among=among,
         seed=config.seed,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,7 +51,8 @@ def train(
     Args:
         store: an open token store or where it lies.
         out: the run's folder; one that holds a finished run is left as it is.
-        config: all that decides the result. The sizes in `config.model` are taken from the store.
+        config: all that decides the result. The sizes in `config.model` are taken from the store, and so is the
+            protocol where it is "".
         resume: False refuses a folder that holds a run already.
         device: "auto", "cpu", "cuda", "cuda:1".
         workers: threads that read ahead; None: none if the tokens are in memory, else 2.
@@ -104,8 +106,9 @@ def _opened(store: TokenStore | Path | str, out: Path, config: TrainConfig) -> t
     """The run as it is asked for, on the views that it began with, and its data, not yet in memory."""
     before = run_there(out)
     data = open_splits(store, config, views=None if before is None else before.store["views"], in_memory=False)
+    named = replace(config, data=replace(config.data, protocol=data.train.protocol))  # "" is the store's first
     facts = store_facts(data.train, data.test)
-    return Run(path=out, config=config, store=facts, class_names=tuple(data.train.class_names)), data
+    return Run(path=out, config=named, store=facts, class_names=tuple(data.train.class_names)), data
 
 
 def _evaluated(run: Run, step: int) -> bool:

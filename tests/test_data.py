@@ -60,6 +60,8 @@ def test_an_unasked_kind_has_no_channels(path: Path) -> None:
     assert torch.equal(joints[0].jm, TokenDataset(path)[0].jm[::3])
     assert joints.nbytes == 32 * 2 * 25 * 6 * 2
     assert TokenDataset(path, tokens=("gg",))[0].jm.numel() == 0
+    for name, kinds in (("gg", ("gg",)), ("jm", ("jm",)), ("both", ("gg", "jm"))):
+        assert TokenDataset(path, tokens=name).tokens == kinds
 
 
 def test_an_unasked_kind_is_not_read(path: Path, tmp_path: Path) -> None:
@@ -188,8 +190,9 @@ def test_bad_requests_are_one_sentence(path: Path, tmp_path: Path) -> None:
         TokenDataset(path, views=3)
     with pytest.raises(ConfigError, match="random"):
         TokenDataset(path, views="some")
-    with pytest.raises(ConfigError, match=r"gg \| jm"):
-        TokenDataset(path, tokens=("rgb",))
+    for tokens in ("rgb", ("rgb",), ("gg", "both")):
+        with pytest.raises(ConfigError, match=r"gg \| jm"):
+            TokenDataset(path, tokens=tokens)
     with pytest.raises(ArtifactError, match="does not exist"):
         TokenDataset(tmp_path / "none.zarr")
     with pytest.raises(IndexError):

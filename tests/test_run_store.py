@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import done, one_sentence, star
 from star_stores import one_thread, write_small_store
 
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, ConfigError
 from pipeline.store import TokenStore
 from star.config import TrainConfig, with_overrides
 from star.evaluate import evaluate_run, trained_clips
@@ -106,3 +108,33 @@ def test_a_run_of_an_older_format_is_said_to_be_one(path: Path, tmp_path: Path) 
     (run.path / "config.json").write_text(json.dumps({**about, "format": "star-run/1"}))
     with pytest.raises(ArtifactError, match=r"another version .*star-run/1.*train it again"):
         open_run(run.path)
+
+
+def test_a_store_that_has_moved_is_found_again(path: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.zarr", tmp_path / "new.zarr"
+    shutil.copytree(path, old)
+    with pytest.raises(Stop):
+        train(old, tmp_path / "run", config=config(), save_every_s=0, progress=stop_at_three)
+    old.rename(new)
+    one_sentence(star("evaluate", tmp_path / "run"), str(old), "does not exist", "--store")
+    one_sentence(star("report", tmp_path / "run"), str(old), "does not exist", "--store")
+    assert star("evaluate", tmp_path / "run", "--store", new).exit_code == 0
+    train(new, tmp_path / "run", config=config())
+    assert open_run(tmp_path / "run").store["url"] == str(new)
+    top1 = json.loads(done("evaluate", tmp_path / "run", "--json"))["top1"]
+    assert top1 == open_run(tmp_path / "run").metrics()[-1]["top1"]
+    other = write_small_store(tmp_path / "other.zarr", views=3, seed=1)
+    told = star("evaluate", tmp_path / "run", "--store", other)
+    one_sentence(told, "another store", "give the store it was trained on")
+    assert "--out" not in told.stderr
+
+
+def test_no_protocol_is_the_stores_first(path: Path, tmp_path: Path) -> None:
+    run = train(path, tmp_path / "run", config=config())
+    assert open_run(run.path).config.data.protocol == run.config.data.protocol == "xsub"
+    before = (run.path / "metrics.jsonl").stat().st_mtime_ns
+    assert train(path, run.path, config=config("data.protocol=xsub")).config == run.config
+    assert train(path, run.path, config=config("data.protocol=")).config == run.config
+    assert (run.path / "metrics.jsonl").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match=r"data\.protocol: xsub, now xview"):
+        train(path, run.path, config=config("data.protocol=xview"))
