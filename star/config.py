@@ -44,6 +44,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)
+        if self.seed >= 1 << 63:
+            raise ConfigError("seed", "the number is too large", got=self.seed, expected="below 2^63")
         at_least("eval_every", self.eval_every, 0)
         at_least("log_every", self.log_every, 1)
 
@@ -123,7 +125,10 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
 def _typed(key: str, value: Any, kind: Any) -> Any:
     """`value` if it is of the field's type; an int may stand for a float, a list for a tuple."""
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(key, "the number is too large", expected=_named(kind)) from None
     if typing.get_origin(kind) is tuple:
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return tuple(value)

@@ -74,16 +74,27 @@ def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips:
     if world.device.type == "cpu":  # shared by the processes that torchrun started here
         most /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if needed > most:
-        fits = int((most - fixed) / each)
-        remedy = "make the model smaller, or use a device with more memory"
-        if fits > 0:
-            part = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
-            remedy = f"--set optim.micro_batch={part} takes the same steps in smaller pieces"
-        raise ConfigError(
-            "optim.micro_batch",
-            f"a step of {held} clips at once does not fit into the memory of {world.device}",
-            got=f"{needed / 1e9:.1f} GB",
-            expected=f"at most {most / 1e9:.1f} GB",
-            remedy=remedy,
-        )
+        facts = (f"{needed / 1e9:.1f} GB", f"at most {most / 1e9:.1f} GB")
+        raise _too_large(held, world, fits=int((most - fixed) / each), facts=facts)
     return needed
+
+
+def out_of_memory(config: TrainConfig, world: World, *, clips: int) -> ConfigError:
+    """The sentence for a step of `clips` that a device had no memory for, though `require_room` foretold otherwise."""
+    held = clips_at_once(config, world, clips)
+    return _too_large(held, world, fits=held // 2, facts=(None, None))
+
+
+def _too_large(held: int, world: World, *, fits: int, facts: tuple[str | None, str | None]) -> ConfigError:
+    remedy = "make the model smaller, or use a device with more memory"
+    if fits > 0:
+        part = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
+        remedy = f"--set optim.micro_batch={part} takes the same steps in smaller pieces"
+    got, expected = facts
+    return ConfigError(
+        "optim.micro_batch",
+        f"a step of {held} clips at once does not fit into the memory of {world.device}",
+        got=got,
+        expected=expected,
+        remedy=remedy,
+    )

@@ -6,6 +6,7 @@ In: values. Out: value objects that `star.config.TrainConfig` gathers. Each defa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pipeline.config import at_least, one_of
@@ -175,6 +176,9 @@ class OptimConfig:
             at_least(f"optim.{name}", getattr(self, name), 1)
         for name in ("lr", "weight_decay", "micro_batch", "clip_norm", "mixup"):
             at_least(f"optim.{name}", getattr(self, name), 0)
+        for name in ("lr", "weight_decay", "clip_norm", "mixup"):
+            if getattr(self, name) == math.inf:
+                raise ConfigError(f"optim.{name}", "must be a finite number", got=getattr(self, name))
         for name in ("momentum", "warmup", "label_smoothing", "ema"):
             _share(f"optim.{name}", getattr(self, name))
 

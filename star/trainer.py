@@ -21,6 +21,7 @@ from star.config import TrainConfig, to_dict
 from star.data import Batch, TokenDataset
 from star.evaluate import score
 from star.loader import loader
+from star.memory import out_of_memory
 from star.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
 from star.progress import Clock, Progress, TrainEvent, tell
 from star.run import MetricsLog, Run, restored_model
@@ -144,6 +145,8 @@ class Training:
         except DataError:
             require_finite(self.data.train, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
             raise
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.config, self.world, clips=clips) from error
         if self.average is not None:
             self.average.update(self.model)
         self.step += 1

@@ -74,6 +74,16 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
     named = re.search(r"--set (optim\.micro_batch=\d+)", str(refused.value))
     assert named is not None
     assert named[1] == "optim.micro_batch=4"
+    with monkeypatch.context() as patch:  # a device that has less than it said
+
+        def full(*given: object, **how: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+        patch.setattr("star.trainer.train_step", full)
+        with pytest.raises(ConfigError, match=r"a step of 8 clips .* --set optim\.micro_batch=4 takes the same steps"):
+            train(store, tmp_path / "full", config=config)
+        with pytest.raises(ConfigError, match=r"a step of 1 clips .* make the model smaller"):
+            train(store, tmp_path / "fuller", config=small("optim.batch_size=8", "optim.micro_batch=1"))
     run = train(store, tmp_path / "smaller", config=small("optim.batch_size=8", named[1]))
     losses = [[line["loss"] for line in each.metrics() if "loss" in line] for each in (whole, run)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
