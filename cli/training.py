@@ -31,9 +31,11 @@ Protocol = Annotated[
     str | None, typer.Option(help="xsub | xview | xset | … ; default: the first that the store names.")
 ]
 Preset = Annotated[str, typer.Option(help="paper | fast | smoke.")]
-ConfigFile = Annotated[Path | None, typer.Option(help="A JSON file of settings, instead of a preset.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="A JSON file of settings over the preset, or a run's config.json.")
+]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value over preset or file, for instance optim.lr=1e-3.")
+    list[str] | None, typer.Option("--set", help="key=value over preset and file, for instance optim.lr=1e-3.")
 ]
 FirstSeed = Annotated[int | None, typer.Option(help="Short for --set seed=N.", min=0)]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")]
@@ -62,7 +64,8 @@ def config_of(
     given = [*(settings or [])]
     given += [f"data.protocol={protocol}"] if protocol is not None else []
     given += [f"seed={seed}"] if seed is not None else []
-    return with_overrides(load_config(config) if config is not None else preset_of(preset), given)
+    base = preset_of(preset)
+    return with_overrides(load_config(config, over=base) if config is not None else base, given)
 
 
 class StopOnSignal:

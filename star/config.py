@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.config import at_least
 from pipeline.errors import ConfigError
-from star.options import DataConfig, ModelConfig, OptimConfig
+from star.options import OF_THE_STORE, DataConfig, ModelConfig, OptimConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,8 @@ def with_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
     """`config` with `key=value` settings in order, for instance `optim.lr=1e-3`, `model.encoder_modules=full,binary`.
 
     Raises:
-        ConfigError: no "=", an unknown key (the nearest ones are named), or a value of another type.
+        ConfigError: no "=", an unknown key (the nearest ones are named), a value of another type, or a size of the
+            model that is a fact of the store.
     """
     values = to_dict(config)
     for setting in settings:
@@ -69,6 +70,7 @@ def with_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
             kinds, target = typing.get_type_hints(kinds[section]), target[section]
         if name not in kinds or dataclasses.is_dataclass(kinds[name]):
             raise _unknown(key)
+        _require_own(sections, [name])
         target[name] = _from_text(key, text.strip(), kinds[name])
     return from_dict(values)
 
@@ -78,22 +80,24 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    """The config with these values, defaults for the rest.
+def from_dict(values: Mapping[str, Any], *, over: TrainConfig | None = None) -> TrainConfig:
+    """The config with these values, those of `over` (None: the defaults) for the rest.
 
     Raises:
         ConfigError: an unknown key, a value of another type, or one that does not fit.
     """
-    config = _build(TrainConfig, values, "")
+    config = _build(TrainConfig() if over is None else over, values, "")
     assert isinstance(config, TrainConfig)
     return config
 
 
-def load_config(path: Path | str) -> TrainConfig:
-    """The config in a JSON file (any part of what `to_dict` gives; a run's `config.json` has it under "config").
+def load_config(path: Path | str, *, over: TrainConfig | None = None) -> TrainConfig:
+    """The settings in a JSON file, any part of what `to_dict` gives, laid over a config.
+
+    A run's `config.json` has them under "config", with the sizes of its store: those are left to the next store.
 
     Raises:
-        ConfigError: not there, not JSON, or see `from_dict`.
+        ConfigError: not there, not JSON, a size of the model that is a fact of the store, or see `from_dict`.
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -103,11 +107,30 @@ def load_config(path: Path | str) -> TrainConfig:
         raise ConfigError(path, f"is not JSON ({error})") from error
     if not isinstance(values, dict):
         raise ConfigError(path, "holds no JSON object", got=type(values).__name__)
-    return from_dict(values.get("config", values))
+    of_run = isinstance(values.get("config"), dict)
+    values = values["config"] if of_run else values
+    model = values.get("model")
+    if isinstance(model, dict) and of_run:
+        values = {**values, "model": {name: value for name, value in model.items() if name not in OF_THE_STORE}}
+    elif isinstance(model, dict):
+        _require_own(["model"], model)
+    return from_dict(values, over=over)
 
 
-def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
-    kinds = typing.get_type_hints(cls)
+def _require_own(sections: list[str], names: Iterable[str]) -> None:
+    """Refuse a setting that would have no effect."""
+    given = [name for name in names if name in OF_THE_STORE] if sections == ["model"] else []
+    if given:
+        raise ConfigError(
+            f"model.{given[0]}",
+            "is a fact of the store, which training takes from there",
+            remedy="leave it out, or name a store that has it",
+        )
+
+
+def _build(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """`base` with these values instead of its own."""
+    kinds = typing.get_type_hints(type(base))
     given: dict[str, Any] = {}
     for name, value in values.items():
         if name not in kinds:
@@ -116,10 +139,10 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
                 raise ConfigError(prefix + name, "is a group of settings", got=repr(value))
-            given[name] = _build(typing.cast(type, kind), value, f"{prefix}{name}.")
+            given[name] = _build(getattr(base, name), value, f"{prefix}{name}.")
         else:
             given[name] = _typed(prefix + name, value, kind)
-    return cls(**given)
+    return dataclasses.replace(base, **given)
 
 
 def _typed(key: str, value: Any, kind: Any) -> Any:

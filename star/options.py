@@ -18,6 +18,7 @@ MODULES = ("full", "zigzag", "binary")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
+OF_THE_STORE = ("frames", "cells", "gg_channels", "joints", "jm_channels", "classes")  # of ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class ModelConfig:
     Attributes:
         kind: "star", or a baseline: "linear_probe", "frame_probe", "attentive_probe", "joint_gru" (`star.baselines`).
         frames, cells, gg_channels, joints, jm_channels, classes: T, P, D, V, D', A. Facts of the store: training takes
-            them from there (the defaults are NTU60 with JM tokens of layer2).
+            them from there, and no setting sets them (the defaults are NTU60 with JM tokens of layer2).
         tokens: "both" (the paper's), "gg" or "jm" (its ablation).
         width, heads: of every layer. Ours: 512 (the width of GG) and 8.
         encoder_depth, decoder_depth: layers. Ours: 3 and 3.
@@ -69,15 +70,10 @@ class ModelConfig:
             for module in getattr(self, name) or ("",):
                 one_of(f"model.{name}", module, MODULES)
         for name in (
-            "frames",
-            "joints",
-            "classes",
+            *OF_THE_STORE,
             "width",
             "heads",
             "mlp_ratio",
-            "cells",
-            "gg_channels",
-            "jm_channels",
         ):
             at_least(f"model.{name}", getattr(self, name), 1)
         for name in ("encoder_depth", "decoder_depth"):

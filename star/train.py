@@ -25,7 +25,7 @@ from star.facts import require_same_store, store_facts
 from star.memory import require_room
 from star.progress import Progress
 from star.run import ITS_OWN_OR_NEW, MetricsLog, Run, run_there, start_run
-from star.splits import Splits, open_splits
+from star.splits import Splits, fitted, open_splits
 from star.statistics import require_finite_held
 from star.trainer import Training, batches, evaluates
 from star.world import join_world
@@ -106,9 +106,13 @@ def _opened(store: TokenStore | Path | str, out: Path, config: TrainConfig) -> t
     """The run as it is asked for, on the views that it began with, and its data, not yet in memory."""
     before = run_there(out)
     data = open_splits(store, config, views=None if before is None else before.store["views"], in_memory=False)
-    named = replace(config, data=replace(config.data, protocol=data.train.protocol))  # "" is the store's first
+    found = replace(  # what the store decides, so that config.json says what is so
+        config,
+        model=fitted(config.model, data.train),
+        data=replace(config.data, protocol=data.train.protocol),
+    )
     facts = store_facts(data.train, data.test)
-    return Run(path=out, config=named, store=facts, class_names=tuple(data.train.class_names)), data
+    return Run(path=out, config=found, store=facts, class_names=tuple(data.train.class_names)), data
 
 
 def _evaluated(run: Run, step: int) -> bool:

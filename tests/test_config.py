@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from star.config import TrainConfig, from_dict, load_config, to_dict, with_overrides
+from star.options import OF_THE_STORE
 from star.presets import PRESETS, preset
 
 
@@ -46,6 +47,7 @@ def test_overrides_are_typed() -> None:
         ("optim.mixup=inf", "finite"),
         ("optim.momentum=inf", "0 to 1"),
         ("data.fraction=nan", "above 0"),
+        *[(f"model.{name}=77", "fact of the store") for name in OF_THE_STORE],
         ("seed=99999999999999999999", r"below 2\^63"),
         ("model.uniform_attention=1", "true or false"),
         ("model.tokens=rgb", r"gg \| jm \| both"),
@@ -84,6 +86,8 @@ def test_files_are_strict(tmp_path: Path) -> None:
         ('{"seed": true}', "expected int"),
         ('{"model": {"encoder_modules": "full"}}', "encoder_modules"),
         ('{"optim": {"leaning_rate": 1}}', "no such setting"),
+        ('{"model": {"classes": 60}}', "fact of the store"),
+        ('{"config": 3}', "config: no such setting"),
     ]:
         path.write_text(text)
         with pytest.raises(ConfigError, match=told):
@@ -92,6 +96,18 @@ def test_files_are_strict(tmp_path: Path) -> None:
         load_config(tmp_path / "none.json")
     path.write_text('{"optim": {"lr": 1}}')
     assert load_config(path).optim.lr == 1.0
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_file_lies_over_a_config(name: str, tmp_path: Path) -> None:
+    path, base = tmp_path / "mine.json", preset(name)
+    path.write_text('{"optim": {"epochs": 2}, "model": {"tokens": "gg"}}')
+    expected = with_overrides(base, ["optim.epochs=2", "model.tokens=gg"])
+    assert load_config(path, over=base) == expected != load_config(path)
+    # a run's own file is all of its settings, but for the sizes of its store
+    run = dataclasses.replace(expected, model=dataclasses.replace(expected.model, classes=7, frames=4))
+    path.write_text(json.dumps({"format": "star-run/2", "config": to_dict(run), "store": {}}))
+    assert load_config(path, over=preset("smoke")) == expected
 
 
 def test_the_paper_preset_is_the_papers() -> None:

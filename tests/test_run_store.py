@@ -15,6 +15,7 @@ from pipeline.errors import ArtifactError, ConfigError
 from pipeline.store import TokenStore
 from star.config import TrainConfig, with_overrides
 from star.evaluate import evaluate_run, trained_clips
+from star.options import OF_THE_STORE
 from star.presets import smoke
 from star.progress import TrainEvent
 from star.run import Run, open_run
@@ -138,3 +139,22 @@ def test_no_protocol_is_the_stores_first(path: Path, tmp_path: Path) -> None:
     assert (run.path / "metrics.jsonl").stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match=r"data\.protocol: xsub, now xview"):
         train(path, run.path, config=config("data.protocol=xview"))
+
+
+def test_config_json_says_what_the_store_decides(path: Path, tmp_path: Path) -> None:
+    run = train(path, tmp_path / "run", config=config("data.frame_step=2"))
+    model = json.loads((run.path / "config.json").read_text())["config"]["model"]
+    assert {name: model[name] for name in OF_THE_STORE} == {
+        "frames": 2, "cells": 4, "gg_channels": 6, "joints": 25, "jm_channels": 6, "classes": 4,
+    }  # fmt: skip
+    assert vars(open_run(run.path).config.model) == run.checkpoint().model_config
+    train(path, run.path, config=config("data.frame_step=2"))  # the same settings still
+    command = ("train", "--from-cache", path, "--device", "cpu", "--quiet", "--json")
+    again = json.loads(done(*command, "--out", tmp_path / "again", "--config", run.path / "config.json"))
+    assert again["top1"] == run.metrics()[-1]["top1"]
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"optim": {"epochs": 1}}')
+    done(*command, "--out", tmp_path / "mine", "--preset", "smoke", "--config", mine)
+    found = open_run(tmp_path / "mine").config
+    assert (found.preset, found.optim.epochs, found.model.tokens) == ("smoke", 1, "jm")
+    one_sentence(star(*command, "--out", tmp_path / "no", "--preset", "bogus", "--config", mine), "bogus", "smoke")
