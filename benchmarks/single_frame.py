@@ -38,6 +38,7 @@ from star.metrics import wilson_interval
 
 CROP, EDGE = 112, 8  # view 0: the middle of 128 x 128
 PAIRS = 3  # actions 0 and 1, 2 and 3, 4 and 5 are each other read backwards
+ROWS = ("one frame alone", "one frame of the clip", "all frames of the clip")
 PENALTY = 1e-2  # on the squared weights, of standardised inputs
 
 
@@ -71,8 +72,8 @@ def probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray
     return (torch.from_numpy((test - mean) / spread) @ weights.detach()).argmax(1).numpy()
 
 
-def table(root: Path, clips_per_class: int, layer: str) -> None:
-    """Draw the clips of the pairs, fit, print."""
+def right_of_rows(root: Path, clips_per_class: int, layer: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Draw the clips of the pairs into `root`, fit: how many test clips each row's probe gets right, {side: clips}."""
     names = [name for name in synthetic.clip_names(clips_per_class) if int(name[-3:]) <= 2 * PAIRS]
     for name in names:
         synthetic.write_clip(root, name, seed=0)
@@ -84,19 +85,23 @@ def table(root: Path, clips_per_class: int, layer: str) -> None:
             side: [inputs_of(record, root, computer, decoder) for record in sides[side]] for side in ("train", "test")
         }
     labels = {side: np.array([record.label for record in sides[side]]) for side in inputs}
-    print(
-        f"{len(labels['train'])} training and {len(labels['test'])} test clips of {PAIRS} pairs, JM tokens of {layer}"
-    )
-    for row, title in enumerate(("one frame alone", "one frame of the clip", "all frames of the clip")):
-        right = 0
+    right = dict.fromkeys(ROWS, 0)
+    for row, title in enumerate(ROWS):
         for pair in range(PAIRS):
             mine = {side: labels[side] // 2 == pair for side in labels}
             x = {side: np.stack([clip[row] for clip in inputs[side]])[mine[side]] for side in labels}
             said = probe(x["train"], labels["train"][mine["train"]] % 2, x["test"])
-            right += int((said == labels["test"][mine["test"]] % 2).sum())
-        clips = len(labels["test"])
-        low, high = wilson_interval(right, clips)
-        print(f"{title:26}{right / clips:8.3f}   95 % {low:.3f} to {high:.3f}")
+            right[title] += int((said == labels["test"][mine["test"]] % 2).sum())
+    return right, {side: len(of_side) for side, of_side in labels.items()}
+
+
+def table(root: Path, clips_per_class: int, layer: str) -> None:
+    """Fit and print."""
+    right, clips = right_of_rows(root, clips_per_class, layer)
+    print(f"{clips['train']} training and {clips['test']} test clips of {PAIRS} pairs, JM tokens of {layer}")
+    for title, count in right.items():
+        low, high = wilson_interval(count, clips["test"])
+        print(f"{title:26}{count / clips['test']:8.3f}   95 % {low:.3f} to {high:.3f}")
 
 
 def main() -> None:

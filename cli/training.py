@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from cli.progress import EVERY_S
+from pipeline.errors import StarError
 
 if TYPE_CHECKING:
     from star.config import TrainConfig
@@ -64,8 +65,13 @@ def config_of(
     given = [*(settings or [])]
     given += [f"data.protocol={protocol}"] if protocol is not None else []
     given += [f"seed={seed}"] if seed is not None else []
-    base = preset_of(preset)
-    return with_overrides(load_config(config, over=base) if config is not None else base, given)
+    try:
+        base = preset_of(preset)
+        return with_overrides(load_config(config, over=base) if config is not None else base, given)
+    except StarError:
+        if leads():
+            raise
+        raise typer.Exit(1) from None  # every process finds the same, and one tells it
 
 
 class StopOnSignal:

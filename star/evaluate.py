@@ -56,7 +56,7 @@ def score(
     workers = (0 if dataset.in_memory else 2) if workers is None else workers
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
+    with world.agreed(), torch.inference_mode():
         for i, batch in enumerate(loader(dataset, batches, workers=workers, pin=device.type == "cuda")):
             gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
             found = model(gg, jm, mask).float().cpu()
@@ -107,23 +107,24 @@ def evaluate_run(
         ConfigError, DataError: see `TokenDataset`.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    checkpoint = run.checkpoint()
-    model = restored_model(checkpoint)
-    dataset = TokenDataset(
-        store_of(run, store),
-        protocol=run.store["protocol"] if protocol is None else protocol,
-        split=split,
-        tokens=run.config.model.tokens,
-        views=views,
-        among=run.store["views"]["test"],
-        frame_step=run.config.data.frame_step,
-        in_memory=False,  # a single pass
-    )
-    found = facts_of(dataset)
-    if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # what its metrics tell of
-        found["clips"] = {"test": clip_facts(dataset)}
-    require_same_store(run.path, checkpoint.store, found, remedy=ITS_OWN)
     world = join_world(device)
+    with world.agreed():
+        checkpoint = run.checkpoint()
+        model = restored_model(checkpoint)
+        dataset = TokenDataset(
+            store_of(run, store),
+            protocol=run.store["protocol"] if protocol is None else protocol,
+            split=split,
+            tokens=run.config.model.tokens,
+            views=views,
+            among=run.store["views"]["test"],
+            frame_step=run.config.data.frame_step,
+            in_memory=False,  # a single pass
+        )
+        found = facts_of(dataset)
+        if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # what its metrics tell of
+            found["clips"] = {"test": clip_facts(dataset)}
+        require_same_store(run.path, checkpoint.store, found, remedy=ITS_OWN)
     model.to(world.device)
     return score(model, dataset, batch_size=batch_size, world=world, workers=workers, progress=progress)
 

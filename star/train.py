@@ -16,11 +16,12 @@ from pathlib import Path
 
 import torch
 
-from pipeline.commit import sole_writer, sweep_temporaries
+from pipeline.commit import sha256, sole_writer, sweep_temporaries
 from pipeline.errors import ArtifactError
+from pipeline.fingerprint import fingerprint
 from pipeline.store import TokenStore
-from star.checkpoint import load_checkpoint
-from star.config import TrainConfig
+from star.checkpoint import checkpoints, load_checkpoint
+from star.config import TrainConfig, to_dict
 from star.facts import require_same_store, store_facts
 from star.memory import require_room
 from star.progress import Progress
@@ -28,7 +29,7 @@ from star.run import ITS_OWN_OR_NEW, MetricsLog, Run, run_there, start_run
 from star.splits import Splits, fitted, open_splits
 from star.statistics import require_finite_held
 from star.trainer import Training, batches, evaluates
-from star.world import join_world
+from star.world import World, join_world
 
 Stop = AbstractContextManager[Callable[[], bool]]  # entered for the steps; asked whether to save and end after this one
 
@@ -71,27 +72,31 @@ def train(
     out = Path(out)
     with contextlib.ExitStack() as stack:
         world = join_world(device)
-        run, data = _opened(store, out, config)
-        if world.leads:
-            if not resume and run_there(out) is not None:
-                raise ArtifactError(out, "holds a run already", remedy="choose another folder, or pass resume=True")
-            stack.enter_context(sole_writer(out))
-            start_run(run)
-            sweep_temporaries(out)
-        world.wait()
-        checkpoint = load_checkpoint(out)
-        if checkpoint is not None:
-            require_same_store(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
+        with world.agreed():
+            run, data = _opened(store, out, config)
+            if world.leads:
+                if not resume and run_there(out) is not None:
+                    raise ArtifactError(out, "holds a run already", remedy="choose another folder, or pass resume=True")
+                stack.enter_context(sole_writer(out))
+                start_run(run)
+                sweep_temporaries(out)
+        with world.agreed():
+            checkpoint = load_checkpoint(out)
+            if checkpoint is not None:
+                require_same_store(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
+        with world.agreed():
+            _require_same_everywhere(run, world)
         step = 0 if checkpoint is None else checkpoint.step
         plan = batches(run.config, data.train, world, start=step)
         owed = world.any(world.leads and evaluates(run.config, plan, step) and not _evaluated(run, step))
         if step < plan.steps or owed:
-            _into_memory(data)
             devices = [world.device] if world.device.type == "cuda" else []
             stack.enter_context(torch.random.fork_rng(devices=devices))
-            training = Training(run, data, world, plan, checkpoint)
-            if step < plan.steps:
-                require_room(training.model, config, world, clips=plan.count(step))
+            with world.agreed():
+                _into_memory(data)
+                training = Training(run, data, world, plan, checkpoint)
+                if step < plan.steps:
+                    require_room(training.model, config, world, clips=plan.count(step))
             log = None
             if world.leads:
                 log = MetricsLog(out, step=step, tensorboard=tensorboard)
@@ -113,6 +118,30 @@ def _opened(store: TokenStore | Path | str, out: Path, config: TrainConfig) -> t
     )
     facts = store_facts(data.train, data.test)
     return Run(path=out, config=found, store=facts, class_names=tuple(data.train.class_names)), data
+
+
+def _require_same_everywhere(run: Run, world: World) -> None:
+    """Refuse to train when processes do not go on from the same: hosts may not see the same folder.
+
+    Raises:
+        ArtifactError: they do not.
+    """
+    if world.size == 1:
+        return
+    newest = checkpoints(run.path)[-1:]
+    found = {
+        "settings": fingerprint(to_dict(run.config)),
+        "store": fingerprint({name: value for name, value in run.store.items() if name != "url"}),
+        "checkpoint": [path.name + " " + sha256(path.read_bytes()) for path in newest],
+    }
+    everywhere = world.gather(found)
+    other = [name for name in found if any(each[name] != everywhere[0][name] for each in everywhere)]
+    if other:
+        raise ArtifactError(
+            run.path,
+            f"is not the same for every process of this training: another {' and another '.join(other)}",
+            remedy="start all with the same command and store, and with --out in a folder that all of them see",
+        )
 
 
 def _evaluated(run: Run, step: int) -> bool:

@@ -143,8 +143,10 @@ class Training:
                 world=self.world,
             )
         except DataError:
-            require_finite(self.data.train, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
-            raise
+            with self.world.agreed():  # the likelier cause, and a clip's name
+                require_finite(self.data.train, batch.gg, batch.jm, batch.clips)
+            with self.world.agreed():  # all processes are here: the loss is that of all
+                raise
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.config, self.world, clips=clips) from error
         if self.average is not None:

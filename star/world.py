@@ -7,7 +7,10 @@ alone needs no process group and every method here is then the identity.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ArtifactError, ConfigError, StarError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,8 @@ class World:
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor, summed over processes in place."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with self._together():
+                dist.all_reduce(tensor)
         return tensor
 
     def any(self, value: bool) -> bool:
@@ -48,13 +52,53 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with self._together():
+            dist.all_gather_object(values, value)
         return values
 
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
-            dist.barrier()
+            with self._together():
+                dist.barrier()
+
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """A block that ends well in every process or in none; it is left when every process is through.
+
+        Raises:
+            StarError: what the block raised here. SystemExit: with code 1, where another process tells what is wrong:
+                the first of those in which it went wrong speaks for all.
+        """
+        mine: StarError | None = None
+        try:
+            yield
+        except StarError as error:
+            if self.size == 1:
+                raise
+            mine = error
+        wrong = [rank for rank, failed in enumerate(self.gather(mine is not None)) if failed]
+        if not wrong:
+            return
+        if mine is not None and self.rank == wrong[0]:
+            raise mine
+        sys.exit(1)
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """Tell in one sentence that another process has gone: its own words, not ours, say why.
+
+        Raises:
+            ArtifactError: it has.
+        """
+        try:
+            yield
+        except RuntimeError as error:  # what torch.distributed raises for a connection that was closed
+            raise ArtifactError(
+                f"process {self.rank} of {self.size}",
+                f"lost the others ({str(error).splitlines()[0][:120]})",
+                remedy="see what they said; the same command goes on from the last checkpoint",
+            ) from error
 
 
 def join_world(device: str = "auto") -> World:
@@ -67,9 +111,16 @@ def join_world(device: str = "auto") -> World:
         ConfigError: a device that this machine does not have.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if size > 1 and device.startswith("cuda:"):
+        raise ConfigError(
+            "--device", "one GPU for all processes", got=device, remedy="use --device cuda: each takes its own"
+        )
     chosen = choose_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        if chosen.type == "cuda":
+            dist.init_process_group("nccl", device_id=chosen)
+        else:
+            dist.init_process_group("gloo")
         atexit.register(dist.destroy_process_group)
     return World(rank=rank, size=size, device=chosen)
 

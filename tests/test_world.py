@@ -11,19 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from star_stores import one_thread, write_small_store
 
 from pipeline.errors import ConfigError
-from star.checkpoint import load_checkpoint
+from star.checkpoint import checkpoints, load_checkpoint
 from star.config import with_overrides
 from star.evaluate import evaluate_run
 from star.presets import smoke
 from star.run import read_metrics
 from star.sampler import Batches
 from star.train import train
-from star.world import _left_to_container, choose_device
+from star.world import _left_to_container, choose_device, join_world
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+TESTS = Path(__file__).resolve().parent
 
 SETTINGS = [
     "model.width=16",
@@ -59,16 +62,31 @@ print(json.dumps(scores.summary()))
 """
 
 
-def launch(world: int, *arguments: str) -> list[subprocess.Popen[str]]:
-    """The script above in `world` processes, with the environment that torchrun gives them."""
+COMMANDS = """
+import errno, json, os, sys
+from command_line import star as star_command
+import star.run
+rank = int(os.environ["RANK"])
+def full(file, data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+for command in json.loads(sys.argv[1]):
+    if command.pop() == "full" and rank == 0:
+        star.run.write_whole = full
+    shown = star_command(*(word.replace("RANK", str(rank)) for word in command))
+    print(json.dumps([shown.exit_code, shown.stdout, shown.stderr.splitlines()]), flush=True)
+"""
+
+
+def launch(world: int, *arguments: str, script: str = CHILD) -> list[subprocess.Popen[str]]:
+    """A script in `world` processes, with the environment that torchrun gives them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
     shared |= {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
         subprocess.Popen(
-            [sys.executable, "-c", CHILD, *arguments],
+            [sys.executable, "-c", script, *arguments],
             env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=subprocess.PIPE, text=True,
         )
         for rank in range(world)
@@ -113,6 +131,46 @@ def test_from_one_process_to_two_to_three(tmp_path: Path) -> None:
     summary = evaluate_run(run).summary()
     assert answers == [summary] * 3  # every rank has all scores, and they are those of one process
     assert 0 < summary["top1"] <= 1
+
+
+def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
+    store = write_small_store(tmp_path / "small.zarr", signal=0.3)
+    config = with_overrides(smoke(), SETTINGS)
+    for folder in ("run-0", "run-1"):  # of hosts that do not see the same folder
+        train(store, tmp_path / folder, config=config)
+        (tmp_path / folder / "metrics.jsonl").unlink()
+    state = torch.load(checkpoints(tmp_path / "run-1")[-1], weights_only=True)
+    state["seed"] = 3
+    torch.save(state, checkpoints(tmp_path / "run-1")[-1])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    told = [
+        (["--out", str(tmp_path / "full")], "is not empty and is no training run"),  # known to the first alone
+        (["--out", str(tmp_path / "new"), "--preset", "bogus"], "no such choice"),  # to each by itself
+        (["--out", str(tmp_path / "new"), "--protocol", "xset"], "xset: is not a protocol"),  # to each, by its data
+        (["--out", f"{tmp_path}/run-RANK"], "is not the same for every process of this training: another checkpoint"),
+        (["--out", str(tmp_path / "new"), "full"], "metrics.jsonl: the disk is full"),  # amid the training
+    ]
+    options = ["--preset", "smoke", "--device", "cpu", "--quiet", *(f"--set={setting}" for setting in SETTINGS)]
+    commands = [["train", "--from-cache", str(store), *options, *words] for words, _ in told]
+    for command in commands[:-1]:
+        command.append("")
+    children = launch(2, json.dumps(commands), script=COMMANDS)
+    first, second = ([json.loads(line) for line in child.communicate()[0].splitlines()] for child in children)
+    assert [child.returncode for child in children] == [0, 0]
+    for (_, sentence), (code, printed, lines) in zip(told, first, strict=True):
+        assert (code, printed, len(lines)) == (1, "", 1), lines
+        assert sentence in lines[0]
+    assert second[:-1] == [[1, "", []]] * 4
+    code, _, (lost,) = second[-1]  # its own word, since nobody could tell it what was wrong
+    assert code == 1
+    assert "process 1 of 2: lost the others" in lost
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"one GPU for all processes \(got cuda:1\); use --device cuda"):
+        join_world("cuda:1")
 
 
 def test_devices_are_named_when_they_are_not_there() -> None:
