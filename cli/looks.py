@@ -93,7 +93,7 @@ def _strip(
     side = 0 if cells is None else round(cells.shape[-1] ** 0.5)
     return {
         "frames": frames_of(store, folder, row)[frames],
-        "joints": np.asarray(store.joints[row, 0])[:, frames],
+        "joints": store.joints_of(row, 0)[:, frames],
         "cells": None if cells is None else cells.reshape(-1, side, side),
         "joint_shares": looks.get("joints"),
     }

@@ -75,7 +75,7 @@ def _chosen(scores: Scores) -> list[int]:
 
 def _strip(store: TokenStore, folder: PreparedFolder, row: int, shown: np.ndarray) -> dict[str, Any]:
     """Frames, joints and heatmaps of view 0 of a clip, at the frames to be shown."""
-    joints = np.asarray(store.joints[row, 0])
+    joints = store.joints_of(row, 0)
     crop = store.attrs["made_from"]["crop"]
     size = (crop // HEATMAP_STRIDE, crop // HEATMAP_STRIDE)
     visible = np.isfinite(joints).all(axis=-1)

@@ -14,7 +14,6 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import h5py
 import numpy as np
 from PIL import Image
@@ -80,6 +79,8 @@ def decode_picture(data: bytes | memoryview) -> np.ndarray:
     Raises:
         CorruptError: it is no whole picture.
     """
+    import cv2  # not above: a machine whose OpenCV does not load can do all that needs no pictures
+
     whole = bytes(data[-2:]) == JPEG_END or bytes(data[-8:-4]) == PNG_END  # OpenCV would fill up what is cut off
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
     if picture is None:

@@ -203,7 +203,7 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
         processes=True,
         dashboard_address=":0",  # some free port: another run may be under way
         memory_limit=0,
-        silence_logs=logging.ERROR,
+        silence_logs=logging.CRITICAL,  # what a shard raises is raised here, and told once
     )
     try:
         yield cluster

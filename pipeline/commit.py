@@ -102,7 +102,8 @@ def sole_writer(folder: Path) -> Iterator[str]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / LOCK, "a")  # noqa: SIM115 (held for the whole block, closed below)
+        # unbuffered: what a full disk refused would be tried again, and fail again, when the file is closed
+        lock = open(folder / LOCK, "ab", buffering=0)  # noqa: SIM115 (held for the whole block, closed below)
     except OSError as error:
         raise unwritable(folder, error) from error
     with lock:
@@ -126,11 +127,9 @@ def sole_writer(folder: Path) -> Iterator[str]:
                 _write_word(lock, "")
 
 
-def _write_word(lock: IO[str], word: str) -> None:
-    lock.seek(0)
-    lock.truncate()
-    lock.write(word)
-    lock.flush()
+def _write_word(lock: IO[bytes], word: str) -> None:
+    lock.truncate(0)
+    lock.write(word.encode())
 
 
 def require_writer(folder: Path, word: str) -> None:

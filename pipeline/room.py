@@ -27,7 +27,7 @@ def require_room(out: Path, needed: int) -> None:
         raise ArtifactError(
             out,
             "the disk is too small",
-            got=f"{free / 1e9:.3f} GB free",
-            expected=f"at least {needed / 1e9:.3f} GB",
+            got=f"{free / 1e6:,.1f} MB free",
+            expected=f"at least {needed / 1e6:,.1f} MB",
             remedy="free some space, or choose an --out on another disk",
         )

@@ -208,6 +208,15 @@ class TokenStore:
         """How the clips ended, in one view or, over all, in the one that went worst."""
         return account_of([(entry["outcome"], entry.get("reason", "")) for entry in self.outcomes(view)])
 
+    def joints_of(self, row: int, view: int) -> np.ndarray:
+        """(M, T, V, 2) float32 pixels of the crop, of one clip.
+
+        Raises:
+            CorruptError: its bytes do not match their checksum.
+        """
+        shard, place = divmod(row, self.sizes.shard_clips)
+        return self._reader.small(spec_of(self.sizes, "joints"), shard, view)[place]
+
     def nbytes(self) -> int:
         """Bytes of what is committed: arrays, metadata; without commit records and `log/`."""
         found = [read_metadata_record(self._blobs)]

@@ -18,7 +18,7 @@ from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store import TokenStore
 from star.data import TokenDataset
 from star.facts import clip_facts, facts_of, require_same_store
-from star.loader import loader
+from star.loader import loader, workers_for
 from star.run import Run, open_run, restored_model
 from star.scores import Scores
 from star.splits import train_split
@@ -43,7 +43,7 @@ def score(
     Args:
         batch_size: items of a forward pass.
         world: its processes share the items; every one gets all scores.
-        workers: threads that read ahead; None: none if the tokens are in memory, else 2.
+        workers: threads that read ahead; None: `star.loader.workers_for`.
 
     Raises:
         DataError: a token that is not finite; the clip is named.
@@ -53,7 +53,7 @@ def score(
     mine = list(range(world.rank, len(dataset), world.size))
     logits = torch.empty(len(mine), len(dataset.class_names))
     batches = [_filled(mine[first : first + batch_size], batch_size) for first in range(0, len(mine), batch_size)]
-    workers = (0 if dataset.in_memory else 2) if workers is None else workers
+    workers = workers_for(dataset, device) if workers is None else workers
     was_training = model.training
     model.eval()
     with world.agreed(), torch.inference_mode():

@@ -12,10 +12,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import torch
+
 from star.data import Batch, TokenDataset
 from star.sampler import Pick
 
 AHEAD = 4  # batches for each reader: enough to even out a disk's pauses
+
+
+def workers_for(dataset: TokenDataset, device: torch.device) -> int:
+    """Threads that read ahead where nobody says how many: none where tokens lie in memory, but for a GPU, which should
+    not wait while they are gathered into pinned memory."""
+    return 0 if dataset.in_memory and device.type == "cpu" else 2
 
 
 def loader(

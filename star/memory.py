@@ -6,8 +6,6 @@ has run out of memory ends a process without a word, so this is asked before and
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 
@@ -71,8 +69,6 @@ def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips:
     """
     (fixed, each), held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
     needed, most = fixed + each * held, MOST * free_bytes(world.device)
-    if world.device.type == "cpu":  # shared by the processes that torchrun started here
-        most /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if needed > most:
         facts = (f"{needed / 1e9:.1f} GB", f"at most {most / 1e9:.1f} GB")
         raise _too_large(held, world, fits=int((most - fixed) / each), facts=facts)

@@ -152,7 +152,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The whole lines of a run's metrics.jsonl, in order; none where there is no such file.
 
     Raises:
-        CorruptError: a line is no JSON object, and which.
+        CorruptError: a line is no JSON object with a step, and which.
     """
     path = run / METRICS
     if not path.exists():
@@ -160,9 +160,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     lines = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            lines.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
-            raise CorruptError(path, f"line {number} is no JSON object", remedy="delete that line") from None
+            values = dict(json.loads(line))
+            lines.append({**values, "step": int(values["step"])})
+        except (ValueError, TypeError, KeyError):
+            raise CorruptError(path, f"line {number} is none of ours", remedy="delete that line") from None
     return lines
 
 

@@ -57,13 +57,14 @@ def train_step(
         loss.backward()
         total += loss.detach()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    mean = float(_summed(total, parameters, world))
+    loss = _summed(total, parameters, world)
     norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
-    if not math.isfinite(mean) or not math.isfinite(float(norm)):
+    mean, size = torch.stack([loss, norm]).tolist()  # together: each look waits for all that a GPU is at
+    if not math.isfinite(mean) or not math.isfinite(size):
         raise DataError(
             f"training step {step + 1}",
             "the loss or its gradient is not a finite number",
-            got=f"loss {mean}, gradient norm {float(norm)}",
+            got=f"loss {mean}, gradient norm {size}",
             remedy="lower optim.lr or set optim.clip_norm; the last checkpoint is intact",
         )
     optimizer.step()

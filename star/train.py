@@ -56,7 +56,7 @@ def train(
             protocol where it is "".
         resume: False refuses a folder that holds a run already.
         device: "auto", "cpu", "cuda", "cuda:1".
-        workers: threads that read ahead; None: none if the tokens are in memory, else 2.
+        workers: threads that read ahead; None: `star.loader.workers_for`.
         save_every_s: seconds of training that a kill may cost; 0: a checkpoint after every step.
         tensorboard: write RUN/tensorboard as well.
         progress: called after every step and evaluation, in the leading process.

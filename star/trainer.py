@@ -20,7 +20,7 @@ from star.checkpoint import Checkpoint, save_checkpoint
 from star.config import TrainConfig, to_dict
 from star.data import Batch, TokenDataset
 from star.evaluate import score
-from star.loader import loader
+from star.loader import loader, workers_for
 from star.memory import out_of_memory
 from star.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
 from star.progress import Clock, Progress, TrainEvent, tell
@@ -122,7 +122,7 @@ class Training:
 
     def _loader(self, workers: int | None) -> Iterator[Batch]:
         dataset = self.data.train
-        workers = (0 if dataset.in_memory else 2) if workers is None else workers
+        workers = workers_for(dataset, self.world.device) if workers is None else workers
         return loader(dataset, self.batches, workers=workers, pin=self.world.device.type == "cuda")
 
     def _one_step(self, forward: Any, batch: Batch, clock: Clock) -> TrainEvent:

@@ -148,10 +148,16 @@ def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What new arrays may take: on the CPU what the system, or the container, can give without swapping."""
+    """What new arrays of this process may take.
+
+    On a GPU what it has free and what torch keeps of it for later; on the CPU this process's share (torchrun may have
+    started several here) of what the system, or the container, can give without swapping.
+    """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return min(int(psutil.virtual_memory().available), _left_to_container(Path("/sys/fs/cgroup")))
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    left = min(int(psutil.virtual_memory().available), _left_to_container(Path("/sys/fs/cgroup")))
+    return left // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _left_to_container(group: Path) -> int:

@@ -13,6 +13,7 @@ import pytest
 from command_line import one_sentence, star
 from star_stores import one_thread, write_small_store
 
+from pipeline.commit import sole_writer
 from pipeline.errors import ArtifactError
 from star.config import TrainConfig, with_overrides
 from star.presets import smoke
@@ -65,6 +66,16 @@ def test_a_disk_that_fills_up_under_the_metrics(tmp_path: Path, small_disk: Path
     (small_disk / "other").unlink()
     train(store, run, config=config(), tensorboard=tensorboard)
     assert (run / "metrics.jsonl").read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
+
+
+def test_a_disk_without_room_for_a_lock_is_told_by_its_name(small_disk: Path) -> None:
+    (small_disk / "out").mkdir()
+    (small_disk / "out" / ".lock").touch()
+    with open(small_disk / "other", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            write_whole(file, bytes(4096))
+    with pytest.raises(ArtifactError, match=rf"{small_disk}/out: the disk is full"), sole_writer(small_disk / "out"):
+        pass
 
 
 def test_the_command_tells_it_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ SHARED = {
     *("records", "topologies"),
 }
 STAGE_2_STEPS = {
-    *("heatmaps", "backbone", "mc18", "weights", "tokens", "views"),
+    *("heatmaps", "backbone", "mc18", "weights", "tokens", "transfer", "views"),
     *("store", "store_batches", "store_chunks", "store_int8", "store_layout", "store_reader", "store_records"),
     *("store_writer", "verify_store"),
 }

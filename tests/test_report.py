@@ -134,12 +134,13 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
     Page((tmp_path / "short.html").read_text()).require_nothing_outside(pictures=3)
     other = write_prepared(tmp_path / "other", 8).path
     one_sentence(star("report", run.path, "--store", moved, "--prepared", other), "other", "was made from")
-    one_sentence(star("report", run.path), "store", "star extract-tokens")
+    one_sentence(star("report", run.path), "does not exist", "--store")
     one_sentence(star("report", tmp_path / "absent"), "absent")
-    write_atomic(run.path / "metrics.jsonl", b'{"step": 1}\n{"step"\n')
-    shown = star("report", run.path, "--store", moved)
-    assert shown.exit_code == 1
-    assert "metrics.jsonl: line 2 is no JSON object" in shown.stderr.splitlines()[-1]
+    for line in (b'{"step"', b'{"stap": 2}', b'{"step": null}', b"[]"):
+        write_atomic(run.path / "metrics.jsonl", b'{"step": 1}\n' + line + b"\n")
+        shown = star("report", run.path, "--store", moved)
+        assert shown.exit_code == 1
+        assert "metrics.jsonl: line 2 is none of ours; delete that line" in shown.stderr.splitlines()[-1]
 
 
 def test_attention_over_time_is_labelled_by_the_stores_frames(made: tuple[Path, PreparedFolder, Run]) -> None:

@@ -318,6 +318,18 @@ def test_damaged_chunks_are_told_not_trained_from(tmp_path: Path, name: str, byt
         TokenStore.open(tmp_path / "s").read([0, 1, 2, 3])
 
 
+def test_joints_of_a_clip_are_checked(tmp_path: Path) -> None:
+    small_arrays(tmp_path / "s")
+    store = TokenStore.open(tmp_path / "s")
+    assert np.array_equal(store.joints_of(5, 1), np.asarray(store.joints[5, 1]), equal_nan=True)
+    path = next((tmp_path / "s/joints/c/1/1").rglob("0"))
+    while path.is_dir():
+        path = next(path.iterdir())
+    path.write_bytes(path.read_bytes()[:-7] + b"1234567")
+    with pytest.raises(CorruptError, match="joints"):
+        TokenStore.open(tmp_path / "s").joints_of(5, 1)
+
+
 def test_a_truncated_shard_is_told(tmp_path: Path) -> None:
     small_arrays(tmp_path / "s")
     path = tmp_path / "s/gg/c/0/0/0/0/0"
