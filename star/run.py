@@ -18,7 +18,7 @@ from pipeline.commit import unwritable, write_atomic
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.fingerprint import differences
 from star.build import TokenModel, seeded_model
-from star.checkpoint import FORMAT, Checkpoint, load_checkpoint
+from star.checkpoint import FORMAT, Checkpoint, checkpoints, load_checkpoint
 from star.config import TrainConfig, from_dict, to_dict
 from star.facts import require_same_store
 from star.options import ModelConfig
@@ -114,13 +114,17 @@ def run_there(path: Path) -> Run | None:
 def start_run(run: Run) -> None:
     """Write config.json, or check that the one that is there asks for the same, on the same clips.
 
-    Where the store lies is a fact that may change: the file then says where it lies now.
+    Where the store lies is a fact that may change: the file then says where it lies now. And a run that was refused
+    before its first step, for its memory say, has nothing yet that other settings could spoil.
 
     Raises:
         ConfigError: the run there has other settings (they are named). ArtifactError: another store, or cannot be
             written.
     """
     before = run_there(run.path)
+    if before is not None and not checkpoints(run.path) and not read_metrics(run.path):
+        _write_config(run)
+        return
     if before is not None:
         lines = differences(to_dict(before.config), to_dict(run.config))
         if lines:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from pipeline.store import TokenStore
 from star.data import TokenDataset
+from star.evaluate import store_of
 from star.run import Run
 from star.sampler import Batches
+from star.splits import train_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +47,11 @@ def standing_of(
     Raises:
         ArtifactError: no checkpoint, no store. ConfigError, DataError: see `TokenDataset`.
     """
-    opened = (
-        store if isinstance(store, TokenStore) else TokenStore.open(store if store is not None else run.store["url"])
+    opened, optim = store_of(run, store), run.config.optim
+    train = train_split(opened, run.config, among=run.store["views"]["train"], in_memory=False)
+    asked = protocol if protocol is not None else run.store["protocol"]
+    scored = TokenDataset(
+        opened, protocol=asked, split=split, views=views, among=run.store["views"]["test"], in_memory=False
     )
-    data, optim, trained_on = run.config.data, run.config.optim, run.store["protocol"]
-    train = TokenDataset(
-        opened,
-        protocol=trained_on,
-        split="train",
-        views=data.views,
-        seed=run.config.seed,
-        fraction=data.fraction,
-        in_memory=False,
-    )
-    asked = protocol if protocol is not None else trained_on
-    scored = TokenDataset(opened, protocol=asked, split=split, views=views, in_memory=False)
     batches = Batches(items=len(train), batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
     return Standing(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)

@@ -54,11 +54,12 @@ def test_each_class_and_the_confusion_are_told(run: Run, tmp_path: Path) -> None
         assert (f"{wrong.max()} taken for action {wrong.argmax()}" in line) == bool(wrong.any())
 
 
-def test_a_class_without_clips_is_null_and_no_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_without_clips_is_null_and_no_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = TokenStore.open(run.store["url"])
-    status = store.status.copy()
-    status[np.asarray(store.labels) == 2] = 3
+    status, tested = store.status.copy(), np.array([record.subject == 9 for record in store.records()])
+    status[(np.asarray(store.labels) == 2) & tested] = 3
     monkeypatch.setattr(TokenStore, "status", status)
+    run = train(run.store["url"], tmp_path / "run", config=CONFIG)  # other clips than those of the run given
     shown = star("evaluate", run.path, "--json")
     facts = json.loads(shown.stdout)
     assert facts["per_class"]["action 2"] is None
