@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import socket
@@ -100,29 +102,46 @@ def picks_of(run: Path, rank: int) -> list[list[tuple[int, int]]]:
     return picks
 
 
-def test_from_one_process_to_two_to_three(tmp_path: Path) -> None:
+def picks_from(start: int, *, rank: int, world: int) -> list[list[tuple[int, int]]]:
+    """What a rank reads from a step on; a short step leaves a rank without any."""
+    return list(Batches(items=32, batch_size=10, epochs=3, seed=0, start=start, rank=rank, world=world))
+
+
+def saved_step(run: Path) -> int:
+    checkpoint = load_checkpoint(run)
+    return 0 if checkpoint is None else checkpoint.step
+
+
+def test_from_one_process_to_two_and_back_and_to_three(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.3)
     config = with_overrides(smoke(), SETTINGS)
     train(store, tmp_path / "alone", config=config)
     plan = Batches(items=32, batch_size=10, epochs=3, seed=0)
     run = tmp_path / "run"
-    first, *others = launch(2, str(store), str(run), "5", *SETTINGS)
-    assert first.wait() == 3  # the leader dies after step 5, with no word to the others
+
+    def alone_until(stop: int) -> None:
+        asked = (step >= stop for step in itertools.count(saved_step(run) + 1))
+        with pytest.raises(KeyboardInterrupt):
+            train(store, run, config=config, stop=contextlib.nullcontext(lambda: next(asked)))
+
+    alone_until(2)
+    first, *others = launch(2, str(store), str(run), "6", *SETTINGS)
+    assert first.wait() == 3  # the leader dies after step 6, with no word to the others
     for other in others:
         other.kill()
         other.wait()
     for rank in range(2):
-        expected = list(Batches(items=32, batch_size=10, epochs=3, seed=0, rank=rank, world=2))
-        assert picks_of(run, rank)[:4] == [picks for picks in expected if picks][:4]
-    stopped = load_checkpoint(run)
-    assert stopped is not None
-    assert stopped.step == 4  # what the leader had saved: it died before it could save its fifth step
+        expected = [picks for picks in picks_from(2, rank=rank, world=2)[:3] if picks]
+        assert picks_of(run, rank)[: len(expected)] == expected
+    assert saved_step(run) == 5  # what the leader had saved: it died before it could save its sixth step
+    alone_until(8)
+    start = saved_step(run)
+    assert start == 8
     children = launch(3, str(store), str(run), "99", *SETTINGS)
     answers = [json.loads(child.communicate()[0].splitlines()[-1]) for child in children]
     assert all(child.returncode == 0 for child in children)
-    for rank in range(3):  # the very picks of steps 5 to 12; a short step leaves a rank without any
-        expected = list(Batches(items=32, batch_size=10, epochs=3, seed=0, start=4, rank=rank, world=3))
-        assert picks_of(run, rank) == [picks for picks in expected if picks]
+    for rank in range(3):  # the very picks of the steps that are left
+        assert picks_of(run, rank) == [picks for picks in picks_from(start, rank=rank, world=3) if picks]
     alone, together = read_metrics(tmp_path / "alone"), read_metrics(run)
     assert [line["step"] for line in alone] == [line["step"] for line in together]
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (alone, together)]
