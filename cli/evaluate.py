@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.classes import class_facts, class_lines
 from cli.options import Debug, Json, Quiet
 from cli.progress import ClipProgress
 from cli.training import Device, leads, print_result
@@ -52,6 +51,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval; fuse several, compare with another."""
+    from cli.classes import class_facts, class_lines
     from star.scores import save_scores
 
     if views != "all" and not views.isdecimal():

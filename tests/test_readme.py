@@ -42,7 +42,7 @@ def test_the_walk_ends_in_an_accuracy(walked: tuple[Path, list[str]]) -> None:
     assert "42 done, 0 excluded, 0 failed, of 42" in printed[0]
     assert "42 done, 0 excluded, 0 failed, of 42" in printed[1]
     assert "artifact: token store" in printed[2]
-    assert "every byte is as it was committed" in printed[3]
+    assert "every byte that was committed is whole" in printed[3]
     assert re.search(r"top-1 [01]\.\d+ \(95 % interval", printed[5])
     assert printed[4].splitlines()[-2:] == printed[5].splitlines()[-2:]
 
