@@ -51,7 +51,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval; fuse several, compare with another."""
-    from cli.classes import class_facts, class_lines
+    from cli.classes import class_facts
     from star.scores import save_scores
 
     if views != "all" and not views.isdecimal():
@@ -81,15 +81,22 @@ def evaluate(
         save_scores(results[name], scores_file)
     if as_json:
         print(json.dumps(facts))
-        return
-    for run_name, scores in results.items():
-        print_result(scores, run_name, as_json=False)
+    else:
+        _print(results, facts, name, per_class=per_class)
+
+
+def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_class: bool) -> None:
+    """For people: each run, the classes of those called `name`, the paired test."""
+    from cli.classes import class_lines
+
+    for run, scores in results.items():
+        print_result(scores, run, as_json=False)
     if per_class:
         print("\n".join(class_lines(results[name])))
-    if against is not None:
+    if "against" in facts:
         told = facts["against"]
         print(
-            f"{told['only_first']} clips are right in {name} alone, {told['only_second']} in {against} alone: "
+            f"{told['only_first']} clips are right in {name} alone, {told['only_second']} in {told['run']} alone: "
             f"McNemar's exact test p = {told['p_value']:.3g}"
         )
 
@@ -150,13 +157,15 @@ def _telling(progress: ClipProgress) -> Callable[[int, int], None]:
     return tell
 
 
-def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int:
-    """How many of the scored clips one of the runs was trained on; score files do not tell."""
+def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int | None:
+    """How many of the scored clips one of the runs was trained on; None with a score file, which does not tell."""
     from star.evaluate import trained_clips
     from star.run import open_run
 
+    if any(path.suffix == ".npz" for path in runs):
+        return None
     known = set[str]()
-    for run in (open_run(path) for path in runs if path.suffix != ".npz"):
+    for run in map(open_run, runs):
         if (scores.split, scores.protocol) != ("test", run.store["protocol"]):  # else none, by the protocol's own rule
             known.update(trained_clips(run, store=store).tolist())
     return sum(name in known for name in scores.clip_ids.tolist())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import CLIPS_FAILED, Debug, DryRun, MaxFailures, Quiet, Scheduler, Seed, Workers
+from cli.options import CLIPS_FAILED, Debug, DryRun, MaxFailures, Quiet, Scheduler, Seed, Workers, measured_here
 from cli.progress import ClipProgress
 from pipeline.config import ExtractOptions
 
@@ -57,6 +57,7 @@ def extract_tokens(
         seed=seed,
     )
     if dry_run:
+        measured_here(scheduler)
         from pipeline.estimate_extract import estimate_extract
 
         print(json.dumps(estimate_extract(prepared, options, out, workers=workers), indent=1))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.clips import ShardReader, decode_picture
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, CorruptError
 from pipeline.extract import source_of
 from pipeline.prepared import PreparedFolder
 from pipeline.store import TokenStore
@@ -40,11 +40,18 @@ def frames_of(store: TokenStore, folder: PreparedFolder, row: int) -> np.ndarray
     """(T, H, W, 3) uint8: the frames that view 0 of a clip with tokens was made from.
 
     Raises:
-        CorruptError: its shard cannot be read.
+        CorruptError: its shard cannot be read, or is not what was committed: a JPEG with a flipped bit still decodes.
     """
     number, place = divmod(row, folder.options.shard_clips)
-    with ShardReader(folder.shard(number).path) as reader:
+    shard = folder.shard(number)
+    with ShardReader(shard.path) as reader:
         clip = reader.clip(place)
+    told = shard.record()
+    if told is None or clip.digest() != told["clips"][place].get("sha256"):
+        name = folder.listing.records[row].clip_id
+        raise CorruptError(
+            shard.path, f"clip {name} does not match its digest", remedy="run `star verify` on its folder"
+        )
     frames = np.stack([decode_picture(picture) for picture in clip.frames[0]])
     crop = store.attrs["made_from"]["crop"]
     view = view_of(folder.listing.records[row].key, 0, seed=0, draws=1, kept=frames.shape[1:3], crop=crop)

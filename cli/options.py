@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.errors import StarError
+from pipeline.errors import ConfigError, StarError
 
 Workers = Annotated[int, typer.Option(help="Local worker processes.", min=1)]
 Scheduler = Annotated[
@@ -34,6 +34,14 @@ Out = Annotated[Path, typer.Option(help="The folder to write; the same command g
 
 CLIPS_FAILED = 3
 STOPPED = 130
+
+
+def measured_here(scheduler: str | None) -> None:
+    """Raises ConfigError where a dry run is asked about a cluster: its seconds are measured where it runs."""
+    if scheduler is not None:
+        raise ConfigError(
+            "--dry-run", "measures this machine, not a cluster", got="--scheduler", remedy="leave out one of the two"
+        )
 
 
 def sharing(shared: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

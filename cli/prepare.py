@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import CLIPS_FAILED, Debug, DryRun, MaxFailures, Out, Quiet, Scheduler, Seed, Workers, sharing
+from cli.options import (
+    CLIPS_FAILED,
+    Debug,
+    DryRun,
+    MaxFailures,
+    Out,
+    Quiet,
+    Scheduler,
+    Seed,
+    Workers,
+    measured_here,
+    sharing,
+)
 from cli.progress import ClipProgress
 from pipeline.config import PrepareOptions
 
@@ -165,6 +177,7 @@ def synthetic(
 def run(listing: Listing, out: Path, stage: Stage) -> None:
     """Prepare a listing, tell on stdout how its rows ended, and exit as designed."""
     if stage.dry_run:
+        measured_here(stage.scheduler)
         from pipeline.estimate import estimate_prepare
 
         print(json.dumps(estimate_prepare(listing, stage.options, out, workers=stage.workers), indent=1))

@@ -15,6 +15,8 @@ from cli.options import Debug
 if TYPE_CHECKING:
     from pipeline.damage import Damage
 
+MOST_RECORDS = 8  # that one sentence names
+
 
 def verify(
     path: Annotated[str, typer.Argument(help="A prepared folder, a token store or a run.", show_default=False)],
@@ -42,7 +44,9 @@ def verify(
     found = list(_told(damages))
     if found:
         records = sorted({damage.record for damage in found} - {damage.file for damage in found})
-        more = f" and what vouches for them ({', '.join(records)})" if records else ""
+        shown = ", ".join(records[:MOST_RECORDS])
+        shown += f" and {len(records) - MOST_RECORDS} more like them" if len(records) > MOST_RECORDS else ""
+        more = f" and what vouches for them ({shown})" if records else ""
         files = "1 file differs" if len(found) == 1 else f"{len(found)} files differ"
         print(
             f"star: {path}: {files} from what was committed; delete what is named above{more}, and run the same "

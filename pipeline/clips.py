@@ -169,13 +169,14 @@ class ShardReader:
             offsets = self._offsets[i]
             start = int(offsets[0, 0])
             data = self._file["frames"][start : int(offsets[-1, -1])].tobytes()
+            x0, y0, x1, y1 = self._small["box"][i].tolist()
             frames = tuple(tuple(data[a - start : b - start] for a, b in itertools.pairwise(draw)) for draw in offsets)
             return ClipContent(
                 frames=frames,
                 joints=np.asarray(self._small["joints"][i], np.float32),
                 scores=np.asarray(self._small["scores"][i], np.float32),
                 frame_index=np.asarray(self._small["frame_index"][i], np.int64),
-                box=tuple(int(v) for v in self._small["box"][i]),  # type: ignore[arg-type]
+                box=(x0, y0, x1, y1),
             )
         except _UNREADABLE as error:
             raise CorruptError(

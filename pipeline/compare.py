@@ -23,9 +23,8 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str
         "same_content": the content digests agree. "made_from": a line for each difference. "sizes": likewise.
         "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views that
         ended otherwise. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `most` of the
-        latter. "gg", "jm": of at most `most` unequal ones
-        the largest difference, alone and in units of A's spread, and the root of the mean square in these units; absent
-        where shapes differ or nothing is unequal.
+        latter. "gg", "jm": of at most `most` unequal ones the largest difference, alone and in units of A's spread, and
+        the root of the mean square in these units; absent where shapes differ or nothing is unequal.
     """
     rows = _rows_of_both(a, b)
     views = min(a.sizes.views, b.sizes.views)

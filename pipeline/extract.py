@@ -85,18 +85,12 @@ def extract(
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
+        how_many = workers if scheduler is None else CLUSTER
         plan = Plan(
-            prepared=str(prepared.resolve()),
-            out=blobs.url,
-            options=options,
-            sizes=sizes,
-            stamp=stamp,
-            weights=weights,
-            word=word,
-            threads=threads_of(options, workers, scheduler),
-            retry=retry,
-            run=run_length(len(todo), workers if scheduler is None else CLUSTER, options.device),
-        )
+            prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, stamp=stamp, weights=weights,
+            word=word, threads=threads_of(options, workers, scheduler), retry=retry,
+            run=run_length(len(todo), how_many, options.device),
+        )  # fmt: skip
         _run(plan, todo, workers, scheduler, progress)
         grow_views(blobs, sizes=sizes, records=records)
     return TokenStore.open(out).account()

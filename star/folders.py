@@ -7,6 +7,7 @@ In: a folder that is to be written. Out: nothing, or an ArtifactError. One run l
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import ArtifactError
@@ -22,9 +23,7 @@ def require_folder_of_seeds(out: Path) -> None:
     Raises:
         ArtifactError: it is a file or something else's folder.
     """
-    names = _names(out)
-    if names and not any(_is_seed(out / name) for name in names):
-        raise ArtifactError(out, "is not empty and holds no seed-N run", got=names[0], remedy=REMEDY)
+    _require(out, lambda: any(map(_is_seed, _entries(out))), "seed-N run")
 
 
 def require_folder_of_studies(out: Path) -> None:
@@ -33,9 +32,7 @@ def require_folder_of_studies(out: Path) -> None:
     Raises:
         ArtifactError: it is a file or something else's folder.
     """
-    names = _names(out)
-    if names and not any(_is_study(out / name) for name in names):
-        raise ArtifactError(out, "is not empty and holds no study", got=names[0], remedy=REMEDY)
+    _require(out, lambda: any(map(_is_study, _entries(out))), "study")
 
 
 def require_folder_of_variants(study: Path) -> None:
@@ -44,9 +41,7 @@ def require_folder_of_variants(study: Path) -> None:
     Raises:
         ArtifactError: it is a file or something else's folder.
     """
-    names = _names(study)
-    if names and not _is_study(study):
-        raise ArtifactError(study, "is not empty and holds no variant of the study", got=names[0], remedy=REMEDY)
+    _require(study, lambda: _is_study(study), "variant of the study")
 
 
 def _is_seed(path: Path) -> bool:
@@ -60,14 +55,16 @@ def _is_study(path: Path) -> bool:
     return path.is_dir() and any(_is_seed(seed) for variant in path.iterdir() for seed in _entries(variant))
 
 
-def _names(out: Path) -> list[str]:
-    """What is in it; none where it is not there."""
+def _require(out: Path, holds: Callable[[], bool], what: str) -> None:
+    """Refuse a file, one of our artifacts, and a folder with something in it, but not `what` it would hold of ours."""
     if out.exists() and not out.is_dir():
         raise ArtifactError(out, "is no folder", remedy=REMEDY)
-    for name, what in ARTIFACTS.items():
+    for name, artifact in ARTIFACTS.items():
         if (out / name).exists():
-            raise ArtifactError(out, f"holds {what} itself", got=name, remedy=REMEDY)
-    return _visible(out)
+            raise ArtifactError(out, f"holds {artifact} itself", got=name, remedy=REMEDY)
+    names = _visible(out)
+    if names and not holds():
+        raise ArtifactError(out, f"is not empty and holds no {what}", got=names[0], remedy=REMEDY)
 
 
 def _visible(path: Path) -> list[str]:

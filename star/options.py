@@ -69,12 +69,7 @@ class ModelConfig:
         for name in ("encoder_modules", "decoder_modules"):
             for module in getattr(self, name) or ("",):
                 one_of(f"model.{name}", module, MODULES)
-        for name in (
-            *OF_THE_STORE,
-            "width",
-            "heads",
-            "mlp_ratio",
-        ):
+        for name in (*OF_THE_STORE, "width", "heads", "mlp_ratio"):
             at_least(f"model.{name}", getattr(self, name), 1)
         for name in ("encoder_depth", "decoder_depth"):
             at_least(f"model.{name}", getattr(self, name), 0)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from pipeline.commit import sha256, sole_writer, sweep_temporaries
 from pipeline.errors import ArtifactError
 from pipeline.fingerprint import fingerprint
 from pipeline.store import TokenStore
-from star.checkpoint import checkpoints, load_checkpoint
+from star.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from star.config import TrainConfig, to_dict
 from star.facts import require_same_store, store_facts
 from star.memory import require_room
@@ -86,25 +87,42 @@ def train(
                 require_same_store(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
         with world.agreed():
             _require_same_everywhere(run, world)
-        step = 0 if checkpoint is None else checkpoint.step
-        plan = batches(run.config, data.train, world, start=step)
-        owed = world.any(world.leads and evaluates(run.config, plan, step) and not _evaluated(run, step))
-        if step < plan.steps or owed:
-            devices = [world.device] if world.device.type == "cuda" else []
-            stack.enter_context(torch.random.fork_rng(devices=devices))
-            with world.agreed():
-                _into_memory(data)
-                training = Training(run, data, world, plan, checkpoint)
-                if step < plan.steps:
-                    require_room(training.model, config, world, clips=plan.count(step))
-            log = None
-            if world.leads:
-                log = MetricsLog(out, step=step, tensorboard=tensorboard)
-                stack.enter_context(contextlib.closing(log))
-            asked = stack.enter_context(stop) if stop is not None else None
-            training.loop(log, owed=owed, workers=workers, save_every_s=save_every_s, progress=progress, stop=asked)
+        how = {"workers": workers, "save_every_s": save_every_s, "progress": progress}
+        _steps(run, data, world, checkpoint, tensorboard=tensorboard, stop=stop, how=how)
         world.wait()  # for the last checkpoint, which any process may want to read next
     return run
+
+
+def _steps(
+    run: Run,
+    data: Splits,
+    world: World,
+    checkpoint: Checkpoint | None,
+    *,
+    tensorboard: bool,
+    stop: Stop | None,
+    how: dict[str, Any],
+) -> None:
+    """What is left of a run, if anything: its tokens are not read before that is known."""
+    step = 0 if checkpoint is None else checkpoint.step
+    plan = batches(run.config, data.train, world, start=step)
+    owed = world.any(world.leads and evaluates(run.config, plan, step) and not _evaluated(run, step))
+    if step == plan.steps and not owed:
+        return
+    with contextlib.ExitStack() as stack:
+        devices = [world.device] if world.device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices=devices))
+        with world.agreed():
+            _into_memory(data)
+            training = Training(run, data, world, plan, checkpoint)
+            if step < plan.steps:
+                require_room(training.model, run.config, world, clips=plan.count(step))
+        log = None
+        if world.leads:
+            log = MetricsLog(run.path, step=step, tensorboard=tensorboard)
+            stack.enter_context(contextlib.closing(log))
+        asked = stack.enter_context(stop) if stop is not None else None
+        training.loop(log, owed=owed, stop=asked, **how)
 
 
 def _opened(store: TokenStore | Path | str, out: Path, config: TrainConfig) -> tuple[Run, Splits]:

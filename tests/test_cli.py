@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import one_sentence, star
+from command_line import done, one_sentence, star
 
+from cli.progress import ClipProgress
+from pipeline.damage import Damage
+from pipeline.datasets.synthetic import write_clip
 from pipeline.records import VideoRecord
 from pipeline.store_writer import write_arrays
 
@@ -224,6 +227,38 @@ def test_a_damaged_description_is_told_with_its_remedy(small_store: Path, tmp_pa
     shutil.copytree(small_store, tmp_path / "s")
     (tmp_path / "s/zarr.json").write_text('{"attributes": {"for')
     one_sentence(star("inspect", tmp_path / "s"), "zarr.json: is damaged", "delete it and commits/metadata.json")
+
+
+def test_verify_names_few_records_of_many() -> None:
+    from cli import verify
+
+    damages = [Damage(f"s/{n}", (), f"s/commits/{n:05d}.json") for n in range(100)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "kind_of", lambda path: "store")
+        patch.setattr("pipeline.verify_store.verify_store", lambda path, deep: iter(damages))
+        shown = star("verify", "s")
+    assert len(shown.stdout.splitlines()) == 100
+    assert "100 files differ" in shown.stderr
+    assert "s/commits/00007.json and 92 more like them), and run the same command again" in shown.stderr
+
+
+def test_retry_of_what_did_not_fail_needs_nothing_but_the_store(small_store: Path) -> None:
+    assert "4 done, 0 excluded, 0 failed, of 4" in done("retry", small_store)
+
+
+def test_a_dry_run_is_of_this_machine(small_store: Path, tmp_path: Path) -> None:
+    cluster = ("--scheduler", "tcp://127.0.0.1:1", "--dry-run")
+    one_sentence(star("extract-tokens", tmp_path, "--out", tmp_path / "s", *cluster), "--dry-run", "this machine")
+    write_clip(tmp_path / "raw", "S001C001P001R001A001", seed=0)
+    raw = ("--videos", tmp_path / "raw/videos", "--skeletons", tmp_path / "raw/skeletons")
+    one_sentence(star("prepare", "ntu60", *raw, "--out", tmp_path / "p", *cluster), "--dry-run", "this machine")
+
+
+def test_progress_tells_once_where_the_work_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        with ClipProgress("extract-tokens", quiet=quiet) as progress:
+            progress({"total": 3, "done": 1, "how": "cpu, fp32, 4 clips at a time"})
+    assert capsys.readouterr().err == "extract-tokens: on cpu, fp32, 4 clips at a time\n"
 
 
 def test_verify_names_a_flipped_bit(small_store: Path, tmp_path: Path) -> None:

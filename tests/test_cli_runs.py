@@ -117,7 +117,8 @@ def test_several_runs_are_fused(seeded: tuple[Path, str], tmp_path: Path) -> Non
     printed = done("evaluate", *runs)
     assert len(re.findall(r"^top-1", printed, flags=re.MULTILINE)) == 3
     assert printed.splitlines()[-2].startswith(f"top-1 {expected.top1:.4f}")
-    files = [run / "test.npz" for run in runs]  # score files stand for their runs
+    files = [run / "test.npz" for run in runs]  # score files stand for their runs, but do not tell of their training
+    assert [json.loads(done("evaluate", *each, "--json"))["trained_on"] for each in (runs, files)] == [0, None]
     assert json.loads(done("evaluate", *files, "--json"))["top1"] == expected.top1
 
 

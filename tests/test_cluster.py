@@ -113,6 +113,12 @@ def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypa
         list(run_shards(_work, [0, 1], 1, scheduler=empty.scheduler_address))
 
 
+def test_an_error_on_a_local_worker_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DecodeError, match="ended early"):
+        list(run_shards(_fail, [1, 2, 3, 4], workers=2))
+    assert capfd.readouterr().err == ""  # the sentence is the caller's to print
+
+
 def test_workers_must_be_a_number() -> None:
     with pytest.raises(ConfigError, match="positive"):
         list(run_shards(_work, [0], 1, workers=0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import weakref
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,9 +30,10 @@ from extract_corpus import write_prepared as write
 
 from pipeline import backbone, engine, extract_worker, manifest
 from pipeline.clips import decode_picture
+from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.extract import JM_CHANNELS, extract, options_of, run_length, threads_of
-from pipeline.extract_shard import NOT_WHOLE, ShardJob
+from pipeline.extract_shard import NOT_DECODED, NOT_WHOLE, ShardJob
 from pipeline.prepared import PreparedFolder
 from pipeline.store import TokenStore
 from pipeline.verify_store import verify_store
@@ -274,6 +275,19 @@ def test_a_clip_whose_tokens_overflow_costs_no_other(stub: Any, prepared: Path, 
     assert (store.gg[4] == 0).all()
 
 
+def test_a_picture_that_is_no_picture_costs_its_clip_alone(stub: Any, tmp_path: Path) -> None:
+    """Its digest holds: it was committed like that, so only decoding can tell."""
+    folder, whole = write(tmp_path / "prepared", 4), content(2, 1)
+    pictures = (*whole.frames[0][:5], whole.frames[0][5][:-2], *whole.frames[0][6:])  # one is cut off
+    stub.setattr(
+        "extract_corpus.content", lambda i, draws: replace(whole, frames=(pictures,)) if i == 2 else content(i, draws)
+    )
+    commit_prepared(folder, 0)
+    account = extract(folder.path, tmp_path / "s", OPTIONS)
+    assert account.reasons == (("failed", NOT_DECODED, 1),)
+    assert TokenStore.open(tmp_path / "s").status[:, 0].tolist() == [1, 1, 3, 1]
+
+
 def test_views_are_appended_without_rewriting(stub: Any, prepared: Path, tmp_path: Path) -> None:
     extract(prepared, tmp_path / "s", OPTIONS)
     files = [p for p in (tmp_path / "s").rglob("*") if p.is_file() and "log" not in p.parts and p.name != ".lock"]
@@ -393,6 +407,14 @@ def test_threads_and_runs() -> None:
     assert run_length(1781, 1, "cpu") == 1781  # one worker need not stop between two runs
     assert [run_length(n, 2, "cpu") for n in (1, 8, 16, 1000)] == [1, 1, 2, 4]
     assert run_length(1781, 8, "cuda:0,cuda:1") == 55
+
+
+def test_the_batch_is_the_devices_where_none_is_asked_for() -> None:
+    options = replace(OPTIONS, batch_clips=0)
+    assert engine.resolve(options)[0].batch_clips == engine.BATCH_CLIPS["cpu"]
+    assert engine.resolve(replace(options, batch_clips=7))[0].batch_clips == 7
+    told = engine.resolve_here(0, json.dumps(asdict(options)))  # what a cluster's worker says
+    assert (ExtractOptions(**json.loads(told["options"])), told["weights"]) == engine.resolve(options)
 
 
 def test_devices_are_dealt_out_by_the_workers_names() -> None:

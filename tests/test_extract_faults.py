@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -160,20 +159,6 @@ def test_a_retry_stopped_at_every_write_goes_on(stub: pytest.MonkeyPatch, quick:
         extract(folder.path, out, OPTIONS, retry=again == "retry")
         assert tree(out) in (whole, tree(quick / "holey")) if again == "plain" else tree(out) == whole, stop
         shutil.rmtree(out)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small disk needs the right to mount one: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_disk_that_is_too_small_is_told_at_the_start(

@@ -14,7 +14,7 @@ from pipeline.commit import seal, unseal
 from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.prepared import PreparedFolder
-from pipeline.prepared_shards import read_shard
+from pipeline.prepared_shards import SHARDS_AT_ONCE, read_shard
 from pipeline.records import Listing, VideoRecord
 
 OPTIONS = PrepareOptions(shard_clips=4)
@@ -222,6 +222,12 @@ def test_a_record_of_another_folder_is_refused(tmp_path: Path) -> None:
     folder.shard(1).commit_path.rename(folder.shard(0).commit_path)  # nor another shard's
     with pytest.raises(ArtifactError, match="belongs to another"):
         folder.outcomes()
+
+
+def test_shards_far_from_each_other_are_read_alike(tmp_path: Path) -> None:
+    folder = _frozen(tmp_path, _listing(4 * 2 * SHARDS_AT_ONCE + 5))
+    for number in (0, 2 * SHARDS_AT_ONCE + 1, SHARDS_AT_ONCE - 1, 2 * SHARDS_AT_ONCE, SHARDS_AT_ONCE, 1):
+        assert read_shard(tmp_path, number, shard_clips=4) == folder.shard(number)
 
 
 def test_the_content_digest_is_of_outcomes_reasons_and_clips(tmp_path: Path) -> None:

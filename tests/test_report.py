@@ -20,7 +20,7 @@ from cli.frames import frames_of, prepared_of
 from cli.looks import over_time
 from pipeline.clips import decode_picture
 from pipeline.commit import write_atomic
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, CorruptError
 from pipeline.extract import SOURCE, extract
 from pipeline.prepared import PreparedFolder
 from pipeline.store import TokenStore
@@ -159,6 +159,17 @@ def test_frames_are_those_that_view_0_was_made_from(made: tuple[Path, PreparedFo
         kept = np.stack([decode_picture(picture) for picture in content(row, 1).frames[0]])
         cropped = kept[:, spare : spare + OPTIONS.crop, spare : spare + OPTIONS.crop]
         assert np.array_equal(frames_of(store, prepared_of(store), row), cropped)
+    shard = folder.shard(0)
+    whole = shard.path.read_bytes()
+    picture = whole.index(content(0, 1).frames[0][3])
+    try:  # a flipped bit amid a JPEG: it decodes, to something else
+        shard.path.write_bytes(whole[: picture + 400] + bytes([whole[picture + 400] ^ 1]) + whole[picture + 401 :])
+        with pytest.raises(
+            CorruptError, match=r"clips-00000.h5: clip 0000 does not match its digest; run `star verify"
+        ):
+            frames_of(store, folder, 0)
+    finally:
+        shard.path.write_bytes(whole)
     (path / SOURCE).unlink()
     with pytest.raises(ArtifactError, match="does not say where"):
         prepared_of(store)

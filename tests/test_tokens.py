@@ -217,6 +217,17 @@ def test_values_beyond_float16_are_an_error_that_names_the_clip() -> None:
         TokenComputer(Averages(gain=2e5))(frames, joints, visible)
 
 
+def test_too_large_a_batch_for_a_device_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    computer = TokenComputer(Averages())
+
+    def full(clips: Tensor) -> dict[str, Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Averages, "__call__", lambda self, clips: full(clips))
+    with pytest.raises(ConfigError, match=r"--batch: so many clips do not fit .* cpu \(got 3\); ask for fewer"):
+        computer(*batch_of(4, clips=3))
+
+
 def test_normalised_tokens_do_not_depend_on_the_border() -> None:
     features = torch.full((1, 4, 1, 8, 8), 3.0)
     cells = to_cells(torch.tensor([[[[[0.0, 0.0], [15.5, 15.5]]]]]), 4)  # a corner and the middle
