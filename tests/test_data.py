@@ -17,7 +17,7 @@ from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.store import TokenStore
 from pipeline.store_layout import StoreSizes
 from star.data import TokenDataset
-from star.loader import loader
+from star.loader import loader, workers_for
 from star.sampler import Batches
 from star.statistics import channel_statistics
 
@@ -227,3 +227,9 @@ def test_what_is_not_done_is_counted_and_what_is_pending_refused(path: Path, mon
     status[4] = 0
     with pytest.raises(ArtifactError, match="is not finished"):
         TokenDataset(Unfinished(path, status), views="random")
+
+
+def test_who_reads_ahead_where_nobody_says(path: Path) -> None:
+    held, read = (TokenDataset(path, in_memory=in_memory) for in_memory in (True, False))
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [workers_for(data, device) for data in (held, read) for device in (cpu, gpu)] == [0, 2, 2, 2]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+import time
 import weakref
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from distributed import LocalCluster
 from extract_corpus import (
     JOINTS,
     KEPT,
@@ -364,6 +367,28 @@ def test_as_much_overlap_as_a_gpu_gets_changes_nothing(stub: Any, tmp_path: Path
     assert tree(tmp_path / "one by one") == tree(tmp_path / "together")
 
 
+def test_the_runs_of_a_worker_with_several_threads_take_turns(stub: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "prepared", 16, shard_clips=2)
+    at_work, most = 0, 0
+
+    def begin(*given: np.ndarray) -> Any:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        time.sleep(0.01)
+        at_work -= 1
+        return lambda: stub_tokens(*given)
+
+    stub.setattr(engine, "worker_computer", lambda *_: begin)
+    extract(folder.path, tmp_path / "alone", OPTIONS)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=4, processes=False, dashboard_address=":0", silence_logs=logging.ERROR
+    ) as cluster:
+        extract(folder.path, tmp_path / "cluster", OPTIONS, scheduler=cluster.scheduler_address)
+    assert most == 1
+    assert tree(tmp_path / "cluster") == tree(tmp_path / "alone")
+
+
 def test_memory_does_not_grow_with_the_shards(stub: Any, tmp_path: Path) -> None:
     folder = write(tmp_path / "prepared", 24, shard_clips=2)
     alive: weakref.WeakSet[ShardJob] = weakref.WeakSet()
@@ -431,6 +456,19 @@ def test_workers_with_other_weights_refuse(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(engine, "computer_for", lambda options: computer)
     with pytest.raises(DataError, match="holds other weights here than where the command was started"):
         engine.worker_computer(OPTIONS, "f" * 64, 1)
+
+
+def test_a_worker_that_is_told_no_threads_takes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    computer = SimpleNamespace(backbone=SimpleNamespace(digest="f" * 64), begin=None)
+    monkeypatch.setattr(engine, "computer_for", lambda options: computer)
+    monkeypatch.setattr(engine, "cores", lambda: 7)
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    for threads in (0, 3):
+        engine.worker_computer.cache_clear()
+        engine.worker_computer(OPTIONS, "f" * 64, threads)
+    engine.worker_computer.cache_clear()
+    assert told == [7, 3]
 
 
 def test_sizes_are_the_backbones() -> None:

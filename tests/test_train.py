@@ -331,6 +331,20 @@ def test_bad_data_is_one_sentence(store: Path, tmp_path: Path, monkeypatch: pyte
         train(store, tmp_path / "run5", config=tiny(), device="tpu9")
 
 
+def test_a_gradient_that_is_not_finite_moves_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = TokenDataset(store, tokens=("jm",))
+    config = tiny()
+    model = seeded_model(fitted(config.model, dataset), seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda *given: torch.tensor(float("inf")))
+    with pytest.raises(DataError, match=r"step 3: the loss or its gradient .* gradient norm inf\)"):
+        train_step(
+            model, make_optimizer(model, config.optim), dataset.read(range(8)),
+            config=config.optim, clips=8, step=2, seed=0, world=CPU,
+        )  # fmt: skip
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_a_class_without_training_clips_is_refused_unless_allowed(tmp_path: Path) -> None:
     whole = write_small_store(tmp_path / "store.zarr")
     meta = json.loads((whole / "zarr.json").read_text())

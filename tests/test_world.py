@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from star.presets import smoke
 from star.run import read_metrics
 from star.sampler import Batches
 from star.train import train
-from star.world import _left_to_container, choose_device, join_world
+from star.world import _left_to_container, choose_device, free_bytes, join_world
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -198,6 +199,15 @@ def test_devices_are_named_when_they_are_not_there() -> None:
         choose_device("gpu")
     with pytest.raises(ConfigError, match="no such GPU"):
         choose_device("cuda:63")
+
+
+def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))
+    shares = []
+    for processes in ("1", "4"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        shares.append(free_bytes(torch.device("cpu")))
+    assert shares == [10**6, 10**6 // 4]
 
 
 def test_a_containers_limit_is_seen(tmp_path: Path) -> None:
