@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import ExtractOptions
 from pipeline.errors import ConfigError, DataError
+from pipeline.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
     from pipeline.extract_shard import Compute
@@ -64,6 +65,8 @@ def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) 
     import torch
 
     torch.set_num_threads(threads or cores())
+    if options.device == "cpu":
+        keep_freed_memory()
     computer = computer_for(replace(options, device=own_device(options.device.split(","))))
     if computer.backbone.digest != weights_sha256:
         raise DataError(options.weights, "holds other weights here than where the command was started")
