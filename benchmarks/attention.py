@@ -10,8 +10,11 @@ alike.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which finds the buffers, writes of itself otherwise
 
 import torch
 from torch import Tensor
