@@ -1,8 +1,8 @@
 """What stage 2 would do, how large the store becomes and how long it takes, before it starts.
 
 In: a prepared folder and the stage's options. Out: a plain dict. Without a codec the bytes are those of the very files,
-with one they come from the pilot's tokens; seconds come from the pilot, the stage's own steps on a few real clips, and
-are a range. Writes nothing.
+with one they come from the pilot's tokens and are a range, of one percent to either side as a rule; seconds come from
+the pilot, the stage's own steps on a few real clips from all over the folder, and are a range. Writes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import itertools
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,20 @@ from pipeline.blobs import open_blobs
 from pipeline.commit import seal
 from pipeline.config import ExtractOptions
 from pipeline.extract import about_of, made_from_of, require_complete, sizes_of, threads_of, unfinished
-from pipeline.extract_shard import Compute, ShardJob, begin_group, decode_group, load_job
+from pipeline.extract_shard import Compute, Group, begin_group, decode_group, load_job
 from pipeline.extract_worker import overlap
 from pipeline.fingerprint import fingerprint
 from pipeline.prepared import PreparedFolder
 from pipeline.room import bytes_free
-from pipeline.store_chunks import encode_chunk, file_bytes
+from pipeline.store_chunks import encode_clip, file_bytes
 from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
 from pipeline.store_records import places, shard_record
 from pipeline.store_writer import check_store
 
-PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted
+PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted in the time
+LEAST_SPREAD = 0.01  # of the bytes under a codec: few clips may be alike by chance
+CERTAIN = 2.6  # standard errors of a mean: 99 in 100
+FEW = 0.1  # where less than two clips tell
 FASTER, SLOWER = 0.7, 1.6  # how far the machine's speed may drift between the pilot and the run
 ALONE = 1.5  # the pilot has the memory of the machine to itself, workers share it
 STARTS = (0.5, 4.0)  # Dask, its workers and their backbones, in units of starting a process that imports torch
@@ -59,10 +61,8 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         todo, _ = unfinished(blobs, fingerprint(made_from), sizes)
     left = _left(folder, sizes, todo)
     compute = engine.worker_computer(options, weights, threads_of(options, workers, None))
-    seconds, ratio = _pilot(folder, options, sizes, compute) if left else (None, 1.0)
+    seconds, ratios = _pilot(folder, options, sizes, compute) if left else (None, [])
     total = sum(_file_sizes(folder, options, sizes, made_from).values())
-    tokens = sum(spec.clip_bytes for spec in specs(sizes) if spec.sharded) * sizes.clips * sizes.views
-    spared = int(tokens * (1 - ratio))
     return {
         "dataset": folder.listing.dataset,
         "clips": account.done,
@@ -70,7 +70,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "failed": account.failed,
         "views": sizes.views,
         "files": len(specs(sizes)) * sizes.shards * sizes.views,
-        "bytes": total if options.codec == "none" else [int(total - 1.1 * spared), int(total - 0.9 * spared)],
+        "bytes": total if options.codec == "none" else _compressed(total, sizes, account.done, ratios),
         "shards": len(places(sizes)),
         "shards_to_do": len(todo),
         "seconds": None if seconds is None else _seconds(seconds, left, workers),
@@ -83,12 +83,15 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
 
 def _left(folder: PreparedFolder, sizes: StoreSizes, todo: list[int]) -> list[int]:
     """For each shard and view to be made, how many clips are to be computed for it; those with none left out."""
-    done = []
-    for shard in range(sizes.shards):
-        told = folder.record(shard)
-        done.append(0 if told is None else sum(entry["outcome"] == "done" for entry in told["clips"]))
+    done = [_counts(folder, shard) for shard in range(sizes.shards)]
     counts = [done[shard] for _, shard in (places(sizes)[number] for number in todo)]
     return [count for count in counts if count]
+
+
+def _counts(folder: PreparedFolder, shard: int) -> int:
+    """How many clips of a shard there are to compute."""
+    told = folder.record(shard)
+    return 0 if told is None else sum(entry["outcome"] == "done" for entry in told["clips"])
 
 
 def _seconds(each: float, left: list[int], workers: int) -> list[float]:
@@ -135,25 +138,24 @@ def _like(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _pilot(
     folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, compute: Compute
-) -> tuple[float | None, float]:
-    """Seconds a clip takes once all is warm, and what share of its bytes the codec leaves."""
-    job = _job(folder, options, sizes)
-    if job is None or not job.clips:
-        return None, 1.0
-    groups = list(job.groups())[:PILOT_GROUPS]
+) -> tuple[float | None, list[float]]:
+    """Seconds a clip takes once all is warm, and for each clip of the pilot what share of its tokens a codec leaves."""
+    groups = _groups(folder, options, sizes)
+    if not groups:
+        return None, []
     seconds: list[list[float]] = []
-    for group in [groups[0], *groups[1:]] if len(groups) > 1 else [groups[0]] * 2:
+    for group in groups if len(groups) > 1 else groups * 2:
         marks = [time.monotonic()]
         decoded = decode_group(group)
         marks.append(time.monotonic())
         parts = begin_group(compute, decoded)()
         marks.append(time.monotonic())
         for part in parts:
-            job.absorb(part)
+            group.job.absorb(part)
         marks.append(time.monotonic())
         seconds.append([(b - a) / max(len(group.rows), 1) for a, b in itertools.pairwise(marks)])
     each = _overlapped(np.mean(seconds[1:], axis=0).tolist(), options.device)
-    return each, _ratio(job, sorted({row for group in groups for row in group.rows}), sizes)
+    return each, [ratio for group in groups for ratio in _ratios(group, sizes)]
 
 
 def _overlapped(parts: list[float], device: str) -> float:
@@ -166,22 +168,48 @@ def _overlapped(parts: list[float], device: str) -> float:
     return max(decode / decoders, compute, keep / writers)
 
 
-def _job(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes) -> ShardJob | None:
-    """The first shard with a clip to compute."""
-    for number in range(folder.shards):
-        told = folder.record(number)
-        if told is not None and any(entry["outcome"] == "done" for entry in told["clips"]):
-            return load_job(folder.shard(number), 0, options, sizes, open_blobs("memory://estimate"), None)
-    return None
+def _groups(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes) -> list[Group]:
+    """As many clips as `PILOT_GROUPS` batches hold, from shards all over the folder and rows all over each."""
+    shards = [number for number in range(folder.shards) if _counts(folder, number)]
+    jobs = [
+        load_job(folder.shard(number), 0, options, sizes, open_blobs("memory://estimate"), None)
+        for number in _spread(shards, PILOT_GROUPS)
+    ]
+    groups = []
+    for job in jobs:
+        rows = _spread(sorted(job.clips), options.batch_clips * (PILOT_GROUPS if len(jobs) == 1 else 1))
+        cuts = range(0, len(rows), options.batch_clips)
+        groups += [Group(job, rows[cut : cut + options.batch_clips], False) for cut in cuts]
+    return groups
 
 
-def _ratio(job: ShardJob, rows: list[int], sizes: StoreSizes) -> float:
-    if sizes.codec == "none" or not rows:
-        return 1.0
-    plain, small = replace(sizes, codec="none"), 0
-    large = 0
-    for spec in specs(sizes):
-        if spec.sharded:
-            small += len(encode_chunk(spec, job.arrays[spec.name][rows], sizes))
-            large += len(encode_chunk(spec, job.arrays[spec.name][rows], plain))
-    return small / large
+def _spread(items: list[int], most: int) -> list[int]:
+    """So many of them at most, at even distances."""
+    number = min(most, len(items))
+    return [items[(2 * place + 1) * len(items) // (2 * number)] for place in range(number)]
+
+
+def _compressed(total: int, sizes: StoreSizes, done: int, ratios: list[float]) -> list[int]:
+    """Between how many bytes a store lies that takes `total` without its codec, where the codec leaves these shares of
+    some of its `done` clips."""
+    kept = [spec for spec in specs(sizes) if spec.sharded]
+    clip = sum(spec.clip_bytes for spec in kept) * sizes.views
+    blank = _ratio([spec.blank(1) for spec in kept], sizes.codec)
+    mean = float(np.mean(ratios)) if ratios else 1.0
+    middle = total - clip * (done * (1 - mean) + (sizes.clips - done) * (1 - blank))
+    error = CERTAIN * float(np.std(ratios, ddof=1)) / len(ratios) ** 0.5 if len(ratios) > 1 else FEW
+    off = max(error * clip * done, LEAST_SPREAD * middle)
+    return [int(middle - off), int(middle + off)]
+
+
+def _ratios(group: Group, sizes: StoreSizes) -> list[float]:
+    """For each clip of the group that has tokens, what share of their bytes the codec leaves."""
+    if sizes.codec == "none":
+        return []
+    job, kept = group.job, [spec.name for spec in specs(sizes) if spec.sharded]
+    rows = [row for row in group.rows if job.entries[row]["outcome"] == "done"]
+    return [_ratio([job.arrays[name][row] for name in kept], sizes.codec) for row in rows]
+
+
+def _ratio(values: list[np.ndarray], codec: str) -> float:
+    return sum(len(encode_clip(value, codec)) for value in values) / sum(value.nbytes for value in values)

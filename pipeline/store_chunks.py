@@ -38,12 +38,18 @@ def encode_chunk(spec: ArraySpec, values: np.ndarray, sizes: StoreSizes) -> byte
     index = np.full((sizes.shard_clips, 2), ABSENT)
     offset = 0
     for row, value in enumerate(values):
-        encoded = _compressed(value, sizes.codec)
+        encoded = encode_clip(value, sizes.codec)
         pieces += [encoded, crc_tail(encoded)]
         index[row] = offset, len(encoded) + CRC_BYTES
         offset += len(encoded) + CRC_BYTES
     table = index.astype("<u8").tobytes()
     return b"".join([*pieces, table, crc_tail(table)])
+
+
+def encode_clip(value: np.ndarray, codec: str) -> Any:
+    """The bytes of one clip in a shard's file, without their checksum."""
+    flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+    return flat.data if codec == "none" else _codec(codec).encode(flat)
 
 
 def decode_chunk(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, item: str) -> np.ndarray:
@@ -110,11 +116,6 @@ def decompress(encoded: memoryview, out: memoryview, codec: str, item: str) -> N
             _codec(codec).decode(encoded, out=out)
     except (ValueError, RuntimeError) as error:
         raise CorruptError(item, f"cannot be decoded by {codec} ({error})", remedy=REMEDY) from error
-
-
-def _compressed(value: np.ndarray, codec: str) -> Any:
-    flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-    return flat.data if codec == "none" else _codec(codec).encode(flat)
 
 
 @functools.cache

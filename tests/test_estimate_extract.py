@@ -16,7 +16,7 @@ from pipeline.datasets import synthetic
 from pipeline.datasets.synthetic_set import write_set
 from pipeline.errors import ArtifactError
 from pipeline.estimate_extract import _overlapped, estimate_extract
-from pipeline.extract import extract
+from pipeline.extract import extract, sizes_of
 from pipeline.prepare import prepare
 
 
@@ -36,14 +36,32 @@ def test_bytes_are_exact_without_a_codec(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
-def test_bytes_under_a_codec_are_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+@pytest.mark.parametrize("shard_clips", [4, 64])
+def test_bytes_under_a_codec_are_a_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, shard_clips: int
+) -> None:
     install(monkeypatch)
-    folder = write(tmp_path / "prepared", 9)
+    folder = write(tmp_path / "prepared", 41, shard_clips=shard_clips, excluded=range(0, 8), failed=[9])
     options = replace(OPTIONS, codec=codec)
     low, high = estimate_extract(folder.path, options, str(tmp_path / "s"), workers=1)["bytes"]
     extract(folder.path, tmp_path / "s", options)
     taken = sum(len(data) for data in tree(tmp_path / "s").values())
     assert low <= taken <= high
+    assert high < 1.1 * low
+
+
+def test_the_pilot_comes_from_all_over_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    folder = write(tmp_path / "prepared", 40, excluded=range(4))
+    groups = estimate_module._groups(folder, OPTIONS, sizes_of(folder, OPTIONS))
+    assert [(group.job.source.number, group.rows) for group in groups] == [
+        (2, [0, 2, 3]),
+        (5, [0, 2, 3]),
+        (8, [0, 2, 3]),
+    ]
+    alone = write(tmp_path / "alone", 40, shard_clips=64)
+    groups = estimate_module._groups(alone, OPTIONS, sizes_of(alone, OPTIONS))
+    assert [group.rows for group in groups] == [[2, 6, 11], [15, 20, 24], [28, 33, 37]]
 
 
 def test_what_is_there_is_not_told_as_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
