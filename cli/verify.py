@@ -62,7 +62,7 @@ def verify(
 def _told(damages: Iterator[Damage]) -> Iterator[Damage]:
     """Each, printed as it is found."""
     for damage in damages:
-        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'holds no tokens or pictures itself'}")
+        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'costs no clip that is done'}")
         yield damage
 
 

@@ -68,7 +68,8 @@ def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str
 def _bfloat16(device: torch.device) -> tuple[bool, bool]:
     """Whether the device multiplies bfloat16 natively, and whether it can at least emulate it."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         return native, native
     able = torch.cpu.get_capabilities()
     native = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

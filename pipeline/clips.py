@@ -8,9 +8,11 @@ frame_offset (n, R, T + 1). Knows nothing of folders, commits or views.
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import itertools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +21,15 @@ import numpy as np
 from PIL import Image
 
 from pipeline.commit import sha256
-from pipeline.errors import CorruptError
+from pipeline.errors import ArtifactError, CorruptError
 
 JPEG_QUALITY = 95
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
 LEAST_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of what pictures of people take
 # what h5py and numpy raise where the bytes of a file are not what they were
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
+# the system's trouble, not the file's: no file handles, no memory, a file system that went away or does not let us
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
 ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
 PERSONS = 2  # M of every prepared clip: slots, empty ones hold NaN joints and zero scores
 
@@ -149,6 +153,7 @@ class ShardReader:
             self._file = h5py.File(path, "r")
             self._offsets = self._file["frame_offset"][()]
         except _UNREADABLE as error:
+            _pass_on(error, path)
             raise CorruptError(
                 path, f"cannot be read as a prepared shard ({error})", remedy="run `star verify` on its folder"
             ) from None
@@ -179,6 +184,7 @@ class ShardReader:
                 box=(x0, y0, x1, y1),
             )
         except _UNREADABLE as error:
+            _pass_on(error, self.path)
             raise CorruptError(
                 self.path, f"row {i} cannot be read ({error})", remedy="run `star verify` on its folder"
             ) from None
@@ -187,3 +193,11 @@ class ShardReader:
     def _small(self) -> dict[str, np.ndarray]:
         """All but the pictures, of every row: one read each, where HDF5 takes a third of a millisecond for any."""
         return {name: self._file[name][()] for name in ("joints", "scores", "frame_index", "box")}
+
+
+def _pass_on(error: Exception, path: Path) -> None:
+    """Raises ArtifactError where it is the system that is in trouble: the file may be whole."""
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        raise ArtifactError(
+            path, f"cannot be read now ({os.strerror(error.errno)})", remedy="mend that and run the same command again"
+        ) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -37,11 +36,18 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
     from pipeline.weights import load_weights
 
     device = resolve_device(options.device)
-    precision = resolve_precision(options.precision, device.split(",")[0])
-    weights = options.weights if options.weights in NAMED_WEIGHTS else str(Path(options.weights).resolve())
+    (precision, *others) = {resolve_precision(options.precision, name) for name in device.split(",")}
+    if others:
+        raise ConfigError("--precision", "differs between the devices", got=options.precision, expected="fp32 or bf16")
+    weights = place_of(options.weights)
     batch = options.batch_clips or BATCH_CLIPS["cuda" if device.startswith("cuda") else "cpu"]
     options = replace(options, device=device, precision=precision, weights=weights, batch_clips=batch)
     return options, load_weights(weights, seed=options.seed).digest
+
+
+def place_of(weights: str) -> str:
+    """A name of weights, or where their file lies, whatever the working directory of who reads it."""
+    return weights if weights in NAMED_WEIGHTS else str(Path(weights).resolve())
 
 
 def resolve_here(_: int, options_json: str) -> dict[str, str]:
@@ -51,11 +57,12 @@ def resolve_here(_: int, options_json: str) -> dict[str, str]:
 
 
 def cores() -> int:
-    """Processors that this process may use: a batch system or a container may leave it fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use: a batch system or a container's quota may leave it fewer than there are."""
+    from dask.system import cpu_count
+
+    return max(1, cpu_count())
 
 
-@functools.lru_cache(maxsize=1)
 def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) -> Compute:
     """How this process begins to compute tokens, on its own one of the devices; 0 `threads`: all that it may use.
 
@@ -67,6 +74,11 @@ def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) 
     torch.set_num_threads(threads or cores())
     if options.device == "cpu":
         keep_freed_memory()
+    return _loaded(options, weights_sha256)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(options: ExtractOptions, weights_sha256: str) -> Compute:
     computer = computer_for(replace(options, device=own_device(options.device.split(","))))
     if computer.backbone.digest != weights_sha256:
         raise DataError(options.weights, "holds other weights here than where the command was started")
@@ -104,6 +116,8 @@ def resolve_device(devices: str) -> str:
             device = torch.device(name)
         except RuntimeError:
             raise ConfigError("--device", "names no device", got=name, expected="cpu, cuda or cuda:0") from None
+        if device.type not in ("cpu", "cuda"):
+            raise ConfigError("--device", "is no device of ours", got=name, expected="cpu, cuda or cuda:0")
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ConfigError(
                 "--device",

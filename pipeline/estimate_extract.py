@@ -21,14 +21,14 @@ from pipeline.blobs import open_blobs
 from pipeline.commit import seal
 from pipeline.config import ExtractOptions
 from pipeline.extract import about_of, made_from_of, require_complete, sizes_of, threads_of, unfinished
-from pipeline.extract_shard import Compute, Group, begin_group, decode_group, load_job
+from pipeline.extract_shard import Compute, Group, ShardJob, begin_group, decode_group, load_job
 from pipeline.extract_worker import overlap
 from pipeline.fingerprint import fingerprint
 from pipeline.prepared import PreparedFolder
 from pipeline.room import bytes_free
-from pipeline.store_chunks import encode_clip, file_bytes
+from pipeline.store_chunks import encode_chunk, encode_clip, file_bytes
 from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
-from pipeline.store_records import places, shard_record
+from pipeline.store_records import file_entry, places, shard_record
 from pipeline.store_writer import check_store
 
 PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted in the time
@@ -61,7 +61,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         todo, _ = unfinished(blobs, fingerprint(made_from), sizes)
     left = _left(folder, sizes, todo)
     compute = engine.worker_computer(options, weights, threads_of(options, workers, None))
-    seconds, ratios = _pilot(folder, options, sizes, compute) if left else (None, [])
+    seconds, ratios = _pilot(folder, options, sizes, compute) if left or options.codec != "none" else (None, [])
     total = sum(_file_sizes(folder, options, sizes, made_from).values())
     return {
         "dataset": folder.listing.dataset,
@@ -73,7 +73,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "bytes": total if options.codec == "none" else _compressed(total, sizes, account.done, ratios),
         "shards": len(places(sizes)),
         "shards_to_do": len(todo),
-        "seconds": None if seconds is None else _seconds(seconds, left, workers),
+        "seconds": _seconds(seconds, left, workers) if left and seconds is not None else None,
         "device": options.device,
         "precision": options.precision,
         "joints": sizes.joints,
@@ -154,8 +154,18 @@ def _pilot(
             group.job.absorb(part)
         marks.append(time.monotonic())
         seconds.append([(b - a) / max(len(group.rows), 1) for a, b in itertools.pairwise(marks)])
-    each = _overlapped(np.mean(seconds[1:], axis=0).tolist(), options.device)
+    decode, compute_s, keep = np.mean(seconds[1:], axis=0).tolist()
+    each = _overlapped([decode, compute_s, keep + _putting(groups[0].job, sizes)], options.device)
     return each, [ratio for group in groups for ratio in _ratios(group, sizes)]
+
+
+def _putting(job: ShardJob, sizes: StoreSizes) -> float:
+    """Seconds that a clip's share of its shard takes to be encoded and summed up; what a disk takes is not in it."""
+    begin = time.monotonic()
+    for spec in specs(sizes):
+        if spec.name in job.arrays:
+            file_entry(spec.name, encode_chunk(spec, job.arrays[spec.name], sizes))
+    return (time.monotonic() - begin) / len(job.entries)
 
 
 def _overlapped(parts: list[float], device: str) -> float:

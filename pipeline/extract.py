@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ GG_CHANNELS, GG_STRIDE = 512, 16  # of layer4
 SOURCE = "log/source.json"
 VIEW_RULE = 1  # raised when `pipeline.views.view_of` changes what a view is
 LONGEST_RUN = {"cpu": 4, "cuda": 64}  # shards: between two runs a worker has nothing to overlap
+VERSIONS = ("star-tokens", "torch", "torchvision", "numpy", "zarr", "opencv-python-headless")
 CLUSTER = 8  # workers that one may have, of which a coordinator knows nothing
 
 
@@ -100,7 +101,8 @@ def _resolved(options: ExtractOptions, scheduler: str | None) -> tuple[ExtractOp
     """`engine.resolve`, on the machines that will do the work."""
     if scheduler is None:
         return engine.resolve(options)
-    ends = run_shards(engine.resolve_here, [0], json.dumps(asdict(options)), scheduler=scheduler)
+    told_of = replace(options, weights=engine.place_of(options.weights))
+    ends = run_shards(engine.resolve_here, [0], json.dumps(asdict(told_of)), scheduler=scheduler)
     with contextlib.closing(ends):
         (told,) = ends
     return ExtractOptions(**json.loads(told["options"])), told["weights"]
@@ -228,7 +230,7 @@ def about_of(folder: PreparedFolder) -> dict[str, Any]:
         "joint_names": list(manifest.topology(folder.listing.topology).joint_names),
         "protocols": list(folder.listing.protocols),
         "prepared_with": folder.options.content(),
-        "versions": {name: version(name) for name in ("star-tokens", "torch", "torchvision", "numpy", "zarr")},
+        "versions": {name: version(name) for name in VERSIONS},
     }
 
 

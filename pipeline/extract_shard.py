@@ -51,7 +51,7 @@ class ShardJob:
         source: its prepared shard. view, options, sizes: of the store.
         arrays: by name (n, *tail), as stored. entries: for each row what the commit record will say.
         clips: of the rows still to be computed, their prepared clips.
-        remade: it has been committed before, with clips that had failed.
+        remade: it has been committed before, with clips that had failed. unchanged: and none of them can be made now.
     """
 
     source: Shard
@@ -62,6 +62,7 @@ class ShardJob:
     entries: list[dict[str, Any]]
     clips: dict[int, ClipContent] = field(default_factory=dict)
     remade: bool = False
+    unchanged: bool = False
 
     def groups(self) -> Iterator[Group]:
         """The rows to compute, so many at a time; at least one group, if only to end the job."""
@@ -134,6 +135,7 @@ def load_job(
             job.entries[row] = entry
         wanted = [row for row in wanted if row not in done]
     _read_clips(job, wanted, told)
+    job.unchanged = before is not None and not job.clips and job.entries == before["clips"]
     return job
 
 

@@ -3,8 +3,8 @@
 In: the number of the run's first shard and a Plan. Out: shards of the store. Inside a run four things overlap: the next
 shard is read, pictures of the next clips are decoded, the device computes, and what is computed is hashed and put,
 each commit record after all that it names. Each stage waits for the next one, so that a worker holds the tokens of
-no more than `IN_FLIGHT` + 2 shards (60 MB each; on a GPU as many more as it has threads that write), whatever the
-number of clips.
+no more than `IN_FLIGHT` + 2 shards (60 MB each; on a GPU as many more as it has threads that write; on a retry, where
+few clips of a shard are to be made, as many more as there are threads that decode), whatever the number of clips.
 """
 
 from __future__ import annotations
@@ -136,6 +136,8 @@ def _commit(plan: Plan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None
     vain."""
     for part in absorbing:
         part.result()
+    if job.unchanged:
+        return
     place = (job.view, job.source.number)
     blobs.require_writer(plan.word)
     if job.remade:

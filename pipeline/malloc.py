@@ -12,6 +12,7 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 LARGEST = 2**31 - 1  # bytes; mallopt takes an int
+LARGEST_BEFORE = 2**25  # of the mmap threshold, in an older glibc
 
 
 def keep_freed_memory() -> bool:
@@ -26,6 +27,6 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library, musl for one
         return False
-    settings = ((M_MMAP_THRESHOLD, LARGEST), (M_TRIM_THRESHOLD, LARGEST), (M_ARENA_MAX, 1))
-    taken = [mallopt(name, value) == 1 for name, value in settings]
-    return all(taken)
+    mallopt(M_ARENA_MAX, 1)
+    mallopt(M_TRIM_THRESHOLD, LARGEST)
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST)) or bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BEFORE))

@@ -120,6 +120,12 @@ def file_entry(key: str, data: bytes) -> dict[str, Any]:
     return {"key": key, "bytes": len(data), "crc64": f"{crc64(data):016x}"}
 
 
+def is_whole(blobs: Blobs, entry: Mapping[str, Any]) -> bool:
+    """Is a file, byte for byte, what a record says of it?"""
+    found = blobs.checksum(entry["key"])
+    return found is not None and (found[0], f"{found[1]:016x}") == (entry["bytes"], entry["crc64"])
+
+
 def clip_digest(sizes: StoreSizes, arrays: Mapping[str, np.ndarray], i: int) -> str:
     """SHA-256 over row i of every array but `status`, in the order of `specs`, as little-endian bytes.
 

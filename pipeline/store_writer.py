@@ -28,6 +28,7 @@ from pipeline.store_records import (
     METADATA_RECORD,
     clip_digest,
     file_entry,
+    is_whole,
     places,
     read_metadata_record,
     write_metadata_record,
@@ -76,7 +77,11 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
             raise ArtifactError(blobs.url, "is not empty and is no token store", remedy="choose another --out")
         return None
     attributes = _attributes(blobs, data)
-    _check_same(blobs, attributes["made_from"], made_from, StoreSizes.of(attributes), sizes)
+    try:
+        before, there = attributes["made_from"], StoreSizes.of(attributes)
+    except (KeyError, TypeError) as error:
+        raise damaged_metadata(blobs) from error
+    _check_same(blobs, before, made_from, there, sizes)
     return attributes
 
 
@@ -85,8 +90,9 @@ def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -
     data, record = blobs.get("zarr.json"), read_metadata_record(blobs)
     assert data is not None
     attributes = _attributes(blobs, data)
-    # the record too: an earlier attempt may have ended between the last of the metadata and their record
-    if StoreSizes.of(attributes) != sizes or record is None or StoreSizes.of(record) != sizes:
+    # the record and its files too: an earlier attempt, at other views perhaps, may have ended among them
+    whole = record is not None and StoreSizes.of(record) == sizes and all(is_whole(blobs, e) for e in record["files"])
+    if StoreSizes.of(attributes) != sizes or not whole:
         _put_metadata(blobs, sizes, records, attributes)
 
 

@@ -115,7 +115,7 @@ class TokenComputer:
                 "--batch",
                 f"so many clips do not fit into the memory of {self.backbone.device}",
                 got=len(frames),
-                remedy="ask for fewer at a time",
+                remedy="ask for fewer at a time" if len(frames) > 1 else "use a device with more that is free",
             ) from error
         return lambda: _tokens(*arrived())
 

@@ -27,6 +27,7 @@ from pipeline.store_records import (
     checked_record,
     clip_digest,
     each_data,
+    is_whole,
     places,
     read_metadata_record,
     record_key,
@@ -65,7 +66,7 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
                 continue
             if record is None:
                 continue
-            waiting.extend((record, entry, pool.submit(_is_whole, blobs, entry)) for entry in record["files"])
+            waiting.extend((record, entry, pool.submit(is_whole, blobs, entry)) for entry in record["files"])
             while len(waiting) > AHEAD:
                 yield from _judged(blobs, sizes, *waiting.popleft())
             if deep:
@@ -83,7 +84,7 @@ def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
         record = None
     if record is None:
         return _attributes(blobs), [Damage(of_all, (), of_all)]
-    damaged = [entry["key"] for entry in record["files"] if not _is_whole(blobs, entry)]
+    damaged = [entry["key"] for entry in record["files"] if not is_whole(blobs, entry)]
     return record, [Damage(f"{blobs.url}/{key}", (), of_all) for key in damaged]
 
 
@@ -100,12 +101,6 @@ def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
     """The clips' ids by row, as far as they can be told."""
     ids = (blobs.get("clips.txt") or b"").decode(errors="replace").splitlines()
     return ids if len(ids) == sizes.clips else [f"row {row}" for row in range(sizes.clips)]
-
-
-def _is_whole(blobs: Blobs, entry: dict[str, Any]) -> bool:
-    """Is a file, byte for byte, what its record says?"""
-    found = blobs.checksum(entry["key"])
-    return found is not None and (found[0], f"{found[1]:016x}") == (entry["bytes"], entry["crc64"])
 
 
 def _judged(

@@ -213,7 +213,7 @@ def test_verify_tells_what_is_pending_and_what_to_delete(small_store: Path, tmp_
     (store / "clips.txt").write_text("other\n")
     shown = star("verify", store)
     assert shown.exit_code == 1
-    assert f"{store}/clips.txt: holds no tokens" in shown.stdout
+    assert f"{store}/clips.txt: costs no clip that is done" in shown.stdout
     assert "1 file differs from what was committed; delete what is named above and what vouches" in shown.stderr
     assert f"({store}/commits/metadata.json), and run the same command again" in shown.stderr
     shutil.copy(small_store / "clips.txt", store)

@@ -50,6 +50,16 @@ def test_bytes_under_a_codec_are_a_range(
     assert high < 1.1 * low
 
 
+def test_a_finished_stores_bytes_are_told_under_a_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    folder, options = write(tmp_path / "prepared", 41, shard_clips=64), replace(OPTIONS, codec="zstd")
+    extract(folder.path, tmp_path / "s", options)
+    told = estimate_extract(folder.path, options, str(tmp_path / "s"), workers=1)
+    taken = sum(len(data) for data in tree(tmp_path / "s").values())
+    assert told["seconds"] is None
+    assert told["bytes"][0] <= taken <= told["bytes"][1]
+
+
 def test_the_pilot_comes_from_all_over_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     folder = write(tmp_path / "prepared", 40, excluded=range(4))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -35,12 +39,14 @@ from pipeline import backbone, engine, extract_worker, manifest
 from pipeline.clips import decode_picture
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
-from pipeline.extract import JM_CHANNELS, extract, options_of, run_length, threads_of
+from pipeline.extract import JM_CHANNELS, _resolved, extract, options_of, run_length, threads_of
 from pipeline.extract_shard import NOT_DECODED, NOT_WHOLE, ShardJob
 from pipeline.prepared import PreparedFolder
 from pipeline.store import TokenStore
 from pipeline.verify_store import verify_store
 from pipeline.views import apply_views, view_of
+
+HOW = "cpu, fp32, 3 clips at a time"
 
 
 @pytest.fixture
@@ -82,7 +88,7 @@ def test_tokens_computed_live_are_the_tokens_read_back(stub: Any, prepared: Path
             assert np.array_equal(plain["joints"][i, view], joints, equal_nan=True)
             assert np.array_equal(plain["frame_index"][i, view], frames)
             assert plain["persons"][i, view] == persons
-    assert {**events[0], "how": ""} == {**{"total": 27, "done": 0}, "how": ""}
+    assert events[0] == {"total": 27, "done": 0, "how": HOW}
     assert len(events) == 28
     assert {event["outcome"] for event in events[1:]} == {"done"}
 
@@ -184,7 +190,7 @@ def test_a_removed_commit_is_made_again_bit_for_bit(stub: Any, prepared: Path, t
     events: list[dict[str, Any]] = []
     assert extract(prepared, tmp_path / "s", replace(OPTIONS, views=2), progress=events.append).pending == 0
     assert tree(tmp_path / "s") == whole
-    assert {**events[0], "how": ""} == {**{"total": 18, "done": 13}, "how": ""}
+    assert events[0] == {"total": 18, "done": 13, "how": HOW}
     assert TokenStore.open(tmp_path / "s").content_digest() == digest
 
 
@@ -233,12 +239,52 @@ def test_clips_that_failed_before_are_filled_in(stub: Any, tmp_path: Path) -> No
     account = extract(folder.path, tmp_path / "s", replace(OPTIONS, views=2), retry=True, progress=events.append)
     assert (account.done, account.excluded, account.failed) == (8, 1, 0)
     assert calls == [1] * 4  # the done ones are kept, not computed again
-    assert {**events[0], "how": ""} == {**{"total": 18, "done": 2}, "how": ""}
+    assert events[0] == {"total": 18, "done": 2, "how": HOW}
     assert len(events) == 17
     fresh = write(tmp_path / "fresh", 9, excluded=[7])
     extract(fresh.path, tmp_path / "t", replace(OPTIONS, views=2))
     assert tree(tmp_path / "s") == tree(tmp_path / "t")
     assert list(verify_store(tmp_path / "s", deep=True)) == []
+
+
+def test_a_retry_leaves_alone_what_is_no_nearer(stub: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "prepared", 9, failed=[1, 6])
+    extract(folder.path, tmp_path / "s", OPTIONS)
+    commit_prepared(folder, 1)
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*") if p.is_file()}
+    events: list[dict[str, Any]] = []
+    assert extract(folder.path, tmp_path / "s", OPTIONS, retry=True, progress=events.append).failed == 1
+    changed = {str(p.relative_to(tmp_path / "s")) for p, time in times.items() if p.stat().st_mtime_ns != time}
+    assert "commits/000/00001.json" in changed
+    assert not {name for name in changed if name.startswith(("gg/c/0", "jm/c/0", "commits/000/00000"))}
+    assert len(events) == 1 + 8  # the clips of both shards are told
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ESTALE])
+def test_the_systems_trouble_is_no_clips_failure(stub: Any, prepared: Path, tmp_path: Path, number: int) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, "Unable to synchronously open file")
+
+    with stub.context() as context:
+        context.setattr(h5py, "File", failing)
+        with pytest.raises(ArtifactError, match=f"cannot be read now .{os.strerror(number)}"):
+            extract(prepared, tmp_path / "s", OPTIONS)
+    assert extract(prepared, tmp_path / "s", OPTIONS).done == 9
+
+
+def test_weights_lie_where_the_command_was_typed(stub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cluster's worker has a working directory of its own."""
+    told: list[str] = []
+
+    def on_a_worker(work: Any, numbers: list[int], text: str, **_: object) -> Iterator[dict[str, str]]:
+        told.append(json.loads(text)["weights"])
+        yield {"options": text, "weights": "0"}
+
+    monkeypatch.setattr("pipeline.extract.run_shards", on_a_worker)
+    monkeypatch.chdir(tmp_path)
+    for weights in ("w.pth", "random"):
+        _resolved(replace(OPTIONS, weights=weights), "tcp://somewhere:1")
+    assert told == [str(tmp_path / "w.pth"), "random"]
 
 
 def test_a_retry_does_not_put_its_seal_on_damage(stub: Any, tmp_path: Path) -> None:
@@ -308,6 +354,37 @@ def test_views_are_appended_without_rewriting(stub: Any, prepared: Path, tmp_pat
     extract(prepared, tmp_path / "at once", replace(OPTIONS, views=4))
     assert tree(tmp_path / "s") == tree(tmp_path / "at once")
     assert list(verify_store(tmp_path / "s")) == []
+
+
+def test_views_that_were_nearly_announced_are_taken_back(stub: Any, prepared: Path, tmp_path: Path) -> None:
+    """The end came while metadata were written, and the command after it asks for the views of before."""
+    extract(prepared, tmp_path / "s", OPTIONS)
+    before, many = tree(tmp_path / "s"), replace(OPTIONS, views=2)
+    extract(prepared, tmp_path / "t", many)
+    shutil.copy(tmp_path / "t/gg/zarr.json", tmp_path / "s/gg/zarr.json")
+    assert zarr.open_array(tmp_path / "s/gg", mode="r").shape[1] == 2
+    extract(prepared, tmp_path / "s", OPTIONS)
+    assert tree(tmp_path / "s") == before
+    shutil.copy(tmp_path / "t/gg/zarr.json", tmp_path / "s/gg/zarr.json")
+    extract(prepared, tmp_path / "s", many)
+    assert tree(tmp_path / "s") == tree(tmp_path / "t")
+
+
+@pytest.mark.parametrize("name", ["made_from", "sizes", "dtype"])
+def test_metadata_without_a_name_that_they_need_are_told(stub: Any, prepared: Path, tmp_path: Path, name: str) -> None:
+    extract(prepared, tmp_path / "s", OPTIONS)
+    path = tmp_path / "s/zarr.json"
+    told = json.loads(path.read_text())
+    told["attributes"]["x" + name[1:]] = told["attributes"].pop(name)
+    path.write_text(json.dumps(told))
+    with pytest.raises(CorruptError, match=r"zarr\.json: is damaged; restore it"):
+        extract(prepared, tmp_path / "s", OPTIONS)
+
+
+@pytest.mark.parametrize("device", ["mps", "meta", "cuda:99", "nothing"])
+def test_devices_that_are_none_of_ours_are_told(device: str) -> None:
+    with pytest.raises(ConfigError, match="--device"):
+        engine.resolve_device(device)
 
 
 def test_only_whole_views_are_announced(stub: Any, prepared: Path, tmp_path: Path) -> None:
@@ -465,10 +542,20 @@ def test_a_worker_that_is_told_no_threads_takes_its_own(monkeypatch: pytest.Monk
     told: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", told.append)
     for threads in (0, 3):
-        engine.worker_computer.cache_clear()
+        engine._loaded.cache_clear()
         engine.worker_computer(OPTIONS, "f" * 64, threads)
-    engine.worker_computer.cache_clear()
+    engine._loaded.cache_clear()
     assert told == [7, 3]
+
+
+def test_a_kept_computer_still_sets_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits must not depend on what a process did between two calls."""
+    monkeypatch.setattr(engine, "_loaded", lambda options, digest: None)
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    for _ in range(2):
+        engine.worker_computer(OPTIONS, "f" * 64, 1)
+    assert told == [1, 1]
 
 
 def test_sizes_are_the_backbones() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import ctypes, resource
-from pipeline import engine
+from pipeline import engine, malloc
 from pipeline.config import ExtractOptions
 
 def faults():
@@ -26,13 +26,14 @@ options, digest = engine.resolve(ExtractOptions(weights="random", device="cpu"))
 usual = faults()
 engine.worker_computer(options, digest, 1)
 faults()  # the heap grows once
-print(usual, faults())
+kept = faults()
+print(usual, kept, libc.mallopt(malloc.M_MMAP_THRESHOLD, malloc.LARGEST))
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is Linux's")
 def test_a_worker_on_a_cpu_keeps_freed_buffers() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=300)
-    usual, kept = map(int, done.stdout.split())
+    usual, kept, takes_so_much = map(int, done.stdout.split())
     assert usual > 100  # 8 buffers of 50 MB, in pages of 4 KB or of 2 MB
-    assert kept < usual / 10
+    assert kept < usual / 10 or not takes_so_much  # an older glibc keeps buffers of 32 MB and no larger ones
