@@ -74,6 +74,8 @@ def evaluate(
         return
     facts |= class_facts(results[name])
     facts["trained_on"] = _trained_on(runs, results[name], store=store)
+    if against is not None:
+        facts["against"]["trained_on"] = _trained_on([against], results[str(against)], store=store)
     facts |= _standings([*runs, *([against] if against is not None else [])], asked)
     for note in _notes(facts):
         print(f"star: note: {note}", file=sys.stderr)
@@ -189,8 +191,10 @@ def _notes(facts: dict[str, Any]) -> list[str]:
     """What goes with an accuracy: clips that were trained on, or have no tokens; runs that are unfinished."""
     notes = []
     clips = f"of these {facts['clips']} clips"
-    if facts["trained_on"] and facts["split"] == "test":
-        notes.append(f"{facts['trained_on']} {clips} were trained on: the run's own protocol divides them otherwise")
+    for told in (facts, facts.get("against", {})):
+        if told.get("trained_on") and facts["split"] == "test":
+            run = f"{told['run']} was trained on {told['trained_on']} {clips}"
+            notes.append(f"{run}: its own protocol divides them otherwise")
     if facts["left_out"]:
         split = f"{facts['protocol']} {facts['split']}"
         notes.append(f"{facts['left_out']} clips of {split} have no tokens (failed or excluded) and are not scored")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Callable
@@ -86,6 +87,8 @@ class TellingGroup(TyperGroup):
                 raise
             sentence, code = str(error), 1
         except KeyboardInterrupt:
+            if os.environ.get("RANK", "0") != "0":  # of those that torchrun started, one tells it
+                raise typer.Exit(STOPPED) from None
             sentence, code = "stopped; the same command goes on from what is finished", STOPPED
         except OSError as error:
             # a full disk or a lost mount can strike in any library below us; the system's own words name the file

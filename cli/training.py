@@ -1,7 +1,7 @@
 """What the commands that train share: settings, progress on stderr, results on stdout.
 
 In: options of the command line; `star.progress.TrainEvent`s; `star.scores.Scores`. Out: a `star.config.TrainConfig`;
-text. Under torchrun only the leading process speaks.
+text. Under torchrun only the leading process speaks of what all of them find.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FirstSeed = Annotated[int | None, typer.Option(help="Short for --set seed=N.", m
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")]
 LoaderWorkers = Annotated[
     int | None,
-    typer.Option(help="Threads that read tokens ahead; default: none where the tokens fit into memory.", min=0),
+    typer.Option(help="Threads that read tokens ahead; default: as many as pay.", min=0),
 ]
 
 
@@ -96,7 +96,9 @@ class StopOnSignal:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return  # a batch system and torchrun may both send SIGTERM, and a save is under way
         self.asked = True
         if leads():  # not print: a handler may have come amid another one's
             os.write(2, b"\nstar: stopping after this step; Ctrl-C again stops at once\n")

@@ -27,7 +27,7 @@ from star.plan import fitting_model
 from star.progress import TrainEvent
 from star.run import CONFIG
 from star.scores import Scores, fuse
-from star.seeds import SeedProgress, Spread, seed_folders, spread_of, train_seeds
+from star.seeds import SeedProgress, Spread, seed_folders, spread_of, train_seeds, views_begun_with
 from star.splits import open_splits
 from star.studies import variants
 from star.train import Stop
@@ -126,18 +126,22 @@ def ablate(
 ) -> list[Row]:
     """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
 
+    All use the views that the first of them began with, whatever the store has got since.
+
     Raises:
         ConfigError: no such study, or no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`,
             for whichever variant, before the first is trained.
     """
-    opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
-    chosen, folder = planned(opened, out, study=study, config=config, seeds=seeds), Path(out) / study
-    require_folder_of_studies(Path(out))
-    require_folder_of_variants(folder)
-    for variant in chosen:
-        require_folder_of_seeds(variant.folder)
-    world = join_world(device)
-    require_all_fit(opened, chosen, world=world)
+    world, folder = join_world(device), Path(out) / study
+    with world.agreed():
+        opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
+        chosen = planned(opened, out, study=study, config=config, seeds=seeds)
+        require_folder_of_studies(Path(out))
+        require_folder_of_variants(folder)
+        for variant in chosen:
+            require_folder_of_seeds(variant.folder)
+        require_all_fit(opened, chosen, world=world)
+        among = views_begun_with(run for variant in chosen for run in variant.runs)
     rows: list[Row] = []
     reference: Scores | None = None
     for i, variant in enumerate(chosen):
@@ -150,6 +154,7 @@ def ablate(
             workers=workers,
             progress=_named(progress, variant.label, first=config.seed, done=i * seeds, total=len(chosen) * seeds),
             stop=stop,
+            among=among,
         )
         rows.append(row_of(variant.label, scores, reference))
         reference = reference if reference is not None else fuse(scores)
@@ -173,8 +178,8 @@ def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> Ro
 
 
 def markdown(study: str, rows: Sequence[Row]) -> str:
-    """The table for people: percentages; the first row is what the last column compares with."""
-    head = f"| {study} | top-1 | ± over seeds | 95 % over clips | mean class | seeds | p against the first |"
+    """The table for people: percentages; the last column compares with the first row, the seeds of both fused."""
+    head = f"| {study} | top-1 | ± over seeds | 95 % over clips | mean class | seeds | p of fused seeds |"
     lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for row in rows:
         spread = "" if math.isnan(row.spread) else f"{100 * row.spread:.1f}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,10 @@ from pipeline.commit import write_atomic
 from pipeline.errors import CorruptError
 
 FORMAT = "star-run/2"
+_UNREADABLE = (
+    OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 KEPT = 2  # checkpoints of a run: the newest, and one before it should the newest be lost to a bad disk
 
 
@@ -70,17 +76,22 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     """The newest checkpoint of a run, on the CPU; None where there is none.
 
     Raises:
-        CorruptError: it cannot be read.
+        CorruptError: it cannot be read, or is not what was written.
     """
     found = checkpoints(run)
     if not found:
         return None
     try:
-        state = torch.load(found[-1], map_location="cpu", weights_only=True)
+        data = io.BytesIO(found[-1].read_bytes())
+        with zipfile.ZipFile(data) as archive:  # whose checksums torch does not look at
+            if archive.testzip() is not None:
+                raise ValueError("it does not match its checksums")
+        data.seek(0)
+        state = torch.load(data, map_location="cpu", weights_only=True)
         if state.pop("format") != FORMAT:
             raise ValueError("another format")
         return Checkpoint(**state)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise CorruptError(
             found[-1],
             f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''})",

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.errors import ArtifactError, CorruptError
+from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.store import TokenStore
 from star.data import TokenDataset
-from star.facts import clip_facts, facts_of, require_same_store
+from star.facts import clip_facts, facts_of, identity_of, require_same_store
 from star.loader import loader, workers_for
 from star.run import Run, open_run, restored_model
 from star.scores import Scores
@@ -46,7 +46,7 @@ def score(
         workers: threads that read ahead; None: `star.loader.workers_for`.
 
     Raises:
-        DataError: a token that is not finite; the clip is named.
+        DataError: a token that is not finite (the clip is named), or a model whose scores are not.
     """
     world = world or World(device=torch.device("cpu"))
     device = world.device
@@ -56,12 +56,16 @@ def score(
     workers = workers_for(dataset, device) if workers is None else workers
     was_training = model.training
     model.eval()
-    with world.agreed(), torch.inference_mode():
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # CUDA's recurrent layers would round otherwise
+    with world.agreed(), torch.inference_mode(), exact:
         for i, batch in enumerate(loader(dataset, batches, workers=workers, pin=device.type == "cuda")):
             gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
             found = model(gg, jm, mask).float().cpu()
             if not found.isfinite().all():
-                require_finite(dataset, batch.gg, batch.jm, batch.clips)
+                require_finite(dataset, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
+                raise DataError(
+                    "the model's scores", "are not finite numbers", remedy="train again with a lower optim.lr"
+                )
             place = slice(i * batch_size, min((i + 1) * batch_size, len(mine)))
             logits[place] = found[: place.stop - place.start]
             if progress is not None:
@@ -106,13 +110,15 @@ def evaluate_run(
         ArtifactError: no run, no checkpoint, or a store of another fingerprint.
         ConfigError, DataError: see `TokenDataset`.
     """
-    run = run if isinstance(run, Run) else open_run(run)
     world = join_world(device)
     with world.agreed():
+        run = run if isinstance(run, Run) else open_run(run)
         checkpoint = run.checkpoint()
         model = restored_model(checkpoint)
+        opened = store_of(run, store)
+        require_same_store(run.path, checkpoint.store, identity_of(opened), remedy=ITS_OWN)
         dataset = TokenDataset(
-            store_of(run, store),
+            opened,
             protocol=run.store["protocol"] if protocol is None else protocol,
             split=split,
             tokens=run.config.model.tokens,
@@ -131,7 +137,9 @@ def evaluate_run(
 
 def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:
     """(n,) str: the clips that the run was trained on. `store`: as in `evaluate_run`."""
-    dataset = train_split(store_of(run, store), run.config, among=run.store["views"]["train"], in_memory=False)
+    opened = store_of(run, store)
+    require_same_store(run.path, run.store, identity_of(opened), remedy=ITS_OWN)
+    dataset = train_split(opened, run.config, among=run.store["views"]["train"], in_memory=False)
     found = {**facts_of(dataset), "clips": {"train": clip_facts(dataset)}}
     require_same_store(run.path, run.store, found, remedy=ITS_OWN)
     return dataset.clip_ids()

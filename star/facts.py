@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.commit import canonical_json, sha256
 from pipeline.errors import ArtifactError
 from pipeline.fingerprint import differences
+from pipeline.store import TokenStore
 from star.data import TokenDataset
 
 
@@ -27,14 +28,13 @@ def store_facts(train: TokenDataset, test: TokenDataset) -> dict[str, Any]:
 
 def facts_of(dataset: TokenDataset) -> dict[str, Any]:
     """What holds for any data set of the store under this protocol."""
-    return {
-        "url": str(dataset.url),
-        "fingerprint": dataset.attrs["fingerprint"],
-        "made_from": dataset.attrs["made_from"],
-        "dataset": dataset.attrs["dataset"],
-        "protocol": dataset.protocol,
-        "clips": {},
-    }
+    return {**identity_of(dataset), "dataset": dataset.attrs["dataset"], "protocol": dataset.protocol}
+
+
+def identity_of(source: TokenStore | TokenDataset) -> dict[str, Any]:
+    """What tells a store from others, for `require_same_store`."""
+    made_from = {name: source.attrs[name] for name in ("fingerprint", "made_from")}
+    return {"url": str(source.url), **made_from, "clips": {}}
 
 
 def clip_facts(dataset: TokenDataset) -> dict[str, Any]:

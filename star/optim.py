@@ -1,7 +1,7 @@
 """Optimisers, schedules and the moving average of weights.
 
 In: a model, an `OptimConfig`, a step. Out: torch optimisers; learning rates as pure functions of the step, so that
-resuming needs no state of a schedule. Moves nothing by itself: `star.train` does.
+resuming needs no state of a schedule. Moves nothing by itself: `star.step` does.
 """
 
 from __future__ import annotations

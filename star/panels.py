@@ -85,7 +85,9 @@ def draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
         _plain(axes, "Training")
         return
     step, epoch, loss = (np.asarray(column, float) for column in zip(*losses, strict=True))
-    per_epoch = max(1.0, step[-1] / max(1.0, epoch[-1]))
+    # an unfinished epoch at the end has no last step yet: the one before it tells how many there are
+    whole = [step[epoch == e].max() / e for e in np.unique(epoch)[:-1] if e > 0] or [step[-1] / max(1.0, epoch[-1])]
+    per_epoch = max(1.0, *whole)
     axes.plot(step / per_epoch, loss, color=BLUE, alpha=0.22, lw=0.8)
     ends = np.unique(epoch)
     axes.plot(ends, [loss[epoch == e].mean() for e in ends], color=BLUE, lw=2)

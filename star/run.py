@@ -111,6 +111,21 @@ def run_there(path: Path) -> Run | None:
     return open_run(path) if (path / CONFIG).exists() else None
 
 
+def require_place(path: Path) -> None:
+    """Refuse a folder in which something lies that is no run.
+
+    Raises:
+        ArtifactError: it does.
+    """
+    if run_there(path) is None and path.is_dir() and any(not name.startswith(".") for name in os.listdir(path)):
+        raise ArtifactError(path, "is not empty and is no training run", remedy="choose another --out")
+
+
+def has_begun(path: Path) -> bool:
+    """Whether the run in a folder has made a step that other settings could spoil."""
+    return bool(checkpoints(path) or read_metrics(path))
+
+
 def start_run(run: Run) -> None:
     """Write config.json, or check that the one that is there asks for the same, on the same clips.
 
@@ -122,7 +137,7 @@ def start_run(run: Run) -> None:
             written.
     """
     before = run_there(run.path)
-    if before is not None and not checkpoints(run.path) and not read_metrics(run.path):
+    if before is not None and not has_begun(run.path):
         _write_config(run)
         return
     if before is not None:
@@ -137,8 +152,7 @@ def start_run(run: Run) -> None:
         if before.store["url"] != run.store["url"]:
             _write_config(run)
         return
-    if run.path.exists() and any(not name.startswith(".") for name in os.listdir(run.path)):
-        raise ArtifactError(run.path, "is not empty and is no training run", remedy="choose another --out")
+    require_place(run.path)
     _write_config(run)
 
 

@@ -8,7 +8,7 @@ finished run is not trained again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from star.evaluate import evaluate_run
 from star.folders import require_folder_of_seeds
 from star.metrics import wilson_interval
 from star.progress import TrainEvent
+from star.run import has_begun, open_run
 from star.scores import Scores, save_scores
 from star.train import Stop, train
 from star.world import join_world
@@ -80,6 +81,12 @@ def seed_folders(out: Path, *, config: TrainConfig, seeds: int) -> dict[int, Pat
     return {seed: out / f"seed-{seed}" for seed in range(config.seed, config.seed + seeds)}
 
 
+def views_begun_with(folders: Iterable[Path]) -> list[int] | None:
+    """The store's views that the first of these runs could use when it began; None where none of them has."""
+    begun = (open_run(folder) for folder in folders if has_begun(folder))
+    return next((list(run.store["views"]["test"]) for run in begun), None)
+
+
 def train_seeds(
     store: TokenStore | Path | str,
     out: Path,
@@ -91,20 +98,25 @@ def train_seeds(
     tensorboard: bool = False,
     progress: SeedProgress | None = None,
     stop: Stop | None = None,
+    among: Sequence[int] | None = None,
 ) -> list[Scores]:
     """Train or go on training `seed_folders`, and score each on the test split; the scores lie in its test.npz, too.
+
+    All use the views that the first of them began with, whatever the store has got since; or those of `among`.
 
     Raises:
         ConfigError: no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`.
     """
     folders = seed_folders(out, config=config, seeds=seeds)
     require_folder_of_seeds(out)
+    among = views_begun_with(folders.values()) if among is None else among
     scores = []
     for done, (seed, folder) in enumerate(folders.items()):
         run = train(
             store,
             folder,
             config=with_overrides(config, [f"seed={seed}"]),
+            among=among,
             device=device,
             workers=workers,
             tensorboard=tensorboard,

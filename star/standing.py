@@ -13,7 +13,6 @@ from star.data import TokenDataset
 from star.evaluate import store_of
 from star.run import Run
 from star.sampler import Batches
-from star.splits import train_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +47,12 @@ def standing_of(
         ArtifactError: no checkpoint, no store. ConfigError, DataError: see `TokenDataset`.
     """
     opened, optim = store_of(run, store), run.config.optim
-    train = train_split(opened, run.config, among=run.store["views"]["train"], in_memory=False)
+    items = run.store["clips"]["train"]["count"]  # of when it was trained: the store may have got more
+    if run.config.data.views == "all":
+        items *= len(run.store["views"]["train"])
     asked = protocol if protocol is not None else run.store["protocol"]
     scored = TokenDataset(
         opened, protocol=asked, split=split, views=views, among=run.store["views"]["test"], in_memory=False
     )
-    batches = Batches(items=len(train), batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
+    batches = Batches(items=items, batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
     return Standing(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)

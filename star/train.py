@@ -9,7 +9,7 @@ not compiled). Prints nothing: `progress` is told.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +23,10 @@ from pipeline.fingerprint import fingerprint
 from pipeline.store import TokenStore
 from star.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from star.config import TrainConfig, to_dict
-from star.facts import require_same_store, store_facts
+from star.facts import identity_of, require_same_store, store_facts
 from star.memory import require_room
 from star.progress import Progress
-from star.run import ITS_OWN_OR_NEW, MetricsLog, Run, run_there, start_run
+from star.run import ITS_OWN_OR_NEW, MetricsLog, Run, has_begun, require_place, run_there, start_run
 from star.splits import Splits, fitted, open_splits
 from star.statistics import require_finite_held
 from star.trainer import Training, batches, evaluates
@@ -40,6 +40,7 @@ def train(
     out: Path | str,
     *,
     config: TrainConfig,
+    among: Sequence[int] | None = None,
     resume: bool = True,
     device: str = "auto",
     workers: int | None = None,
@@ -55,6 +56,7 @@ def train(
         out: the run's folder; one that holds a finished run is left as it is.
         config: all that decides the result. The sizes in `config.model` are taken from the store, and so is the
             protocol where it is "".
+        among: numbers of the store's views that a run which has not begun yet may use; None: all that are finished.
         resume: False refuses a folder that holds a run already.
         device: "auto", "cpu", "cuda", "cuda:1".
         workers: threads that read ahead; None: `star.loader.workers_for`.
@@ -74,10 +76,11 @@ def train(
     with contextlib.ExitStack() as stack:
         world = join_world(device)
         with world.agreed():
-            run, data = _opened(store, out, config)
+            run, data = _opened(store, out, config, among)
             if world.leads:
                 if not resume and run_there(out) is not None:
                     raise ArtifactError(out, "holds a run already", remedy="choose another folder, or pass resume=True")
+                require_place(out)
                 stack.enter_context(sole_writer(out))
                 start_run(run)
                 sweep_temporaries(out)
@@ -106,7 +109,9 @@ def _steps(
     """What is left of a run, if anything: its tokens are not read before that is known."""
     step = 0 if checkpoint is None else checkpoint.step
     plan = batches(run.config, data.train, world, start=step)
-    owed = world.any(world.leads and evaluates(run.config, plan, step) and not _evaluated(run, step))
+    with world.agreed():
+        missing = world.leads and evaluates(run.config, plan, step) and not _evaluated(run, step)
+    owed = world.any(missing)
     if step == plan.steps and not owed:
         return
     with contextlib.ExitStack() as stack:
@@ -116,19 +121,26 @@ def _steps(
             _into_memory(data)
             training = Training(run, data, world, plan, checkpoint)
             if step < plan.steps:
-                require_room(training.model, run.config, world, clips=plan.count(step))
-        log = None
-        if world.leads:
-            log = MetricsLog(run.path, step=step, tensorboard=tensorboard)
-            stack.enter_context(contextlib.closing(log))
+                require_room(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
+            log = None
+            if world.leads:
+                log = MetricsLog(run.path, step=step, tensorboard=tensorboard)
+                stack.enter_context(contextlib.closing(log))
         asked = stack.enter_context(stop) if stop is not None else None
         training.loop(log, owed=owed, stop=asked, **how)
 
 
-def _opened(store: TokenStore | Path | str, out: Path, config: TrainConfig) -> tuple[Run, Splits]:
+def _opened(
+    store: TokenStore | Path | str, out: Path, config: TrainConfig, among: Sequence[int] | None
+) -> tuple[Run, Splits]:
     """The run as it is asked for, on the views that it began with, and its data, not yet in memory."""
-    before = run_there(out)
-    data = open_splits(store, config, views=None if before is None else before.store["views"], in_memory=False)
+    opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
+    views = None if among is None else {"train": among, "test": among}
+    before = run_there(out) if has_begun(out) else None
+    if before is not None:
+        require_same_store(out, before.store, identity_of(opened), remedy=ITS_OWN_OR_NEW)
+        views = before.store["views"]
+    data = open_splits(opened, config, views=views, in_memory=False)
     found = replace(  # what the store decides, so that config.json says what is so
         config,
         model=fitted(config.model, data.train),

@@ -101,16 +101,23 @@ class Training:
                     log.write({"step": event.done, "epoch": event.epoch, "loss": event.loss, "lr": event.lr})
                 tell(progress, event)
             stopped = stop is not None and self.world.any(stop()) and not last
-            if log is not None and (due or stopped or time.monotonic() - saved_at >= save_every_s):
-                log.sync()
-                save_checkpoint(self.run.path, self.checkpoint())
-                saved_at = time.monotonic()
             if stopped:
+                with self.world.agreed():  # who started the others ends all of them as soon as one has gone
+                    self._save(log)
                 raise KeyboardInterrupt
+            if log is not None and (due or time.monotonic() - saved_at >= save_every_s):
+                self._save(log)
+                saved_at = time.monotonic()
             if due:
                 scores = self._evaluation(log, clock, workers)
                 if log is not None:
                     tell(progress, replace(event, top1=scores.top1))
+
+    def _save(self, log: MetricsLog | None) -> None:
+        """In the leader: the lines first, since the checkpoint counts on them."""
+        if log is not None:
+            log.sync()
+            save_checkpoint(self.run.path, self.checkpoint())
 
     def _evaluation(self, log: MetricsLog | None, clock: Clock, workers: int | None) -> Scores:
         """Of the step that has been done last; its line is on the disk when this returns."""

@@ -161,7 +161,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _left_to_container(group: Path) -> int:
-    """Bytes below the limit that a container or a batch system set (Linux, cgroup v2); 2^63 where there is none."""
+    """Bytes below the limit that a container set (Linux, cgroup v2); 2^63 where there is none."""
     try:
         limit, taken = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
         cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]

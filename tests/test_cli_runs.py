@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,14 @@ def test_clips_that_were_trained_on_are_told(store: Path, seeded: tuple[Path, st
     assert json.loads(done("evaluate", run, "--split", "train", "--json"))["trained_on"] == len(trained)
     shown = star("evaluate", run, "--protocol", "xview", "--json")
     assert json.loads(shown.stdout)["trained_on"] == len(trained & scored)
-    assert f"{len(trained & scored)} of these {len(scored)} clips were trained on" in shown.stderr
+    told = f"{run} was trained on {len(trained & scored)} of these {len(scored)} clips"
+    assert told in shown.stderr
+    other = run.parent / "other"
+    done("train", "--from-cache", store, "--out", other, "--protocol", "xview", *SMALL)
+    shown = star("evaluate", other, "--against", run, "--protocol", "xview", "--json")
+    assert (json.loads(shown.stdout)["trained_on"], told in shown.stderr) == (0, True)
+    assert json.loads(shown.stdout)["against"]["trained_on"] == len(trained & scored)
+    shutil.rmtree(other)
 
 
 def test_two_runs_are_compared_on_the_same_clips(seeded: tuple[Path, str]) -> None:

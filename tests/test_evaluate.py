@@ -62,6 +62,14 @@ def test_protocol_split_and_views_may_be_chosen(run: Run) -> None:
     assert not np.array_equal(one.probabilities, evaluate_run(run).probabilities)
 
 
+def test_a_model_that_has_diverged_gets_no_accuracy(run: Run) -> None:
+    model, dataset = run.model(), TokenDataset(run.store["url"], protocol="xsub", split="test", tokens=("jm",))
+    with torch.no_grad():
+        next(iter(model.parameters())).fill_(float("nan"))
+    with pytest.raises(DataError, match="the model's scores: are not finite"):
+        score(model, dataset)
+
+
 def test_evaluation_touches_nothing(run: Run) -> None:
     model = run.model().train()
     dataset = TokenDataset(run.store["url"], split="test", tokens=("jm",), views="all")

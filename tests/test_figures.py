@@ -35,6 +35,12 @@ def test_the_curve_shows_losses_and_accuracies() -> None:
     assert np.allclose(accuracy_axes.lines[0].get_xdata(), [1, 2])
 
 
+def test_the_curve_of_an_unfinished_epoch_keeps_its_scale() -> None:
+    steps = [{"step": s, "epoch": 1 + (s - 1) // 4, "loss": 1.0} for s in range(1, 6)]  # one of the second epoch
+    single, _ = curve_figure([*steps, METRICS[-2]]).axes[0].lines
+    assert np.allclose(single.get_xdata(), np.arange(1, 6) / 4)
+
+
 def test_confusion_rows_are_true_classes_and_attention_lines_are_modules() -> None:
     (axes,) = confusion_figure(COUNTS, NAMES).axes
     assert np.allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 1]])

@@ -13,12 +13,14 @@ from star_stores import one_thread, write_small_store
 
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.store import TokenStore
+from star.ablate import ablate
 from star.config import TrainConfig, with_overrides
 from star.evaluate import evaluate_run, trained_clips
 from star.options import OF_THE_STORE
 from star.presets import smoke
 from star.progress import TrainEvent
 from star.run import Run, open_run
+from star.standing import standing_of
 from star.train import train
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -84,6 +86,44 @@ def test_views_that_a_store_gets_do_not_touch_a_run(path: Path, tmp_path: Path, 
     assert new.store["views"]["train"] == [0, 1, 2]
     with pytest.raises(ArtifactError, match=r"lacks views .*finished views \[0, 1\].*\[0, 1, 2\]"):
         train(at_a_time(path, views=2), tmp_path / "new", config=asked)
+
+
+def test_a_run_that_was_refused_before_its_first_step_holds_to_no_views(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("star.train.require_room", no_room)
+        with pytest.raises(ConfigError, match="no room"):
+            train(path, tmp_path / "run", config=config("data.views=0"))
+    assert open_run(tmp_path / "run").store["views"]["train"] == [0]
+    run = train(path, tmp_path / "run", config=config("data.views=random"))
+    assert run.store["views"]["train"] == [0, 1, 2]
+
+
+def no_room(*given: object, **how: object) -> None:
+    raise ConfigError("optim.batch_size", "there is no room")
+
+
+def test_a_study_uses_the_views_of_its_first_run(path: Path, tmp_path: Path) -> None:
+    asked = {"study": "attention", "config": config("data.views=random"), "seeds": 1}
+
+    def stop_in_the_second(name: str, done: int, total: int, event: TrainEvent) -> None:
+        if name.startswith("uniform"):
+            raise Stop
+
+    with pytest.raises(Stop):
+        ablate(at_a_time(path, views=2), tmp_path / "out", **asked, progress=stop_in_the_second)
+    shutil.rmtree(tmp_path / "out/attention/uniform/seed-0")
+    ablate(at_a_time(path), tmp_path / "out", **asked)
+    runs = [open_run(tmp_path / "out/attention" / name / "seed-0") for name in ("softmax", "uniform")]
+    assert [run.store["views"] for run in runs] == [{"train": [0, 1], "test": [0, 1]}] * 2
+
+
+def test_a_finished_run_stays_finished(path: Path, tmp_path: Path) -> None:
+    """`star retry` may have finished more clips of its training split."""
+    run = train(at_a_time(path, failed=(0,)), tmp_path / "run", config=config("data.views=all"))
+    for store in (at_a_time(path, failed=(0,)), at_a_time(path)):
+        assert standing_of(run, store=store).finished
 
 
 @pytest.mark.parametrize(("row", "split"), [(0, "train"), (-1, "test")])

@@ -80,6 +80,29 @@ for command in json.loads(sys.argv[1]):
 """
 
 
+STOPPED = """
+import sys, time
+from contextlib import nullcontext
+from pathlib import Path
+import star.trainer
+from star.config import with_overrides
+from star.presets import smoke
+from star.train import train
+save = star.trainer.save_checkpoint
+def slow(*given):
+    time.sleep(1.5)
+    return save(*given)
+star.trainer.save_checkpoint = slow
+store, run, *settings = sys.argv[1:]
+answers = iter([False, True])
+try:
+    train(store, run, config=with_overrides(smoke(), settings), device="cpu", save_every_s=1e9,
+          stop=nullcontext(lambda: next(answers)))
+except KeyboardInterrupt:
+    print([path.name for path in Path(run).glob("checkpoint-*.pt")])
+"""
+
+
 def launch(world: int, *arguments: str, script: str = CHILD) -> list[subprocess.Popen[str]]:
     """A script in `world` processes, with the environment that torchrun gives them."""
     with socket.socket() as free:
@@ -153,6 +176,13 @@ def test_from_one_process_to_two_and_back_and_to_three(tmp_path: Path) -> None:
     assert 0 < summary["top1"] <= 1
 
 
+def test_nobody_leaves_before_the_step_is_saved(tmp_path: Path) -> None:
+    """torchrun ends the others, the one that saves among them, as soon as one has gone."""
+    store = write_small_store(tmp_path / "small.zarr")
+    children = launch(2, str(store), str(tmp_path / "run"), *SETTINGS, script=STOPPED)
+    assert [child.communicate()[0].strip() for child in children] == ["['checkpoint-00000002.pt']"] * 2
+
+
 def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.3)
     config = with_overrides(smoke(), SETTINGS)
@@ -162,12 +192,17 @@ def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
     state = torch.load(checkpoints(tmp_path / "run-1")[-1], weights_only=True)
     state["seed"] = 3
     torch.save(state, checkpoints(tmp_path / "run-1")[-1])
+    train(store, tmp_path / "torn", config=config)
+    with open(tmp_path / "torn" / "metrics.jsonl", "r+") as file:
+        file.seek(len(file.readline()))
+        file.write("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     told = [
         (["--out", str(tmp_path / "full")], "is not empty and is no training run"),  # known to the first alone
         (["--out", str(tmp_path / "new"), "--preset", "bogus"], "no such choice"),  # to each by itself
         (["--out", str(tmp_path / "new"), "--protocol", "xset"], "xset: is not a protocol"),  # to each, by its data
+        (["--out", str(tmp_path / "torn")], "metrics.jsonl: line 2 is none of ours"),
         (["--out", f"{tmp_path}/run-RANK"], "is not the same for every process of this training: another checkpoint"),
         (["--out", str(tmp_path / "new"), "full"], "metrics.jsonl: the disk is full"),  # amid the training
     ]
@@ -181,7 +216,7 @@ def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
     for (_, sentence), (code, printed, lines) in zip(told, first, strict=True):
         assert (code, printed, len(lines)) == (1, "", 1), lines
         assert sentence in lines[0]
-    assert second[:-1] == [[1, "", []]] * 4
+    assert second[:-1] == [[1, "", []]] * 5
     code, _, (lost,) = second[-1]  # its own word, since nobody could tell it what was wrong
     assert code == 1
     assert "process 1 of 2: lost the others" in lost
