@@ -19,6 +19,7 @@ from pipeline.heatmaps import to_cells
 from pipeline.tokens import TokenComputer, Tokens, global_grid_tokens, inside, joint_map_tokens
 from pipeline.views import View, crop_frames, crop_joints, crop_visible
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 PAIRS = ((0, 1), (2, 4))  # of five joints
 
 
@@ -124,6 +125,15 @@ def test_computer_with_the_real_backbone() -> None:
     maps = backbone(normalize(torch.from_numpy(frames)))
     assert_tokens_close(got, expected_tokens(maps, joints, visible, 32, 1.0, False), 2e-3)
     assert TokenComputer(backbone, jm_layer="layer1")(frames, joints, visible).jm.shape == (2, 3, 5, 64)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_batches_begun_before_another_is_waited_for_keep_to_themselves(device: str) -> None:
+    batches = [batch_of(seed, side=32) for seed in range(3)]
+    exact = [TokenComputer(FrozenMC18("random"))(*batch) for batch in batches]
+    begun = [TokenComputer(FrozenMC18("random", device=device)).begin(*batch) for batch in batches]
+    for finish, expected in reversed(list(zip(begun, exact, strict=True))):
+        assert_tokens_close(finish(), expected)
 
 
 def test_a_clip_without_bodies_has_picture_tokens_only() -> None:
