@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -33,12 +37,28 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """The entry point of the distribution; exits with the codes of `cli.options`."""
+    _settle_streams()
+    signal.signal(signal.SIGTERM, _interrupt)  # of a batch system: as Ctrl-C
     try:
         check.one_parent()
     except StarError as error:
         print(f"star: {error}", file=sys.stderr)
         sys.exit(1)
     app()
+
+
+def _settle_streams() -> None:
+    """What cannot be told, for want of a stream or of its letters, must not end the work."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the life of the process)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr's own
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

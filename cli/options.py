@@ -89,7 +89,7 @@ class TellingGroup(TyperGroup):
         except KeyboardInterrupt:
             if os.environ.get("RANK", "0") != "0":  # of those that torchrun started, one tells it
                 raise typer.Exit(STOPPED) from None
-            sentence, code = "stopped; the same command goes on from what is finished", STOPPED
+            sentence, code = "stopped; nothing finished is lost, and the same command goes on", STOPPED
         except OSError as error:
             # a full disk or a lost mount can strike in any library below us; the system's own words name the file
             if debug or error.errno is None or isinstance(error, BrokenPipeError):

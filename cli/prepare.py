@@ -159,6 +159,10 @@ def synthetic(
         names = recipe.clip_names(clips_per_class, seed=stage.options.seed)
         print(f"{len(names)} videos would be drawn under {raw}; prepare them with --raw-only to estimate the rest")
         return
+    if not raw_only:  # before a video is drawn into a folder that is something else's
+        from pipeline.prepared import refuse_other_content
+
+        refuse_other_content(out)
     with ClipProgress("draw", unit="videos", quiet=stage.quiet) as progress:
         write_set(
             raw,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import secrets
 import signal
 import threading
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 WINDOW = 256  # shards submitted at a time: more than a cluster has threads, fewer than a scheduler would notice
 ALLOWED_DEATHS = 3  # of workers, before the shard that they all worked on is given up
+ADDRESS = re.compile(r"((tcp|tls|ucx|wss?)://)?(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):\d{1,5}|inproc://\S+")
 PATIENCE_S = 60  # with a scheduler that does not answer, or has no worker
 
 Work = Callable[..., dict[str, Any]]
@@ -160,6 +162,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
     }
+    if scheduler is not None and not ADDRESS.fullmatch(scheduler):
+        raise ConfigError("--scheduler", "is no address of a Dask scheduler", got=scheduler, expected="tcp://host:port")
     with _quiet(), _environment(), dask.config.set(settings):
         if scheduler is None:
             with _local_cluster(workers) as cluster, Client(cluster, set_as_default=False) as client:
@@ -231,10 +235,10 @@ def _deaf_to_interrupts() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Dask's own messages, down to errors; ours are for the user."""
+    """None of Dask's own messages; ours are for the user."""
     logger = logging.getLogger("distributed")
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

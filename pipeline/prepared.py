@@ -7,6 +7,7 @@ coordinators and readers want it; a worker of stage 1 takes one `pipeline.prepar
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
@@ -20,6 +21,9 @@ from pipeline.errors import ArtifactError, DataError
 from pipeline.fingerprint import differences, fingerprint
 from pipeline.prepared_shards import COLUMNS, FORMAT, META, Shard, check_format, records_of
 from pipeline.records import Listing
+
+OURS = ("raw", "log", "manifest.jsonl")
+SHARD_FILE = re.compile(r"clips-\d{5,}\.(h5|json)")
 
 __all__ = ["OUTCOMES", "Account", "PreparedFolder", "account_of", "listing_digest"]
 
@@ -74,8 +78,8 @@ class PreparedFolder:
         """
         if not listing.records:
             raise DataError("the listing", "holds no clip", remedy="check the folders given")
-        _refuse_other_content(path)
         stamp = fingerprint({"listing": listing_digest(listing), "options": options.content()})
+        refuse_other_content(path, stamp)
         new = cls(path, listing, options, stamp)
         new._frozen()
         return new
@@ -213,12 +217,23 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")}
 
 
-def _refuse_other_content(path: Path) -> None:
-    """Raises ArtifactError where `path` holds something that is no prepared folder."""
+def refuse_other_content(path: Path, stamp: str | None = None) -> None:
+    """Raises ArtifactError where `path` holds something that is no prepared folder, or shards of another `stamp`.
+
+    Shards alone are what is left where a damaged `dataset.json` was deleted, as its sentence advises.
+    """
     if (path / META).exists() or not path.exists():
         return
-    if not path.is_dir() or any(p for p in path.iterdir() if p.name not in ("raw", "log") and p.name[0] != "."):
+    there = [] if not path.is_dir() else [p.name for p in path.iterdir()]
+    if not path.is_dir() or not all(name in OURS or name[0] == "." or SHARD_FILE.fullmatch(name) for name in there):
         raise ArtifactError(path, _what_instead(path), expected="an empty folder", remedy="choose another --out")
+    records = sorted(name for name in there if SHARD_FILE.fullmatch(name) and name.endswith(".json"))
+    if stamp is None or not records:
+        return
+    if unseal((path / records[0]).read_bytes(), path / records[0])["fingerprint"] != stamp:
+        raise ArtifactError(
+            path, "holds shards that were made from something else", remedy="use the same options, or another --out"
+        )
 
 
 def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from pipeline.commit import write_atomic
-from pipeline.errors import CorruptError
+from pipeline.errors import ArtifactError, CorruptError
 
 FORMAT = "star-run/2"
 _UNREADABLE = (
-    OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile,
+    RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile,
     zlib.error,
 )  # fmt: skip
 KEPT = 2  # checkpoints of a run: the newest, and one before it should the newest be lost to a bad disk
@@ -76,7 +76,7 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     """The newest checkpoint of a run, on the CPU; None where there is none.
 
     Raises:
-        CorruptError: it cannot be read, or is not what was written.
+        ArtifactError: the system does not let us. CorruptError: it is damaged, or is not what was written.
     """
     found = checkpoints(run)
     if not found:
@@ -91,10 +91,15 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         if state.pop("format") != FORMAT:
             raise ValueError("another format")
         return Checkpoint(**state)
+    except OSError as error:
+        raise ArtifactError(
+            found[-1], f"cannot be read ({error.strerror})", remedy="make it readable and run the same command again"
+        ) from error
     except _UNREADABLE as error:
+        before = "the run goes on from the checkpoint before it" if len(found) > 1 else "the run begins anew"
         raise CorruptError(
             found[-1],
             f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''})",
             expected=f"a checkpoint of format {FORMAT}",
-            remedy="delete this file: the run goes on from the checkpoint before it",
+            remedy=f"restore it from a copy, or delete this file: {before}",
         ) from error

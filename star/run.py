@@ -78,13 +78,19 @@ def open_run(path: Path | str) -> Run:
     """The run in a folder.
 
     Raises:
-        ArtifactError: it holds none, or one of another format.
+        ArtifactError: it holds none, or one of another format. CorruptError: its config.json is damaged.
     """
     path = Path(path)
     try:
         about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         found = str(about["format"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptError(
+            path / CONFIG,
+            "is damaged",
+            remedy="restore it from a copy (each checkpoint holds the same settings), or train into another --out",
+        ) from error
+    except OSError:
         raise ArtifactError(
             path,
             "is no training run" if path.exists() else "does not exist",

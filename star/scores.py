@@ -112,7 +112,7 @@ def load_scores(path: Path | str) -> Scores:
             )
     except FileNotFoundError:
         raise ArtifactError(path, "does not exist", remedy="write it with `star evaluate --scores`") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CorruptError(path, "is no score file", expected="an .npz written by `star evaluate --scores`") from error
 
 

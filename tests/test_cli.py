@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,37 @@ def test_inspect_tells_how_large_a_store_is(small_store: Path) -> None:
     assert facts["bytes"] == sum(p.stat().st_size for p in files if not {"commits", "log"} & set(p.parts))
     assert facts["bytes_per_clip"] == facts["bytes"] // 4
     assert (facts["dtype"], facts["codec"]) == ("float16", "none")
+
+
+def test_no_video_is_drawn_into_what_is_something_else(small_store: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(small_store, tmp_path / "s")
+    one_sentence(star("prepare", "synthetic", "--out", store, "--clips-per-class", 1), "expected an empty folder")
+    assert not (store / "raw").exists()
+
+
+def test_a_sigterm_is_a_stop(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cli.main", "prepare", "synthetic", "--out", str(tmp_path / "p"), "--quiet"]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    while not list(tmp_path.glob("p/raw/videos/S*")) and child.poll() is None:
+        time.sleep(0.01)
+    child.terminate()
+    told = child.communicate(timeout=60)[1]
+    assert (child.returncode, told.strip()) == (
+        130,
+        "star: stopped; nothing finished is lost, and the same command goes on",
+    )
+
+
+def test_letters_and_streams_that_are_not_there_end_nothing(small_store: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(small_store, tmp_path / "ü ö")
+    command = f"{sys.executable} -m cli.main verify '{store}'"
+    for ending in ("", " 2>&-"):
+        done = subprocess.run(
+            ["bash", "-c", command + ending], capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "\\xfc \\xf6: every byte that was committed is whole" in done.stdout
 
 
 def test_verify_tells_what_is_pending_and_what_to_delete(small_store: Path, tmp_path: Path) -> None:

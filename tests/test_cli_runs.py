@@ -143,6 +143,19 @@ def test_clips_that_were_trained_on_are_told(store: Path, seeded: tuple[Path, st
     shutil.rmtree(other)
 
 
+def test_a_damaged_run_or_score_file_is_told(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.npz").touch()
+    one_sentence(star("evaluate", tmp_path / "empty.npz"), "is no score file")
+    done("train", "--from-cache", store, "--out", tmp_path / "run", *SMALL)
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text()[:100])
+    for command in (
+        ["evaluate", tmp_path / "run"],
+        ["train", "--from-cache", store, "--out", tmp_path / "run", *SMALL],
+    ):
+        one_sentence(star(*command), "config.json: is damaged; restore it from a copy")
+
+
 def test_two_runs_are_compared_on_the_same_clips(seeded: tuple[Path, str]) -> None:
     first, second = (seeded[0] / f"seed-{seed}" for seed in (4, 5))
     a, b = (load_scores(run / "test.npz").right for run in (first, second))

@@ -104,8 +104,9 @@ def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypa
     monkeypatch.setattr(cluster, "PATIENCE_S", 1)
     with pytest.raises(ConfigError, match="no Dask scheduler answers there"):
         list(run_shards(_work, [0, 1], 1, scheduler="tcp://127.0.0.1:9"))
-    with pytest.raises(ConfigError, match="no Dask scheduler answers there"):
-        list(run_shards(_work, [0, 1], 1, scheduler="nonsense://here"))
+    for address in ("foo", "", "http://127.0.0.1:8786", "tcp://127.0.0.1", "nonsense://here"):
+        with pytest.raises(ConfigError, match="--scheduler: is no address of a Dask scheduler"):
+            list(run_shards(_work, [0, 1], 1, scheduler=address))
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0", silence_logs=logging.ERROR) as empty,
         pytest.raises(ConfigError, match="has no worker; start some with `dask worker inproc://"),

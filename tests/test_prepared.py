@@ -251,3 +251,22 @@ def test_a_worker_needs_no_more_memory_for_a_large_data_set(tmp_path: Path) -> N
         tracemalloc.stop()
         assert shard.records[0].clip_id == "S000192"
     assert peaks[1] < 1.5 * peaks[0], peaks
+
+
+def test_a_deleted_dataset_json_is_written_again(tmp_path: Path) -> None:
+    """As the sentence about a damaged one advises; and only by the command that the shards are of."""
+    folder = _frozen(tmp_path / "p")
+    _commit(folder, 0, ["done", "done", "excluded", "failed"])
+    (tmp_path / "p/clips-00000.h5").write_bytes(b"clips")
+    path = tmp_path / "p/dataset.json"
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(ArtifactError, match="holds shards that were made from something else"):
+        PreparedFolder.match(tmp_path / "p", _listing(), dataclasses.replace(OPTIONS, draws=2))
+    assert not path.exists()
+    assert _frozen(tmp_path / "p").account().done == 2
+    assert path.read_bytes() == whole
+    path.unlink()
+    (tmp_path / "p/thesis.tex").write_text("x")
+    with pytest.raises(ArtifactError, match="expected an empty folder"):
+        PreparedFolder.match(tmp_path / "p", _listing(), OPTIONS)

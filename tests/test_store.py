@@ -305,6 +305,9 @@ def test_damaged_columns_are_told_not_trained_from(small: tuple[Path, dict], tmp
     (tmp_path / "s" / name / "c/0").write_bytes(data)
     with pytest.raises(CorruptError, match=f"{name}: cannot be read .* `star verify`"):
         TokenStore.open(tmp_path / "s").records()
+    (tmp_path / "s" / name / "c/0").unlink()
+    with pytest.raises(CorruptError, match=f"{name}: cannot be read .its chunk is missing"):
+        TokenStore.open(tmp_path / "s").records()
 
 
 @pytest.mark.parametrize("name", ["joint_mask/c/0/0/0/0", "status/c/0/0", "gg/c/0/0/0/0/0", "jm/c/0/0/0/0/0"])

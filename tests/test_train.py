@@ -344,7 +344,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_found(store: Path, tmp_path: Path) -> 
     """torch loads it without a word."""
     run = tmp_path / "run"
     with pytest.raises(Stop):
-        train(store, run, config=tiny(), save_every_s=0, progress=stop_at(2))
+        train(store, run, config=tiny(), save_every_s=0, progress=stop_at(3))
     newest = checkpoints(run)[-1]
     data = bytearray(newest.read_bytes())
     kept = load_checkpoint(run)
@@ -355,6 +355,21 @@ def test_a_flipped_bit_of_a_checkpoint_is_found(store: Path, tmp_path: Path) -> 
     newest.write_bytes(data)
     assert not torch.equal(torch.load(newest, weights_only=True)["model"][name], weights)
     with pytest.raises(CorruptError, match=r"does not match its checksums.*the checkpoint before it"):
+        load_checkpoint(run)
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_to_be_deleted(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Stop):
+        train(store, run, config=tiny(), save_every_s=0, progress=stop_at(2))
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ArtifactError, match=r"cannot be read .Permission denied.; make it readable"):
         load_checkpoint(run)
 
 
