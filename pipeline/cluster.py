@@ -15,6 +15,7 @@ import re
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -110,8 +111,10 @@ def _gather(
             shard_of[future] = shard
             running.add(future)
 
+    deserted = _Deserted(client, lambda: client.cancel(list(shard_of), reason="no worker is left"))
     try:
         submit(WINDOW)
+        deserted.start()
         for future in running:
             try:
                 summary = future.result()
@@ -122,14 +125,46 @@ def _gather(
                     remedy="look at their memory and logs, then run the same command again",
                 ) from None
             except (CancelledError, CommClosedError) as error:
-                raise _gone(client) from error
+                raise (_no_worker(_address(client)) if deserted.true else _gone(client)) from error
             heard.forget(shard_of.pop(future))
             future.release()
             submit(1)
             yield summary
     finally:
+        deserted.stop()
         with suppress(OSError, CancelledError):  # nobody is left to be told
             client.cancel(list(shard_of), reason="stopped")
+
+
+class _Deserted:
+    """Watches, in a thread, for a scheduler that has had no worker for `PATIENCE_S`; `then` is called once.
+
+    A scheduler waits for ever: another worker may join.
+    """
+
+    def __init__(self, client: Client, then: Callable[[], object]) -> None:
+        self.true, self._client, self._then = False, client, then
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    def _watch(self) -> None:
+        seen = time.monotonic()
+        while not self._ended.wait(min(5, PATIENCE_S / 4)):
+            try:
+                workers = self._client.scheduler_info()["workers"]
+            except (OSError, ValueError, KeyError):  # it went away, which the futures tell
+                return
+            seen = time.monotonic() if workers else seen
+            if time.monotonic() - seen > PATIENCE_S:
+                self.true = True
+                self._then()
+                return
 
 
 class _Heard:
@@ -187,14 +222,22 @@ def _await_worker(client: Client, scheduler: str) -> None:
     try:
         client.wait_for_workers(1, timeout=PATIENCE_S)
     except TimeoutError:
-        raise ConfigError(
-            scheduler, "the Dask scheduler has no worker", remedy=f"start some with `dask worker {scheduler}`"
-        ) from None
+        raise _no_worker(scheduler) from None
+
+
+def _no_worker(scheduler: str) -> ConfigError:
+    remedy = f"start some with `dask worker {scheduler}` and run the same command again"
+    return ConfigError(scheduler, "the Dask scheduler has no worker", remedy=remedy)
+
+
+def _address(client: Client) -> str:
+    return str(client.scheduler.address) if client.scheduler is not None else "--scheduler"
 
 
 def _gone(client: Client) -> ConfigError:
-    where = client.scheduler.address if client.scheduler is not None else "--scheduler"
-    return ConfigError(where, "the Dask scheduler went away", remedy="start it and run the same command again")
+    return ConfigError(
+        _address(client), "the Dask scheduler went away", remedy="start it and run the same command again"
+    )
 
 
 @contextmanager

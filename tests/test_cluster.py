@@ -109,9 +109,26 @@ def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypa
             list(run_shards(_work, [0, 1], 1, scheduler=address))
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0", silence_logs=logging.ERROR) as empty,
-        pytest.raises(ConfigError, match="has no worker; start some with `dask worker inproc://"),
+        pytest.raises(ConfigError, match=r"has no worker; start some with `dask worker inproc://"),
     ):
         list(run_shards(_work, [0, 1], 1, scheduler=empty.scheduler_address))
+
+
+def _slow(shard: int) -> dict[str, Any]:
+    time.sleep(0.2)
+    return {"shard": shard}
+
+
+def test_a_cluster_that_all_workers_have_left_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE_S", 2)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=logging.CRITICAL
+    ) as leaving:
+        results = run_shards(_slow, range(400), scheduler=leaving.scheduler_address)
+        assert next(results) == {"shard": 0}
+        leaving.scale(0)
+        with pytest.raises(ConfigError, match=r"has no worker; start some with .* and run the same command again"):
+            list(results)
 
 
 def test_an_error_on_a_local_worker_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
