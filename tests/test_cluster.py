@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from distributed import LocalCluster
 
-from pipeline import cluster
+from pipeline import cluster, cluster_client
 from pipeline.cluster import report, run_shards
 from pipeline.errors import ArtifactError, ConfigError, DecodeError
 
@@ -101,7 +101,7 @@ def test_an_error_of_the_work_comes_back_as_it_was(scheduler: str) -> None:
 
 
 def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "PATIENCE_S", 1)
+    monkeypatch.setattr(cluster_client, "PATIENCE_S", 1)
     with pytest.raises(ConfigError, match="no Dask scheduler answers there"):
         list(run_shards(_work, [0, 1], 1, scheduler="tcp://127.0.0.1:9"))
     for address in ("foo", "", "http://127.0.0.1:8786", "tcp://127.0.0.1", "nonsense://here"):
@@ -120,7 +120,7 @@ def _slow(shard: int) -> dict[str, Any]:
 
 
 def test_a_cluster_that_all_workers_have_left_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "PATIENCE_S", 2)
+    monkeypatch.setattr(cluster_client, "PATIENCE_S", 2)
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=logging.CRITICAL
     ) as leaving:
@@ -153,6 +153,6 @@ def test_local_workers_that_die_cost_a_repetition_and_no_clip_twice(tmp_path: Pa
 
 
 def test_a_shard_that_kills_every_worker_is_given_up_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "ALLOWED_DEATHS", 1)
+    monkeypatch.setattr(cluster_client, "ALLOWED_DEATHS", 1)
     with pytest.raises(ArtifactError, match="shard 2: was given up: its worker died 2 times"):
         list(run_shards(_die, range(3), str(tmp_path), True, workers=2))
