@@ -28,7 +28,7 @@ from pipeline.prepared import PreparedFolder
 from pipeline.room import bytes_free
 from pipeline.store_chunks import encode_chunk, encode_clip, file_bytes
 from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
-from pipeline.store_records import file_entry, places, shard_record
+from pipeline.store_records import METADATA_RECORD, file_entry, metadata_record, places, shard_record
 from pipeline.store_writer import check_store
 
 PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted in the time
@@ -115,6 +115,7 @@ def _file_sizes(
     attributes = {"format": FORMAT, "fingerprint": stamp, "made_from": made_from, **about_of(folder)}
     files = encode_metadata(sizes, list(folder.listing.records), attributes)
     found = {key: len(data) for key, data in files.items()}
+    found[METADATA_RECORD] = len(seal(metadata_record(stamp, sizes, files)))
     for shard in range(sizes.shards):
         clips = len(sizes.rows(shard))
         told = folder.record(shard)

@@ -109,10 +109,15 @@ def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:
     return None if data is None else unseal(data, f"{blobs.url}/{METADATA_RECORD}")
 
 
+def metadata_record(stamp: str, sizes: StoreSizes, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the record of the metadata says."""
+    entries = [file_entry(key, data) for key, data in files.items()]
+    return {"format": FORMAT, "fingerprint": stamp, **sizes.attributes(), "files": entries}
+
+
 def write_metadata_record(blobs: Blobs, stamp: str, sizes: StoreSizes, files: Mapping[str, bytes]) -> None:
     """Commit the metadata, all of which are there."""
-    entries = [file_entry(key, data) for key, data in files.items()]
-    blobs.put(METADATA_RECORD, seal({"format": FORMAT, "fingerprint": stamp, **sizes.attributes(), "files": entries}))
+    blobs.put(METADATA_RECORD, seal(metadata_record(stamp, sizes, files)))
 
 
 def file_entry(key: str, data: bytes) -> dict[str, Any]:
