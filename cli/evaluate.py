@@ -54,13 +54,8 @@ def evaluate(
     from cli.classes import class_facts
     from star.scores import save_scores
 
-    if views != "all" and not views.isdecimal():
-        raise ConfigError("--views", "no such choice", got=views, expected="all, or a view's number")
-    if scores_file is not None and scores_file.suffix != ".npz":  # by its name `star evaluate` tells it from a run
-        raise ConfigError(
-            "--scores", "is no name of a score file", got=scores_file, expected="a name that ends in .npz"
-        )
-    asked = Asked(store=store, protocol=protocol, split=split, views=int(views) if views.isdecimal() else views)
+    asked = Asked(store=store, protocol=protocol, split=split, views=_views(views))
+    _require_score_name(scores_file)
 
     def scored(run: Path) -> Scores:
         return _scores_of(run, asked, batch=batch, device=device, quiet=quiet)
@@ -85,6 +80,18 @@ def evaluate(
         print(json.dumps(facts))
     else:
         _print(results, facts, name, per_class=per_class)
+
+
+def _views(asked: str) -> str | int:
+    if asked != "all" and not asked.isdecimal():
+        raise ConfigError("--views", "no such choice", got=asked, expected="all, or a view's number")
+    return int(asked) if asked.isdecimal() else asked
+
+
+def _require_score_name(path: Path | None) -> None:
+    """By its name `star evaluate` tells a score file from a run."""
+    if path is not None and path.suffix != ".npz":
+        raise ConfigError("--scores", "is no name of a score file", got=path, expected="a name that ends in .npz")
 
 
 def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_class: bool) -> None:
