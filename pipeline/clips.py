@@ -29,7 +29,9 @@ LEAST_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of what pic
 # what h5py and numpy raise where the bytes of a file are not what they were
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
 # the system's trouble, not the file's: no file handles, no memory, a file system that went away or does not let us
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
+_PASSING = {
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
+}  # fmt: skip
 ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
 PERSONS = 2  # M of every prepared clip: slots, empty ones hold NaN joints and zero scores
 

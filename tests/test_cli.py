@@ -230,13 +230,24 @@ def test_a_sigterm_is_a_stop(tmp_path: Path) -> None:
 def test_letters_and_streams_that_are_not_there_end_nothing(small_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(small_store, tmp_path / "ü ö")
     command = f"{sys.executable} -m cli.main verify '{store}'"
-    for ending in ("", " 2>&-"):
+    for ending in ("", " 2>&-", " >&-"):
         done = subprocess.run(
             ["bash", "-c", command + ending], capture_output=True, text=True, cwd=Path(__file__).parent.parent,
             env={**os.environ, "PYTHONIOENCODING": "ascii"},
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
-        assert "\\xfc \\xf6: every byte that was committed is whole" in done.stdout
+        assert "\\xfc \\xf6: every byte that was committed is whole" in done.stdout or ending == " >&-"
+
+
+def test_of_several_processes_one_tells_of_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stopped(path: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.verify.kind_of", stopped)
+    for rank, told in (("0", "star: stopped; nothing finished is lost, and the same command goes on\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        shown = star("verify", tmp_path)
+        assert (shown.exit_code, shown.stderr) == (130, told)
 
 
 def test_verify_tells_what_is_pending_and_what_to_delete(small_store: Path, tmp_path: Path) -> None:

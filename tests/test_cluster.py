@@ -114,6 +114,15 @@ def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypa
         list(run_shards(_work, [0, 1], 1, scheduler=empty.scheduler_address))
 
 
+def test_certificates_that_are_missing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*given: object, **how: object) -> None:
+        raise TypeError("TLS expects a `ssl_context` argument")
+
+    monkeypatch.setattr("distributed.Client", without)
+    with pytest.raises(ConfigError, match=r"no Dask scheduler answers there .TLS expects"):
+        list(run_shards(_work, [0, 1], 1, scheduler="tls://127.0.0.1:9"))
+
+
 def _slow(shard: int) -> dict[str, Any]:
     time.sleep(0.2)
     return {"shard": shard}

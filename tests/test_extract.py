@@ -260,7 +260,7 @@ def test_a_retry_leaves_alone_what_is_no_nearer(stub: Any, tmp_path: Path) -> No
     assert len(events) == 1 + 8  # the clips of both shards are told
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ESTALE])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO, errno.ESTALE])
 def test_the_systems_trouble_is_no_clips_failure(stub: Any, prepared: Path, tmp_path: Path, number: int) -> None:
     def failing(*_: object, **__: object) -> None:
         raise OSError(number, "Unable to synchronously open file")
@@ -379,6 +379,13 @@ def test_metadata_without_a_name_that_they_need_are_told(stub: Any, prepared: Pa
     path.write_text(json.dumps(told))
     with pytest.raises(CorruptError, match=r"zarr\.json: is damaged; restore it"):
         extract(prepared, tmp_path / "s", OPTIONS)
+
+
+def test_devices_that_differ_in_precision_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "resolve_device", lambda devices: devices)
+    monkeypatch.setattr(backbone, "resolve_precision", lambda asked, name: "bf16" if name == "cuda:0" else "fp32")
+    with pytest.raises(ConfigError, match=r"--precision: differs between the devices .got auto, expected fp32 or bf16"):
+        engine.resolve(replace(OPTIONS, precision="auto", device="cuda:0,cuda:1"))
 
 
 @pytest.mark.parametrize("device", ["mps", "meta", "cuda:99", "nothing"])

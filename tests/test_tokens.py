@@ -236,6 +236,8 @@ def test_too_large_a_batch_for_a_device_is_one_sentence(monkeypatch: pytest.Monk
     monkeypatch.setattr(Averages, "__call__", lambda self, clips: full(clips))
     with pytest.raises(ConfigError, match=r"--batch: so many clips do not fit .* cpu \(got 3\); ask for fewer"):
         computer(*batch_of(4, clips=3))
+    with pytest.raises(ConfigError, match=r"cpu \(got 1\); use a device with more that is free"):
+        computer(*batch_of(4, clips=1))
 
 
 def test_normalised_tokens_do_not_depend_on_the_border() -> None:
