@@ -42,9 +42,9 @@ def demo(
     run = _train(store, run_path, epochs, seed, quiet)
 
     from cli.picture import demo_picture
-    from star.evaluate import evaluate_run
+    from star.evaluate import final_scores
 
-    scores = evaluate_run(run)
+    scores = final_scores(run)
     picture = out / "demo.png"
     demo_picture(picture, run=run, scores=scores, prepared=prepared)
     low, high = scores.interval

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import Debug, Json, Quiet
-from cli.progress import ClipProgress
+from cli.progress import ClipProgress, telling
 from cli.training import Device, leads, print_result
 from pipeline.errors import ConfigError
 
@@ -38,7 +37,10 @@ def evaluate(
     protocol: Annotated[str | None, typer.Option(help="Default: the one it was trained on.")] = None,
     split: Annotated[str, typer.Option(help="test | train.")] = "test",
     views: Annotated[str, typer.Option(help="all (scores averaged) | a view's number.")] = "all",
-    batch: Annotated[int, typer.Option(help="Clips at a time; changes no number.", min=1)] = 64,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Clips at a time; changes no decision; default: as many as training allowed.", min=1),
+    ] = None,
     device: Device = "auto",
     scores_file: Annotated[
         Path | None, typer.Option("--scores", help="Also write clip ids, labels and (fused) scores to this .npz.")
@@ -53,25 +55,27 @@ def evaluate(
     """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval; fuse several, compare with another."""
     from cli.classes import class_facts
     from star.scores import save_scores
+    from star.world import join_world
 
-    asked = Asked(store=store, protocol=protocol, split=split, views=_views(views))
-    _require_score_name(scores_file)
-
-    def scored(run: Path) -> Scores:
-        return _scores_of(run, asked, batch=batch, device=device, quiet=quiet)
-
+    world = join_world(device)
+    with world.agreed():
+        asked = Asked(store=store, protocol=protocol, split=split, views=_views(views))
+        _require_score_name(scores_file)
+    paths = [*runs, *([against] if against is not None else [])]
+    found = {str(path): _scores_of(path, asked, batch=batch, device=device, quiet=quiet) for path in paths}
     name = " + ".join(str(run) for run in runs)
-    results, facts = _compared({str(run): scored(run) for run in runs}, name)
-    if against is not None:
-        facts["against"] = {"run": str(against), **_paired(results[name], other := scored(against), name, against)}
-        results[str(against)] = other
+    with world.agreed():
+        results, facts = _compared({str(run): found[str(run)] for run in runs}, name)
+        if against is not None:
+            results[str(against)] = other = found[str(against)]
+            facts["against"] = {"run": str(against), **_paired(results[name], other, name, against)}
     if not leads():
         return
     facts |= class_facts(results[name])
     facts["trained_on"] = _trained_on(runs, results[name], store=store)
     if against is not None:
         facts["against"]["trained_on"] = _trained_on([against], results[str(against)], store=store)
-    facts |= _standings([*runs, *([against] if against is not None else [])], asked)
+    facts |= _standings(paths, asked)
     for note in _notes(facts):
         print(f"star: note: {note}", file=sys.stderr)
     if scores_file is not None:
@@ -134,14 +138,21 @@ def _compared(found: dict[str, Scores], name: str) -> tuple[dict[str, Scores], d
     return {**found, name: fused}, facts
 
 
-def _scores_of(run: Path, asked: Asked, *, batch: int, device: str, quiet: bool) -> Scores:
+def _scores_of(run: Path, asked: Asked, *, batch: int | None, device: str, quiet: bool) -> Scores:
     """A run's scores, or those of a score file, which must be what was asked for."""
     from star.evaluate import evaluate_run
-    from star.scores import load_scores
+    from star.world import join_world
 
     if run.suffix != ".npz":
         with ClipProgress(f"evaluate {run}", quiet=quiet or not leads()) as progress:
-            return evaluate_run(run, **vars(asked), batch_size=batch, device=device, progress=_telling(progress))
+            return evaluate_run(run, **vars(asked), batch_size=batch, device=device, progress=telling(progress))
+    with join_world(device).agreed():
+        return _held_scores(run, asked)
+
+
+def _held_scores(run: Path, asked: Asked) -> Scores:
+    from star.scores import load_scores
+
     if asked.store is not None or asked.views != "all":
         raise ConfigError(run, "holds scores already", got="--store or --views", remedy="leave them out, or name a run")
     scores = load_scores(run)
@@ -154,16 +165,6 @@ def _scores_of(run: Path, asked: Asked, *, batch: int, device: str, quiet: bool)
             expected=f"{protocol} {asked.split}",
         )
     return scores
-
-
-def _telling(progress: ClipProgress) -> Callable[[int, int], None]:
-    """Tells of the clips that are done, of all, a clip in each of its views counting by itself."""
-
-    def tell(done: int, total: int) -> None:
-        progress.total = total  # not as an event, which would start the clock after the first batch
-        progress({"count": done - progress.done})
-
-    return tell
 
 
 def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -81,3 +82,13 @@ class ClipProgress:
         failed = f", {self.failed} failed" if self.failed else ""
         count = f"{self.before + self.done}/{self.total} {self.unit}"
         print(f"{self.title}: {count}, {self._rate():.1f} {self.unit}/s{eta}{failed}", file=sys.stderr, flush=True)
+
+
+def telling(progress: ClipProgress) -> Callable[[int, int], None]:
+    """Tells of the clips that are done, of all, a clip in each of its views counting by itself."""
+
+    def tell(done: int, total: int) -> None:
+        progress.total = total  # not as an event, which would start the clock after the first batch
+        progress({"count": done - progress.done})
+
+    return tell

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cli.options import Debug
+from cli.options import Debug, Quiet
+from cli.progress import ClipProgress, telling
 from cli.training import Device, print_result
 from pipeline.errors import ArtifactError
 
@@ -34,6 +35,7 @@ def report(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: RUN/report.html.")] = None,
     device: Device = "auto",
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Write a self-contained HTML page about a run: curves, confusion, classes, attention over time and on frames."""
@@ -44,11 +46,13 @@ def report(
     from star.explain import has_attention
     from star.report import report as page_of
     from star.run import open_run
+    from star.standing import standing_of
 
     run = open_run(path)
     opened = store_of(run, store)
     folders = _unless_lost(lambda: prepared_of(opened, prepared), named=prepared is not None)
-    scores = evaluate_run(run, store=opened, device=device)
+    with ClipProgress(f"evaluate {path}", quiet=quiet) as progress:
+        scores = evaluate_run(run, store=opened, device=device, progress=telling(progress))
     pictures: list[Picture] = []
     if has_attention(run.config.model):
         pictures.append(over_time(run, opened, scores))
@@ -57,7 +61,7 @@ def report(
     else:
         print("without attention: the run's model has none", file=sys.stderr)
     target = out if out is not None else path / "report.html"
-    write_atomic(target, page_of(run, scores, pictures=pictures).encode())
+    write_atomic(target, page_of(run, scores, standing=standing_of(run, store=opened), pictures=pictures).encode())
     print_result(scores, str(target), as_json=False)
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.errors import ArtifactError, CorruptError, DataError
+from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.store import TokenStore
 from star.data import TokenDataset
-from star.facts import clip_facts, facts_of, identity_of, require_same_store
+from star.facts import clip_facts, clips_digest, facts_of, identity_of, require_same_store
 from star.loader import loader, workers_for
-from star.run import Run, open_run, restored_model
-from star.scores import Scores
+from star.memory import evaluated_at_once
+from star.run import TEST_SCORES, Run, open_run, restored_model
+from star.scores import Scores, load_scores
 from star.splits import train_split
 from star.statistics import require_finite
 from star.world import World, join_world
@@ -59,8 +60,15 @@ def score(
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # CUDA's recurrent layers would round otherwise
     with world.agreed(), torch.inference_mode(), exact:
         for i, batch in enumerate(loader(dataset, batches, workers=workers, pin=device.type == "cuda")):
-            gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
-            found = model(gg, jm, mask).float().cpu()
+            try:
+                gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
+                found = model(gg, jm, mask).float().cpu()
+            except torch.OutOfMemoryError:
+                raise ConfigError(
+                    "--batch",
+                    f"{batch_size} clips at once do not fit into the memory of {device}",
+                    remedy="give `star evaluate` a smaller one, or use another --device",
+                ) from None
             if not found.isfinite().all():
                 require_finite(dataset, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
                 raise DataError(
@@ -96,7 +104,7 @@ def evaluate_run(
     protocol: str | None = None,
     split: str = "test",
     views: str | int = "all",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: str = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -105,6 +113,7 @@ def evaluate_run(
 
     Args:
         store: None: the one it was trained on. protocol: None: the one it was trained on.
+        batch_size: items of a forward pass; None: `star.memory.evaluated_at_once`.
 
     Raises:
         ArtifactError: no run, no checkpoint, or a store of another fingerprint.
@@ -132,7 +141,36 @@ def evaluate_run(
             found["clips"] = {"test": clip_facts(dataset)}
         require_same_store(run.path, checkpoint.store, found, remedy=ITS_OWN)
     model.to(world.device)
-    return score(model, dataset, batch_size=batch_size, world=world, workers=workers, progress=progress)
+    clips = batch_size if batch_size is not None else evaluated_at_once(run.config, world)
+    return score(model, dataset, batch_size=clips, world=world, workers=workers, progress=progress)
+
+
+def final_scores(
+    run: Run,
+    *,
+    store: TokenStore | Path | str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Scores:
+    """Of a finished run on its test split: what its last evaluation left beside it, or else `evaluate_run`.
+
+    Raises: as `evaluate_run`.
+    """
+    world = join_world(device)
+    left = _left_by_training(run)
+    if world.any(left is None):
+        return evaluate_run(run, store=store, device=device, workers=workers)
+    assert left is not None
+    return left
+
+
+def _left_by_training(run: Run) -> Scores | None:
+    try:
+        scores = load_scores(run.path / TEST_SCORES)
+    except ArtifactError:  # none, or damaged
+        return None
+    same = clips_digest(scores.clip_ids, scores.labels) == run.store["clips"]["test"]["sha256"]
+    return scores if same and scores.class_names == run.class_names else None
 
 
 def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.commit import canonical_json, sha256
 from pipeline.errors import ArtifactError
 from pipeline.fingerprint import differences
@@ -39,8 +41,12 @@ def identity_of(source: TokenStore | TokenDataset) -> dict[str, Any]:
 
 def clip_facts(dataset: TokenDataset) -> dict[str, Any]:
     """How many clips, and a digest of their names and labels in order."""
-    named = [dataset.clip_ids().tolist(), dataset.labels.tolist()]
-    return {"count": len(dataset.rows), "sha256": sha256(canonical_json(named))}
+    return {"count": len(dataset.rows), "sha256": clips_digest(dataset.clip_ids(), dataset.labels)}
+
+
+def clips_digest(clip_ids: np.ndarray, labels: np.ndarray) -> str:
+    """SHA-256 over names and labels in order."""
+    return sha256(canonical_json([clip_ids.tolist(), labels.tolist()]))
 
 
 def require_same_store(run: Path, trained_on: dict[str, Any], found: dict[str, Any], *, remedy: str) -> None:

@@ -16,6 +16,7 @@ from star.data import Batch
 from star.options import ModelConfig
 from star.world import World, free_bytes
 
+MOST_EVALUATED = 64  # clips: more at once are no faster
 MOST = 0.8  # of what is free may be kept for the backward pass; the gradients that pass through it need the rest
 
 
@@ -59,6 +60,12 @@ def clips_at_once(config: TrainConfig, world: World, clips: int) -> int:
     """Of the `clips` of a step, how many go through the model of one process together."""
     share = -(-clips // world.size)
     return min(config.optim.micro_batch or share, share)
+
+
+def evaluated_at_once(config: TrainConfig, world: World) -> int:
+    """Clips of a forward pass of an evaluation: it keeps one layer's arrays, where a training step keeps every layer's,
+    so four times the clips of a step fit wherever that did."""
+    return min(MOST_EVALUATED, 4 * clips_at_once(config, world, config.optim.batch_size))
 
 
 def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips: int) -> int:

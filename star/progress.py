@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ class TrainEvent:
         done, total: steps; epoch: being trained, from 1; epochs: in all.
         loss, lr: of the step. top1: of an evaluation that has just been done, else None.
         clips_per_s: since this process began to train; wait_share: of that time, spent waiting for data.
-        eta_s: seconds to the end at this rate.
+        eta_s: seconds to the end at this rate, with as much evaluation and saving for each step as there was so far.
     """
 
     done: int
@@ -51,7 +52,7 @@ class Clock:
     def __init__(self, *, first: int, total: int, epochs: int) -> None:
         self.first, self.total, self.epochs = first, total, epochs
         self.clips = 0
-        self.waited = self.worked = 0.0
+        self.waited = self.worked = self.besides = 0.0
         self._since = time.perf_counter()
 
     def waiting(self, items: Iterator[Item]) -> Iterator[Item]:
@@ -65,6 +66,13 @@ class Clock:
             self._since = time.perf_counter()
             self.waited += self._since - asked
             yield item
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is done in this block is neither waiting nor work: it counts for the end alone."""
+        begun = time.perf_counter()
+        yield
+        self.besides += time.perf_counter() - begun
 
     def epoch(self, done: int) -> int:
         """The one that the last of so many steps belongs to, from 1."""
@@ -84,5 +92,5 @@ class Clock:
             lr=lr,
             clips_per_s=self.clips / spent,
             wait_share=self.waited / spent,
-            eta_s=spent / (done - self.first) * (self.total - done),
+            eta_s=(spent + self.besides) / (done - self.first) * (self.total - done),
         )

@@ -20,6 +20,7 @@ from star.config import to_dict
 from star.figures import confusion_figure, curve_figure, png
 from star.run import Run
 from star.scores import Scores
+from star.standing import Standing
 
 HALF_PAGE = 7.0  # inches: figures up to here stand side by side
 STYLE = """
@@ -29,6 +30,7 @@ body { margin: 0 auto; max-width: 68rem; padding: 2.5rem 1.5rem 4rem; color: var
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem } h2 { font-size: 1.15rem; margin: 2.6rem 0 .8rem }
 p.sub { color: var(--soft); margin: 0 0 1.6rem; max-width: 52rem } h2 + p.sub { margin: -.4rem 0 .8rem }
+p.caution { color: var(--orange); margin: -.8rem 0 1.6rem }
 .numbers { display: flex; flex-wrap: wrap; gap: 1rem }
 .number { flex: 1 1 11rem; border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem }
 .number b { display: block; font-size: 1.8rem; line-height: 1.2; color: var(--blue) }
@@ -56,11 +58,11 @@ class Picture:
     figure: Figure
 
 
-def report(run: Run, scores: Scores, *, pictures: Sequence[Picture] = ()) -> str:
+def report(run: Run, scores: Scores, *, standing: Standing, pictures: Sequence[Picture] = ()) -> str:
     """The page.
 
     Args:
-        scores: of the run's test split.
+        scores: of the run's test split. standing: how far the run is, and what they leave out.
         pictures: beside curve and confusion matrix, for instance attention over time.
     """
     sections = [
@@ -75,13 +77,13 @@ def report(run: Run, scores: Scores, *, pictures: Sequence[Picture] = ()) -> str
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{_text(run.path.name)}: {100 * scores.top1:.1f} %</title>'
-        f"<style>{STYLE}</style></head><body>{_head(run, scores)}"
+        f"<style>{STYLE}</style></head><body>{_head(run, scores, standing)}"
         f'<div class="sections">{"".join(sections)}</div></body></html>\n'
     )
 
 
-def _head(run: Run, scores: Scores) -> str:
-    """What it is, and the numbers."""
+def _head(run: Run, scores: Scores, standing: Standing) -> str:
+    """What it is, the numbers, and what they must not keep to themselves."""
     low, high = scores.interval
     model, optim = run.config.model, run.config.optim
     numbers = [
@@ -93,10 +95,21 @@ def _head(run: Run, scores: Scores) -> str:
         f"<h1>{_text(run.path.name)}</h1>"
         f'<p class="sub">{len(scores.labels)} clips of {_text(scores.protocol)} {_text(scores.split)}; '
         f"{_text(model.kind)}, {_text(model.tokens)} tokens, width {model.width}, {model.encoder_depth} + "
-        f"{model.decoder_depth} layers; {run.checkpoint().step} steps of {optim.batch_size} clips, "
+        f"{model.decoder_depth} layers; {standing.step} steps of {optim.batch_size} clips, "
         f"seed {run.config.seed}</p>"
+        f"{_cautions(scores, standing)}"
         f'<div class="numbers">{"".join(_number(value, what) for value, what in numbers)}</div>'
     )
+
+
+def _cautions(scores: Scores, standing: Standing) -> str:
+    told = []
+    if not standing.finished:
+        told.append(f"Unfinished: step {standing.step} of {standing.steps}.")
+    if standing.left_out:
+        split = f"{scores.protocol} {scores.split}"
+        told.append(f"{standing.left_out} clips of {split} have no tokens (failed or excluded) and are not scored.")
+    return f'<p class="caution">{_text(" ".join(told))}</p>' if told else ""
 
 
 def _section(heading: str, content: str, caption: str = "", *, wide: bool = False) -> str:

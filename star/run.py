@@ -1,4 +1,4 @@
-"""The folder of a training run: RUN/config.json, metrics.jsonl, checkpoint-*.pt.
+"""The folder of a training run: RUN/config.json, metrics.jsonl, checkpoint-*.pt, at the end test.npz.
 
 In: a folder. Out: what it was trained with, its metrics, its model. metrics.jsonl has one JSON object a line: {"step",
 "epoch", "loss", "lr"} for training, {"step", "epoch", "split", "top1", ...} for evaluation; steps are counted from 1
@@ -25,6 +25,7 @@ from star.options import ModelConfig
 from star.whole import write_whole
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
+TEST_SCORES = "test.npz"  # of the finished model (`star.scores`)
 ITS_OWN_OR_NEW = "give the store it was trained on, or another --out"
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from pipeline.config import at_least
 from pipeline.store import TokenStore
 from star.config import TrainConfig, with_overrides
-from star.evaluate import evaluate_run
+from star.evaluate import final_scores
 from star.folders import require_folder_of_seeds
 from star.metrics import wilson_interval
 from star.progress import TrainEvent
 from star.run import has_begun, open_run
-from star.scores import Scores, save_scores
+from star.scores import Scores
 from star.train import Stop, train
 from star.world import join_world
 
@@ -100,16 +100,17 @@ def train_seeds(
     stop: Stop | None = None,
     among: Sequence[int] | None = None,
 ) -> list[Scores]:
-    """Train or go on training `seed_folders`, and score each on the test split; the scores lie in its test.npz, too.
+    """Train or go on training `seed_folders`, and score each on the test split.
 
     All use the views that the first of them began with, whatever the store has got since; or those of `among`.
 
     Raises:
         ConfigError: no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`.
     """
-    folders = seed_folders(out, config=config, seeds=seeds)
-    require_folder_of_seeds(out)
-    among = views_begun_with(folders.values()) if among is None else among
+    with join_world(device).agreed():
+        folders = seed_folders(out, config=config, seeds=seeds)
+        require_folder_of_seeds(out)
+        among = views_begun_with(folders.values()) if among is None else among
     scores = []
     for done, (seed, folder) in enumerate(folders.items()):
         run = train(
@@ -123,9 +124,7 @@ def train_seeds(
             progress=_after(done, progress),
             stop=stop,
         )
-        scores.append(evaluate_run(run, store=store, device=device, workers=workers))
-        if join_world(device).leads:
-            save_scores(scores[-1], folder / "test.npz")
+        scores.append(final_scores(run, store=store, device=device, workers=workers))
     return scores
 
 

@@ -21,12 +21,12 @@ from star.config import TrainConfig, to_dict
 from star.data import Batch, TokenDataset
 from star.evaluate import score
 from star.loader import loader, workers_for
-from star.memory import out_of_memory
+from star.memory import evaluated_at_once, out_of_memory
 from star.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
 from star.progress import Clock, Progress, TrainEvent, tell
-from star.run import MetricsLog, Run, restored_model
+from star.run import TEST_SCORES, MetricsLog, Run, restored_model
 from star.sampler import Batches
-from star.scores import Scores
+from star.scores import Scores, save_scores
 from star.splits import Splits, fitted
 from star.statistics import channel_statistics, require_finite
 from star.step import train_step
@@ -106,10 +106,12 @@ class Training:
                     self._save(log)
                 raise KeyboardInterrupt
             if log is not None and (due or time.monotonic() - saved_at >= save_every_s):
-                self._save(log)
+                with clock.aside():
+                    self._save(log)
                 saved_at = time.monotonic()
             if due:
-                scores = self._evaluation(log, clock, workers)
+                with clock.aside():
+                    scores = self._evaluation(log, clock, workers)
                 if log is not None:
                     tell(progress, replace(event, top1=scores.top1))
 
@@ -123,6 +125,8 @@ class Training:
         """Of the step that has been done last; its line is on the disk when this returns."""
         scores = self.evaluate(workers=workers)
         if log is not None:
+            if self.step == self.batches.steps:  # before the line, whose absence has all of this done again
+                save_scores(scores, self.run.path / TEST_SCORES)
             log.write({"step": self.step, "epoch": clock.epoch(self.step), **scores.summary()})
             log.sync()
         return scores
@@ -164,7 +168,8 @@ class Training:
     def evaluate(self, *, workers: int | None = None) -> Scores:
         """The test split's scores, with the averaged weights where there are any."""
         model = restored_model(self.checkpoint()).to(self.world.device) if self.average is not None else self.model
-        return score(model, self.data.test, world=self.world, workers=workers)
+        clips = evaluated_at_once(self.config, self.world)
+        return score(model, self.data.test, batch_size=clips, world=self.world, workers=workers)
 
     def checkpoint(self) -> Checkpoint:
         """The state as it is now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from pipeline.errors import ArtifactError, ConfigError, DataError
 from pipeline.store import TokenStore
 from star.config import with_overrides
 from star.data import TokenDataset
-from star.evaluate import evaluate_run, score
+from star.evaluate import evaluate_run, final_scores, score
 from star.explain import attention_by_frame, attention_in_run
 from star.model import StarTransformer
 from star.presets import smoke
-from star.run import Run, open_run
+from star.run import TEST_SCORES, Run, open_run
+from star.scores import Scores, save_scores
 from star.train import train
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -38,6 +40,40 @@ def test_the_batch_size_moves_nothing(run: Run) -> None:
         assert other.summary() == found[0].summary()
         assert np.array_equal(other.confusion, found[0].confusion)
         assert np.abs(other.probabilities - found[0].probabilities).max() < 1e-6
+
+
+def test_what_training_left_is_not_computed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    anew = evaluate_run(run)
+    calls: list[Run] = []
+
+    def counted(run: Run, **how: object) -> Scores:
+        calls.append(run)
+        return anew
+
+    monkeypatch.setattr("star.evaluate.evaluate_run", counted)
+    left = final_scores(run)
+    assert calls == []
+    assert np.abs(left.probabilities - anew.probabilities).max() < 1e-6
+    assert (left.summary(), left.class_names) == (anew.summary(), anew.class_names)
+    path = run.path / TEST_SCORES
+    for spoil in (
+        lambda: path.write_bytes(path.read_bytes()[:-40]),
+        lambda: save_scores(dataclasses.replace(anew, labels=anew.labels[::-1]), path),
+        path.unlink,
+    ):
+        spoil()
+        assert final_scores(run) is anew
+    assert len(calls) == 3
+    save_scores(left, path)
+
+
+def test_a_device_without_the_memory_for_a_batch_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object, **how: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+    monkeypatch.setattr(StarTransformer, "forward", full)
+    with pytest.raises(ConfigError, match=r"--batch: 7 clips at once do not fit into the memory of cpu; give"):
+        evaluate_run(run, batch_size=7, device="cpu")
 
 
 def test_scores_are_the_mean_over_views_of_single_clips(run: Run) -> None:

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from star import memory
 from star.build import seeded_model
 from star.config import TrainConfig, with_overrides
-from star.memory import clips_at_once, kept_for_backward, require_room
+from star.memory import clips_at_once, evaluated_at_once, kept_for_backward, require_room
 from star.options import ModelConfig
 from star.presets import smoke
 from star.train import train
@@ -54,6 +54,15 @@ def test_what_is_kept_grows_with_the_clips_alone(precision: str) -> None:
 def test_clips_that_go_through_the_model_together(micro: int, world: int, clips: int, held: int) -> None:
     many = World(rank=0, size=world, device=torch.device("cpu"))
     assert clips_at_once(small(f"optim.micro_batch={micro}"), many, clips) == held
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "world", "at_once"), [(8, 0, 1, 32), (128, 0, 1, 64), (128, 1, 1, 4), (8, 0, 4, 8)]
+)
+def test_an_evaluation_takes_no_more_memory_than_a_step(batch: int, micro: int, world: int, at_once: int) -> None:
+    many = World(rank=0, size=world, device=torch.device("cpu"))
+    config = small(f"optim.batch_size={batch}", f"optim.micro_batch={micro}")
+    assert evaluated_at_once(config, many) == at_once
 
 
 def test_training_refuses_what_does_not_fit_and_names_what_does(

@@ -33,6 +33,7 @@ from star.model import StarTransformer
 from star.presets import smoke
 from star.report import Picture, report
 from star.run import Run
+from star.standing import Standing, standing_of
 from star.train import train
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -81,7 +82,7 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     scores = evaluate_run(run)
     hostile = dataclasses.replace(scores, class_names=("<script>alert(1)</script>", 'a "b"', "c & d", "e"))
     pictures = [Picture(heading="Frames <b>", caption="what & how", figure=curve_figure(run.metrics()))]
-    page = Page(report(run, hostile, pictures=pictures))
+    page = Page(report(run, hostile, standing=standing_of(run), pictures=pictures))
     page.require_nothing_outside(pictures=3)
     assert {"<script>alert(1)</script>", 'a "b"', "c & d", "Frames <b>", "what & how"} <= set(page.texts)
     text = " ".join(page.texts)
@@ -89,6 +90,11 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     assert "optim.schedule" in text
     assert "cosine" in text
     assert run.store["fingerprint"] in text
+    assert "Unfinished" not in text
+    assert "not scored" not in text
+    part = Standing(step=3, steps=12, left_out=2)
+    text = " ".join(Page(report(run, scores, standing=part)).texts)
+    assert "Unfinished: step 3 of 12. 2 clips of xsub test have no tokens (failed or excluded) and are not sc" in text
     worst = np.nanargmin(scores.per_class)
     assert page.texts.index(hostile.class_names[worst]) < page.texts.index(hostile.class_names[worst - 1])
 
@@ -108,7 +114,7 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
     made: tuple[Path, PreparedFolder, Run], tmp_path: Path
 ) -> None:
     store, folder, run = made
-    shown = star("report", run.path)
+    shown = star("report", run.path, "--quiet")
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert shown.stdout.splitlines()[0] == str(run.path / "report.html")
     page = Page((run.path / "report.html").read_text())
@@ -116,7 +122,7 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
     assert {"Training", "Where it errs", "Attention over time", "Where it looks"} <= set(page.texts)
     moved = store.rename(tmp_path / "moved")
     folder.path.rename(tmp_path / "elsewhere")
-    shown = star("report", run.path, "--store", moved, "--out", tmp_path / "short.html")
+    shown = star("report", "--quiet", run.path, "--store", moved, "--out", tmp_path / "short.html")
     assert shown.exit_code == 0
     assert shown.stderr.startswith("without frames: ")
     assert "does not exist" in shown.stderr
@@ -126,19 +132,21 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
     for shard in (tmp_path / "elsewhere").glob("clips-*.h5"):
         shard.unlink()
     one_sentence(
-        star("report", run.path, "--store", moved, "--prepared", tmp_path / "elsewhere"), "clips-0", "is missing"
+        star("report", "--quiet", run.path, "--store", moved, "--prepared", tmp_path / "elsewhere"),
+        "clips-0",
+        "is missing",
     )
     (tmp_path / "elsewhere").rename(folder.path)  # where the store looks for it
-    shown = star("report", run.path, "--store", moved, "--out", tmp_path / "short.html")
+    shown = star("report", "--quiet", run.path, "--store", moved, "--out", tmp_path / "short.html")
     assert (shown.exit_code, shown.stderr.startswith("without frames: ")) == (0, True)
     Page((tmp_path / "short.html").read_text()).require_nothing_outside(pictures=3)
     other = write_prepared(tmp_path / "other", 8).path
-    one_sentence(star("report", run.path, "--store", moved, "--prepared", other), "other", "was made from")
+    one_sentence(star("report", "--quiet", run.path, "--store", moved, "--prepared", other), "other", "was made from")
     one_sentence(star("report", run.path), "does not exist", "--store")
     one_sentence(star("report", tmp_path / "absent"), "absent")
     for line in (b'{"step"', b'{"stap": 2}', b'{"step": null}', b"[]"):
         write_atomic(run.path / "metrics.jsonl", b'{"step": 1}\n' + line + b"\n")
-        shown = star("report", run.path, "--store", moved)
+        shown = star("report", "--quiet", run.path, "--store", moved)
         assert shown.exit_code == 1
         assert "metrics.jsonl: line 2 is none of ours; delete that line" in shown.stderr.splitlines()[-1]
 
@@ -194,7 +202,7 @@ def test_a_baseline_has_a_page_without_attention(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr")
     settings = ["model.kind=linear_probe", "data.frame_step=1", "optim.epochs=1", "log_every=1000"]
     run = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
-    shown = star("report", run.path)
+    shown = star("report", run.path, "--quiet")
     assert shown.exit_code == 0
     assert "without attention" in shown.stderr
     Page((run.path / "report.html").read_text()).require_nothing_outside(pictures=2)
