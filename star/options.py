@@ -141,6 +141,7 @@ class OptimConfig:
         ema: decay of the moving average of the weights, which is then what is evaluated; 0: off.
         precision: "fp32" or "bf16" (autocast; weights stay fp32).
         compile: torch.compile the model.
+        deterministic: on a GPU, too, the same bits from the same command, at some cost in speed. A CPU needs it not.
     """
 
     kind: str = "sgd"
@@ -158,6 +159,7 @@ class OptimConfig:
     ema: float = 0.0
     precision: str = "fp32"
     compile: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         one_of("optim.kind", self.kind, OPTIMIZERS)

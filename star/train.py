@@ -1,15 +1,16 @@
 """Training from a token store, which may be stopped anywhere and continued by the same command.
 
-In: a store, a folder, a `TrainConfig`. Out: the folder RUN with config.json, metrics.jsonl and checkpoint-*.pt
-(`star.run`). A plain loop; one process, or those of torchrun. Order, views, dropout and mixup are functions of (seed,
-step), so the losses of a resumed run equal the undisturbed one's to the bit (one process, same machine and threads,
-not compiled). Prints nothing: `progress` is told.
+In: a store, a folder, a `TrainConfig`. Out: the folder RUN with config.json, metrics.jsonl, checkpoint-*.pt and
+test.npz (`star.run`). A plain loop; one process, or those of torchrun. Order, views, dropout and mixup are functions of
+(seed, step), so the losses of a resumed run equal the undisturbed one's to the bit (one process, same machine and
+threads, not compiled; on a GPU with `optim.deterministic`). Prints nothing: `progress` is told.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,8 @@ def _steps(
     with contextlib.ExitStack() as stack:
         devices = [world.device] if world.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices))
+        if run.config.optim.deterministic:
+            stack.enter_context(_deterministic())
         with world.agreed():
             _into_memory(data)
             training = Training(run, data, world, plan, checkpoint)
@@ -172,6 +175,21 @@ def _require_same_everywhere(run: Run, world: World) -> None:
             f"is not the same for every process of this training: another {' and another '.join(other)}",
             remedy="start all with the same command and store, and with --out in a folder that all of them see",
         )
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Only kernels that give the same bits each time; an operation that has none raises."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, and reads it when first used
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # every batch is read into such memory, and fills it
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]
 
 
 def _evaluated(run: Run, step: int) -> bool:

@@ -26,10 +26,12 @@ from star.checkpoint import checkpoints, load_checkpoint
 from star.config import TrainConfig, with_overrides
 from star.data import Batch, TokenDataset
 from star.evaluate import evaluate_run
+from star.metrics import wilson_interval
 from star.optim import make_optimizer
 from star.presets import smoke
-from star.progress import TrainEvent
+from star.progress import Clock, TrainEvent
 from star.run import open_run, read_metrics
+from star.seeds import train_seeds
 from star.splits import fitted
 from star.statistics import channel_statistics
 from star.step import mix, train_step
@@ -90,10 +92,25 @@ def test_a_run_learns_and_says_so(store: Path, tmp_path: Path) -> None:
     assert open_run(run.path).config == run.config
 
 
+def test_the_end_is_foretold_with_evaluation_and_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("star.progress.time.perf_counter", lambda: now[0])
+    clock = Clock(first=0, total=10, epochs=1)
+    for done, _ in zip((1, 2), clock.waiting(iter("ab")), strict=True):
+        now[0] += 3.0
+        event = clock.event(done=done, clips=6, loss=0.0, lr=0.0)
+        with clock.aside():
+            now[0] += 5.0
+    assert (event.clips_per_s, event.wait_share, event.eta_s) == (2.0, 0.0, (6 + 5) / 2 * 8)  # one evaluation so far
+
+
 def test_shuffled_labels_stay_near_chance(store: Path, tmp_path: Path) -> None:
-    run = train(store, tmp_path / "run", config=tiny("optim.epochs=10", "data.shuffled_labels=true"))
-    low, high = evaluate_run(run).interval
+    """Of four classes; each seed deals the labels anew, so the seeds' 96 guesses are nearly independent."""
+    config = tiny("optim.epochs=10", "data.shuffled_labels=true")
+    scores = train_seeds(store, tmp_path / "runs", config=config, seeds=6)
+    low, high = wilson_interval(sum(int(each.right.sum()) for each in scores), sum(len(each.labels) for each in scores))
     assert low < 0.25 < high
+    assert high < 0.5  # with its own labels such a run reaches 0.8
 
 
 class Stop(Exception):
@@ -115,7 +132,8 @@ def same_run(run: Path, other: Path) -> bool:
     assert b is not None
     weights = all(torch.equal(a.model[name], b.model[name]) for name in a.model)
     averages = all(torch.equal(a.average[name], b.average[name]) for name in a.average)
-    return (run / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes() and weights and averages
+    left = all((run / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.jsonl", "test.npz"))
+    return left and weights and averages
 
 
 @pytest.mark.parametrize("save_every_s", [0.0, 1e9])
@@ -155,23 +173,42 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), config=with_overrides(smoke(), sys.a
 """
 
 
-def test_a_real_kill_leaves_a_run_that_goes_on(store: Path, undisturbed: Path, tmp_path: Path) -> None:
-    settings = [*TINY, "optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"]
-    run = tmp_path / "run"
+def killed_while_it_trains(store: Path, run: Path, settings: list[str], rng: np.random.Generator) -> bool:
+    """Go on with a run in a process of its own and kill that at a random moment; whether it was still at work."""
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(store), str(run), *settings],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
     )
-    while len(read_metrics(run)) < 5 and child.poll() is None:
-        time.sleep(0.005)
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    stopped = load_checkpoint(run)
-    assert stopped is not None
-    assert 0 < stopped.step < 12
-    train(store, run, config=tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"))
-    assert same_run(run, undisturbed)
-    assert not list(run.glob(".*part*"))
+    more, lines = rng.integers(1, 4), len(read_metrics(run))
+    while child.poll() is None and len(read_metrics(run)) < lines + more:
+        time.sleep(0.002)
+    time.sleep(rng.random() * 0.02)
+    child.kill()
+    return child.wait() == -signal.SIGKILL
+
+
+def killed_again_and_again(store: Path, undisturbed: Path, folder: Path, times: int) -> None:
+    """So many real kills at random moments, of one run after another; every run ends as the undisturbed one."""
+    settings = [*TINY, "optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"]
+    rng = np.random.default_rng(int(os.environ.get("SEED") or 0))
+    kills = runs = 0
+    while kills < times:
+        run = folder / f"run-{runs}"
+        while kills < times and ((found := load_checkpoint(run)) is None or found.step < 12):
+            kills += killed_while_it_trains(store, run, settings, rng)
+        train(store, run, config=tiny(*settings))
+        assert same_run(run, undisturbed)
+        assert not list(run.glob(".*part*"))
+        runs += 1
+
+
+def test_real_kills_at_random_moments_leave_a_run_that_goes_on(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+    killed_again_and_again(store, undisturbed, tmp_path, 5)
+
+
+@pytest.mark.soak
+def test_soak_fifty_kills_at_random_moments(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+    killed_again_and_again(store, undisturbed, tmp_path, int(os.environ.get("N") or 50))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -487,25 +524,15 @@ def test_tensorboard_shows_what_the_metrics_say(store: Path, tmp_path: Path) -> 
     assert board.Scalars("test/top1")[-1].value == pytest.approx(lines[-1]["top1"])
 
 
-@pytest.mark.soak
-def test_soak_fifty_kills_at_random_moments(store: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """N (50) real kills at random moments, of one run after another; every run ends as the undisturbed one."""
-    settings = [*TINY, "optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"]
-    rng = np.random.default_rng(int(os.environ.get("SEED") or 0))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    kills = runs = 0
-    while kills < int(os.environ.get("N") or 50):
-        run = tmp_path / f"run-{runs}"
-        while (found := load_checkpoint(run)) is None or found.step < 12:
-            command = [sys.executable, "-c", KILLED, str(store), str(run), *settings]
-            child = subprocess.Popen(command, env=environment)
-            deadline, lines = rng.integers(1, 4), len(read_metrics(run))
-            while child.poll() is None and len(read_metrics(run)) < lines + deadline:
-                time.sleep(0.002)
-            time.sleep(rng.random() * 0.02)
-            if child.poll() is None:
-                child.kill()
-                kills += 1
-            child.wait()
-        assert same_run(run, undisturbed)
-        runs += 1
+def test_a_deterministic_training_allows_no_other_kernels_and_leaves_no_trace(store: Path, tmp_path: Path) -> None:
+    """The bits of a GPU cannot be seen here; that torch was asked for them, in every step, can."""
+    asked = []
+
+    def progress(event: TrainEvent) -> None:
+        asked.append(torch.are_deterministic_algorithms_enabled())
+
+    settings = ["optim.deterministic=true", "model.tokens=both", "optim.epochs=1"]
+    train(store, tmp_path / "run", config=tiny(*settings), progress=progress)
+    assert asked == [True] * len(asked) != []
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
