@@ -6,6 +6,8 @@ import io
 import os
 import signal
 import sys
+import traceback
+from contextlib import suppress
 from types import FrameType
 
 import typer
@@ -44,7 +46,27 @@ def main() -> None:
     except StarError as error:
         print(f"star: {error}", file=sys.stderr)
         sys.exit(1)
-    app()
+    try:
+        app()
+    except BaseException as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _leave_the_others(error)
+        raise
+
+
+def _leave_the_others(error: BaseException) -> None:
+    """End at once, where one of several processes of a training has failed: what takes their group apart as the
+    interpreter ends waits, on GPUs, for the others, who wait for this one. torchrun ends them when this one has gone.
+    """
+    code = error.code if isinstance(error, SystemExit) else 1
+    if not code:
+        return
+    if not isinstance(error, SystemExit):
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _settle_streams() -> None:

@@ -51,6 +51,8 @@ def train(
     """Train the STAR-Transformer from a token store, in minutes; the same command goes on after a stop."""
     whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
+        if not leads():
+            return  # it is about one process, and on one machine all find the same
         from star.plan import plan_training
 
         plan = plan_training(from_cache, config=whole, device=device).summary()
@@ -64,12 +66,12 @@ def train(
 
 
 def _one(store: str, out: Path, config: TrainConfig, *, how: dict[str, Any], quiet: bool, as_json: bool) -> None:
-    from star.evaluate import evaluate_run
+    from star.evaluate import final_scores
     from star.train import train as run_training
 
     with TrainProgress("train", quiet=quiet) as progress:
         run = run_training(store, out, config=config, progress=progress, **how)
-    scores = evaluate_run(run, device=how["device"], workers=how["workers"])
+    scores = final_scores(run, device=how["device"], workers=how["workers"])
     if leads():
         print_result(scores, str(out), as_json=as_json)
 

@@ -71,7 +71,9 @@ def config_of(
     except StarError:
         if leads():
             raise
-        raise typer.Exit(1) from None  # every process finds the same, and one tells it
+        from star.world import leave_to_the_first
+
+        leave_to_the_first()
 
 
 class StopOnSignal:

@@ -122,5 +122,5 @@ def _pieces(model: TokenModel, config: TrainConfig, world: World, *, most: int) 
         if world.device.type == "cuda":
             torch.cuda.synchronize(world.device)
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []):
         return timed_pieces(step, most)

@@ -10,10 +10,11 @@ import atexit
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import torch
@@ -21,6 +22,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.errors import ArtifactError, ConfigError, StarError
+
+PATIENCE_S = 5  # with a process that finds what this one has found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +111,46 @@ def join_world(device: str = "auto") -> World:
     address could meet the group they left.
 
     Raises:
-        ConfigError: a device that this machine does not have.
+        ConfigError: a device that this machine does not have. SystemExit: with code 1, where the first process of this
+            machine tells it, since all of them find the same.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    if size > 1 and device.startswith("cuda:"):
-        raise ConfigError(
-            "--device", "one GPU for all processes", got=device, remedy="use --device cuda: each takes its own"
-        )
-    chosen = choose_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    size, rank, local_rank = (int(os.environ.get(name, "0")) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
+    try:
+        _require_one_each(device, size)
+    except ConfigError:
+        if local_rank == 0:
+            raise
+        leave_to_the_first()
+    chosen = choose_device(device, local_rank=local_rank)
     if size > 1 and not dist.is_initialized():
         if chosen.type == "cuda":
             dist.init_process_group("nccl", device_id=chosen)
         else:
             dist.init_process_group("gloo")
         atexit.register(dist.destroy_process_group)
-    return World(rank=rank, size=size, device=chosen)
+    return World(rank=rank, size=max(1, size), device=chosen)
+
+
+def leave_to_the_first() -> NoReturn:
+    """End, with code 1, where every process finds the same by itself and the first one tells it.
+
+    Not at once: torchrun ends all, before that one may have spoken, as soon as any has gone.
+    """
+    time.sleep(PATIENCE_S)
+    sys.exit(1)
+
+
+def _require_one_each(device: str, size: int) -> None:
+    """Raise ConfigError for what every process of this machine asks for in vain."""
+    if size > 1 and device.startswith("cuda:"):
+        raise ConfigError(
+            "--device", "one GPU for all processes", got=device, remedy="use --device cuda: each takes its own"
+        )
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if device in ("auto", "cuda") and 0 < gpus < here:
+        got = f"{here} processes, {gpus} GPUs"
+        remedy = f"start torchrun with --nproc-per-node {gpus}, or use --device cpu"
+        raise ConfigError("--device", "a GPU for each process is not there", got=got, remedy=remedy)
 
 
 def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
@@ -156,15 +184,36 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
-    left = min(int(psutil.virtual_memory().available), _left_to_container(Path("/sys/fs/cgroup")))
+    left = min([int(psutil.virtual_memory().available), *(_left_in(group) for group in _control_groups())])
     return left // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def _left_to_container(group: Path) -> int:
-    """Bytes below the limit that a container set (Linux, cgroup v2); 2^63 where there is none."""
+def _control_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[Path]:
+    """Folders of this process's control groups and all above them (Linux): a container's limit is set at the root, a
+    batch system's some way down, a service's at the end."""
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():  # "0::/path" (v2) or "7:memory:/path" (v1)
+            _, controllers, path = line.split(":", 2)
+            if controllers in ("", "memory"):
+                top = root / controllers
+                below = top / path.lstrip("/")
+                return [below, *(folder for folder in below.parents if folder.is_relative_to(top))]
+    return [root]
+
+
+def _left_in(group: Path) -> int:
+    """Bytes below the limit of a control group, the file cache that it would give back with them; 2^63 without one."""
     try:
-        limit, taken = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+        for limit, taken, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            if (group / limit).exists():
+                most = (group / limit).read_text().strip()
+                if most == "max":
+                    return 1 << 63
+                statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                return max(0, int(most) - int((group / taken).read_text()) + int(statistics[cache]))
     except (OSError, KeyError, ValueError):
-        return 1 << 63
-    return 1 << 63 if limit == "max" else max(0, int(limit) - int(taken) + int(cache))
+        pass
+    return 1 << 63

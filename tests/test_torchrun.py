@@ -1,4 +1,4 @@
-"""`torchrun -m cli.main train` itself, two processes on the CPU: the run of one process, and one of them speaks."""
+"""`torchrun --no-python star train` itself, two processes on a CPU: the run of one process, and one of them speaks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from star.train import train as train_here
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.batch_size=10", "optim.epochs=2"]
 SETTINGS += ["model.dropout=0", "optim.lr=3e-3"]  # 32 clips: 10 + 10 + 10 + 2, so that a step has a rank with one clip
-TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli.main"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+STAR = Path(sys.executable).parent / "star"
 
 
 def losses(run: Path) -> np.ndarray:
@@ -32,12 +32,15 @@ def losses(run: Path) -> np.ndarray:
 
 def test_two_processes_of_torchrun_give_the_run_of_one(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.5)
+    for name in ("pipeline", "star", "cli"):  # of the user's own, where they work
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not the installed package')")
     train = ["train", "--from-cache", str(store), "--preset", "smoke", "--device", "cpu", "--json"]
     for setting in SETTINGS:
         train += ["--set", setting]
     shown = subprocess.run(
-        [sys.executable, "-m", *TORCHRUN, *train, "--out", str(tmp_path / "together")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, cwd=tmp_path,
+        [sys.executable, "-m", *TORCHRUN, str(STAR), *train, "--out", str(tmp_path / "together")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=tmp_path,
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr[-2000:]
@@ -54,3 +57,15 @@ def test_two_processes_of_torchrun_give_the_run_of_one(tmp_path: Path) -> None:
     assert one.clip_ids.tolist() == two.clip_ids.tolist()
     assert np.abs(one.probabilities - two.probabilities).max() < 1e-2
     assert 0 < one.top1 < 1  # hard enough that a moved number would show
+
+
+@pytest.mark.parametrize(("together", "later"), [("1", "later"), ("2", "")])
+def test_one_of_several_processes_waits_for_nobody_when_it_fails(together: str, later: str) -> None:
+    """What torch does as the interpreter ends would wait, on GPUs, for processes that wait for this one."""
+    lines = "import atexit, sys, cli.main; atexit.register(print, 'later'); sys.argv[1:] = ['inspect', '/nowhere']"
+    shown = subprocess.run(
+        [sys.executable, "-c", f"{lines}; cli.main.main()"],
+        env={**os.environ, "WORLD_SIZE": together}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (shown.returncode, shown.stdout.strip()) == (1, later)
+    assert shown.stderr.startswith("star: /nowhere")
