@@ -56,8 +56,8 @@ class TokenDataset(Dataset[Batch]):
     number, or by (epoch, number): with views="random" the view is a function of (seed, epoch, number), so that readers
     need no state (a plain number is epoch 0).
 
-    The store is opened lazily, in the process that reads, so the data set may be sent to a DataLoader's workers;
-    threads may share it.
+    It may be sent to a DataLoader's workers, where it opens the store anew and reads from it, whatever is held in
+    memory here; threads may share it.
 
     Args:
         store: an open store or where it lies.
@@ -157,7 +157,8 @@ class TokenDataset(Dataset[Batch]):
         return self._store
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_store": None}
+        """To another process goes what it needs to read for itself: not a store, nor gigabytes of tokens."""
+        return {**self.__dict__, "_store": None, "_held": None}
 
     def __getitem__(self, item: int | Pick) -> Batch:
         return self.__getitems__([item])[0]

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from star.attention import ATTENTION, attention_weights
 from star.options import ModelConfig
 
+LEAST = 1e-2  # of the median spread of a kind's channels
+
 
 class Standardise(nn.Module):
     """(x - mean) / spread for each channel; the numbers are buffers, so a checkpoint holds them.
@@ -34,9 +36,15 @@ class Standardise(nn.Module):
         self.register_buffer("spread", torch.ones(channels))
 
     def set(self, mean: Tensor, spread: Tensor) -> None:
-        """Take (channels,) statistics; a channel that never changes is only centred."""
+        """Take (channels,) statistics.
+
+        A channel that never changes in training is only centred, and one that hardly does is divided by `LEAST` of
+        the usual spread: else the first clip to move it would be thousands of spreads away from all others.
+        """
+        moving = spread[spread > 0]
+        least = LEAST * moving.median() if moving.numel() else spread.new_ones(())
         self.mean.copy_(mean)
-        self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+        self.spread.copy_(torch.where(spread > 0, spread.clamp(min=least), torch.ones_like(spread)))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return (tokens.to(self.mean.dtype) - self.mean) / self.spread
@@ -174,7 +182,9 @@ class StarTransformer(nn.Module):
             z = layer(z, weights)
         for layer in self.decoder:
             z = layer(z, weights)
-        return self.head(z[:, :, self.tokens.class_slots].mean(dim=(1, 2)))
+        # slices, not z[:, :, slots]: a list of numbers would go to a GPU anew in each step, which waits for it
+        classes = torch.stack([z[:, :, slot] for slot in self.tokens.class_slots], dim=2)  # (B, T, kinds, width)
+        return self.head(classes.mean(dim=(1, 2)))
 
     @property
     def module_names(self) -> list[str]:

@@ -70,11 +70,13 @@ def test_absent_joints_are_the_mean(kind: str) -> None:
         assert torch.allclose(model(gg, jm, mask), model(gg, filled), atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])  # the latter is the preset's of a study that names none
 @pytest.mark.parametrize("kind", BASELINES)
-def test_they_train_and_are_evaluated_like_the_model(kind: str, tmp_path: Path) -> None:
+def test_they_train_and_are_evaluated_like_the_model(kind: str, precision: str, tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr")
     settings = [
         f"model.kind={kind}",
+        f"optim.precision={precision}",
         "data.frame_step=1",
         "model.width=16",
         "optim.epochs=8",

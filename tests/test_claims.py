@@ -1,4 +1,4 @@
-"""Two claims about the synthetic set: it can be learnt from its clips, and not from one frame of each."""
+"""Claims about the synthetic set: its clips can be learnt, one frame of each cannot, nor can shuffled labels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from command_line import done
 
+from star.config import with_overrides
 from star.evaluate import evaluate_run
+from star.presets import smoke
 from star.run import open_run
+from star.seeds import spread_of, train_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +28,16 @@ def test_soak_the_demo_reaches_its_accuracy(tmp_path: Path) -> None:
     assert len(scores.labels) == 112
     assert scores.top1 >= 0.95
     assert float(re.search(r"test accuracy (\S+)$", printed.strip()).group(1)) == pytest.approx(scores.top1, abs=6e-4)
+
+
+@pytest.mark.soak
+def test_soak_shuffled_labels_stay_at_chance(tmp_path: Path) -> None:
+    """The demo's own clips and settings, the training labels dealt out at random: one of 14 actions is guessed."""
+    done("demo", "--out", tmp_path / "demo", "--clips-per-class", 24, "--seed", 0, "--quiet")
+    config = with_overrides(smoke(), ["data.shuffled_labels=true", "eval_every=0"])
+    scores = train_seeds(tmp_path / "demo" / "tokens.zarr", tmp_path / "shuffled", config=config, seeds=3)
+    low, high = spread_of(scores).interval
+    assert low < 1 / 14 < high < 0.2
 
 
 @pytest.mark.soak

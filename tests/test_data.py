@@ -123,9 +123,12 @@ def test_a_plain_dataloader_works(path: Path) -> None:
     assert torch.equal(torch.cat([batch.jm for batch in batches]), dataset.read(range(32)).jm)
 
 
-def test_a_dataloaders_processes_open_the_store_themselves(path: Path) -> None:
-    dataset = TokenDataset(path, views=1, in_memory=False)
-    assert pickle.loads(pickle.dumps(dataset))._store is None
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_dataloaders_processes_open_the_store_themselves(path: Path, in_memory: bool) -> None:
+    dataset = TokenDataset(path, views=1, in_memory=in_memory)
+    sent = pickle.dumps(dataset)
+    assert pickle.loads(sent)._store is None
+    assert len(sent) < 10_000 < dataset.nbytes  # what is held in memory stays here
     batches = list(DataLoader(dataset, batch_size=5, num_workers=1, multiprocessing_context="spawn"))
     assert torch.equal(torch.cat([batch.gg for batch in batches]), dataset.read(range(32)).gg)
 

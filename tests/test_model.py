@@ -149,3 +149,10 @@ def test_a_channel_that_never_changes_is_only_centred() -> None:
     model.standardise(gg=None, jm=(torch.tensor([1.0, 2, 3, 4, 5]), torch.tensor([0.0, 1, 2, 4, 0])))
     standard = model.tokens.jm_standard(torch.tensor([2.0, 4, 5, 8, 5]))
     assert standard.tolist() == [1.0, 2.0, 1.0, 1.0, 0.0]
+
+
+def test_a_channel_that_hardly_changes_is_not_blown_up() -> None:
+    """One stray value in a million training tokens gives a spread of a thousandth: a test clip may move more."""
+    model = seeded_model(SMALL, seed=0)
+    model.standardise(gg=None, jm=(torch.zeros(5), torch.tensor([1e-6, 1, 2, 4, 0])))
+    assert model.tokens.jm_standard.spread.tolist() == pytest.approx([0.01, 1, 2, 4, 1])
