@@ -15,7 +15,12 @@ def paper() -> TrainConfig:
     """The training that the paper describes: SGD, 2e-4, momentum 0.9, 300 epochs, 16 clips a step in all.
 
     Command: star train --from-cache STORE --out RUN --preset paper
-    Duration, accuracy: not measured. The paper reports 92.0 on NTU60 xsub, 96.5 on xview, 98.7 on Penn Action.
+    Duration: on the demo's store (224 training clips) `--dry-run` foretells 419 s an epoch on two cores, a day and a
+    half in all; it was not run there, nor on a GPU. Accuracy: the paper reports 92.0 on NTU60 xsub, 96.5 on xview, 98.7
+    on Penn Action. Of its optimiser alone, with the model of `smoke`: `--preset smoke --set optim.kind=sgd --set
+    optim.lr=2e-4 --set optim.schedule=constant --set optim.warmup=0 --set optim.clip_norm=0 --set optim.batch_size=16
+    --set optim.epochs=300` on that store printed a test accuracy of 0.857 (95 % interval 0.781 to 0.910), where
+    `smoke` itself has 0.964 after 20 epochs.
 
     The paper's batch size is 4 on 4 devices; read here as 4 on each, 16 in all. The other reading is 4 in all:
     --set optim.batch_size=4. Width, heads, depth and dropout are ours.
@@ -34,7 +39,9 @@ def fast() -> TrainConfig:
     """The paper's model by a shorter way: AdamW with warm-up and cosine, bf16, larger batches. All ours.
 
     Command: star train --from-cache STORE --out RUN --preset fast
-    Duration, accuracy: not measured.
+    On the demo's store (both kinds of tokens, 224 training and 112 test clips of unseen subjects, random weights) it
+    printed a test accuracy of 0.955 (95 % interval 0.900 to 0.981) after 41 min 34 s on two cores that have bfloat16
+    (`time star train …`). It is meant for a GPU; on one it has not been run (`benchmarks/train.py` will tell).
     """
     return TrainConfig(
         preset="fast",
