@@ -1,11 +1,14 @@
 """How fast shuffled batches come out of a token store, against bare `preadv` (the limit) and other formats.
 
-    python benchmarks/store.py [--clips 512] [--batches 100] [--runs 5]
+    python benchmarks/store.py [--clips 512] [--batches 100] [--runs 5] [--shard CLIPS]
 
 In: nothing; it makes 512 random clips of the usual sizes (0.9 MB each). Out: three tables, warm and uncompressed, each
 reader in a fresh process, the median of so many runs, readers by turns: clips a second in batches of 32 by one process,
 the same by loaders with two workers, and the speed of `star verify` beside that of `cat` on the same files. Peers that
 are not installed are named as such (`pip install -e '.[bench]'`).
+
+With --shard, one table of another kind: our store in shards of so many clips, more files than a process keeps open
+(--shard 1 --clips 1024 makes 2,048), against `preadv` of the same files, each opened for the clip that is read.
 """
 
 from __future__ import annotations
@@ -23,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from formats.readers import LIMIT, READERS
-from formats.writers import BATCH, WRITERS
+from formats.readers import LIMIT, READERS, Read, read_ours, read_ours_alone
+from formats.writers import BATCH, GG, JM, SHARD, WRITERS, tokens
 
 WARM = 10  # batches of a loader that are not counted: its workers start
+CRC_BYTES = 4  # after each clip
 
 
 def rows_of(clips: int, batches: int) -> list[np.ndarray]:
@@ -38,7 +42,16 @@ def rows_of(clips: int, batches: int) -> list[np.ndarray]:
 def read_rate(name: str, root: Path, clips: int, batches: int) -> float:
     """Clips a second in this process, after one pass over all of them."""
     reader = READERS[name]
-    read = reader.opened(root / reader.format)
+    return rate_of(reader.opened(root / reader.format), clips, batches)
+
+
+def scattered_rate(name: str, root: Path, clips: int, batches: int) -> float:
+    """The same, of a store of many files."""
+    return rate_of(SCATTERED[name](root), clips, batches)
+
+
+def rate_of(read: Read, clips: int, batches: int) -> float:
+    """Clips a second of shuffled batches, after one pass over all clips."""
     for rows in np.arange(clips).reshape(-1, BATCH):
         read(rows)
     order = rows_of(clips, batches)
@@ -80,7 +93,29 @@ def verify_rate(name: str, root: Path, clips: int, batches: int) -> float:
     return sum(path.stat().st_size for path in files) / seconds
 
 
-RATES = {"read": read_rate, "load": load_rate, "verify": verify_rate}
+RATES = {"read": read_rate, "load": load_rate, "verify": verify_rate, "scattered": scattered_rate}
+
+
+def read_opened(root: Path) -> Read:
+    """Open, one preadv, close, for each clip of a store."""
+    from pipeline.store import TokenStore
+
+    shard = TokenStore.open(root).sizes.shard_clips
+    room = {"gg": np.zeros((BATCH, *GG), np.float16), "jm": np.zeros((BATCH, *JM), np.float16)}
+
+    def read(rows: np.ndarray) -> object:
+        for name, buffer in room.items():
+            for target, row in zip(buffer, rows.tolist(), strict=True):
+                handle = os.open(f"{root}/{name}/c/{row // shard}/0/0/0/0", os.O_RDONLY)
+                os.preadv(handle, [target.data], row % shard * (target.nbytes + CRC_BYTES))
+                os.close(handle)
+        return room
+
+    return read
+
+
+OPENED = "preadv, opened"
+SCATTERED = {OPENED: read_opened, "TokenStore.read(out=)": read_ours, "same, one thread": read_ours_alone}
 
 
 def measured(task: str, names: Mapping[str, str], given: argparse.Namespace, root: Path) -> dict[str, float]:
@@ -154,11 +189,30 @@ def show_verification(given: argparse.Namespace, root: Path) -> None:
     print(f"first: {winner(rates)}")
 
 
+def show_scattered(given: argparse.Namespace, root: Path) -> None:
+    from pipeline.records import VideoRecord
+    from pipeline.store import write_arrays
+
+    parts = [tokens(first, min(SHARD, given.clips - first)) for first in range(0, given.clips, SHARD)]
+    gg, jm = (np.concatenate([part[i] for part in parts])[:, None] for i in (0, 1))
+    records = [VideoRecord(clip_id=f"{i:06d}", key=f"{i:06d}", label=0, subject=1) for i in range(given.clips)]
+    mask = np.ones((given.clips, 1, 16, 25), bool)
+    told: Any = {"class_names": ["a"], "dataset": "synthetic", "shard_clips": given.shard}
+    write_arrays(root, gg=gg, jm=jm, joint_mask=mask, records=records, **told)
+    del parts, gg, jm
+    rates = measured("scattered", dict.fromkeys(SCATTERED, ""), given, root)
+    files = 2 * -(-given.clips // given.shard)
+    print(f"{f'{files} files':24}{'clips/s':>9}{'of preadv':>11}")
+    for name, rate in rates.items():
+        print(f"{name:24}{rate:9.0f}{rate / rates[OPENED]:11.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=512)
     parser.add_argument("--batches", type=int, default=100)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--shard", type=int, help="clips in a shard: measure reading from many files")
     parser.add_argument("--task", choices=RATES, help=argparse.SUPPRESS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
@@ -167,7 +221,7 @@ def main() -> None:
         print(RATES[given.task](given.one, given.root, given.clips, given.batches), flush=True)
         os._exit(0)  # some peers' workers would hold the process up
     with tempfile.TemporaryDirectory() as folder:
-        for show in (show_readers, show_loaders, show_verification):
+        for show in (show_scattered,) if given.shard else (show_readers, show_loaders, show_verification):
             show(given, Path(folder))
 
 

@@ -86,9 +86,9 @@ def _store(path: str) -> dict[str, Any]:
     from pipeline.token_statistics import token_statistics
 
     store = TokenStore.open(path)
-    account = store.account()
-    failed = [{"id": e["id"], "reason": e["reason"]} for e in store.outcomes() if e["outcome"] == "failed"]
-    size, done = store.nbytes(), sum(store.account(view).done for view in range(store.sizes.views))
+    survey = store.survey()
+    failed = [{"id": e["id"], "reason": e["reason"]} for e in survey.outcomes if e["outcome"] == "failed"]
+    done = sum(account.done for account in survey.views)
     return {
         "artifact": "token store",
         "path": path,
@@ -96,20 +96,21 @@ def _store(path: str) -> dict[str, Any]:
         "classes": len(store.attrs["class_names"]),
         "topology": store.attrs["topology"],
         "protocols": store.attrs["protocols"],
-        **_account(account),
-        "views": [_count(store.account(view)) for view in range(store.sizes.views)],
+        **_account(survey.account),
+        "views": [_count(account) for account in survey.views],
         "gg": list(store.gg.shape),
         "jm": list(store.jm.shape),
         "codec": store.attrs["codec"],
         "dtype": store.attrs["dtype"],
-        "bytes": size,
-        "bytes_per_clip": size // done if done else None,
+        "bytes": survey.nbytes,
+        "bytes_per_clip": survey.nbytes // done if done else None,
         "tokens": token_statistics(store),
         "made_from": store.attrs.get("made_from"),
+        "weights": store.attrs.get("weights"),
         "prepared_with": store.attrs.get("prepared_with"),
         "versions": store.attrs.get("versions"),
         "fingerprint": store.attrs["fingerprint"],
-        "content_digest": store.content_digest(),
+        "content_digest": survey.content_digest,
         "failed_clips": failed,
     }
 

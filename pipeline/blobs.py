@@ -6,7 +6,7 @@ is whole or absent. Knows nothing of zarr's formats; where the bytes lie is `blo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -15,11 +15,24 @@ from urllib.parse import unquote, urlsplit
 from zarr.abc.store import Store
 
 from pipeline.blobs_local import LocalBlobs
-from pipeline.blobs_object import ObjectBlobs
+from pipeline.blobs_object import ObjectBlobs, ReplacedError
+
+__all__ = ["Blobs", "Parts", "ReplacedError", "open_blobs"]
 
 
 class Parts(Protocol):
-    """One blob, open for reading parts of it; it stays the blob that was opened, whatever is put in its place."""
+    """One blob, open for reading parts of it: of the one that was opened, never of what is put in its place.
+
+    Where that one is gone, as object stores have no way to hold it, reading raises ReplacedError.
+    """
+
+    @property
+    def identity(self) -> Hashable:
+        """Equal for two openings of a key only where both are of the same bytes."""
+
+    @property
+    def holds_file(self) -> bool:
+        """It is one of the files that a process may have open."""
 
     def tail(self, count: int) -> bytes:
         """The last `count` bytes, or all where there are fewer."""
@@ -31,7 +44,8 @@ class Parts(Protocol):
 class Blobs(Protocol):
     """Bytes under "/"-separated keys below one root.
 
-    All but `url` and `threads` raise ArtifactError where the place cannot be reached, read or written.
+    All but `url` and `threads` raise ArtifactError where the place cannot be reached, read or written, and ConfigError
+    in a forked process where the place cannot be used from one.
 
     Attributes:
         url: the root. threads: how many reads at a time pay.
@@ -62,7 +76,8 @@ class Blobs(Protocol):
         """Remove, where it is there."""
 
     def sole_writer(self) -> AbstractContextManager[str]:
-        """Be the one coordinator that writes here, and sweep what killed ones left; yields its word for its workers.
+        """Be the one coordinator that writes here, and sweep what killed ones left; yields its word for its workers,
+        which holds until the end of the block.
 
         A folder is locked against a second one. Object stores know no locks: there the newer takes over.
         """
@@ -70,8 +85,8 @@ class Blobs(Protocol):
     def require_writer(self, word: str) -> None:
         """Called by a worker before it writes: raises ArtifactError where its coordinator is no longer the one."""
 
-    def is_empty(self) -> bool:
-        """Nothing is there, but perhaps what `sole_writer` puts and what `log/` holds."""
+    def names(self) -> list[str]:
+        """What lies at the root, sorted: files, and folders that hold some; not what `sole_writer` puts, nor `log`."""
 
     def what_is_there(self) -> str:
         """What lies at the root that is no token store, as the middle of a sentence."""

@@ -28,12 +28,16 @@ _OF_THREAD = threading.local()
 class LocalFile:
     """An open file; closed when the last one who uses it lets go."""
 
-    __slots__ = ("_fd", "path")
+    __slots__ = ("_fd", "identity", "path")
+    holds_file = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._fd = -1
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        told = os.fstat(self._fd)
+        # the number of a file that was replaced may be given to another one: hence the time
+        self.identity = (told.st_ino, told.st_mtime_ns, told.st_size)
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -41,7 +45,7 @@ class LocalFile:
 
     def tail(self, count: int) -> bytes:
         with _reading(self.path):
-            return os.pread(self._fd, count, max(0, os.fstat(self._fd).st_size - count))
+            return os.pread(self._fd, count, max(0, self.identity[2] - count))
 
     def read_into(self, out: memoryview, after: memoryview, offset: int) -> int | None:
         crc, last = 0, (len(out) - 1) // PIECE * PIECE
@@ -107,11 +111,13 @@ class LocalBlobs:
         return [self.get(key) for key in keys]
 
     def parts(self, key: str) -> LocalFile | None:
-        with _reading(self.root / key):
-            try:
-                return LocalFile(self.root / key)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+        path = f"{self.url}/{key}"  # no Path, and not `_reading`: a store of many shards opens one for each clip
+        try:
+            return LocalFile(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
     def checksum(self, key: str) -> tuple[int, int] | None:
         file = self.parts(key)
@@ -136,11 +142,15 @@ class LocalBlobs:
     def require_writer(self, word: str) -> None:
         require_writer(self.root, word)
 
-    def is_empty(self) -> bool:
+    def names(self) -> list[str]:
         with _reading(self.root):
-            return not self.root.is_dir() or all(
-                path.name.startswith(".") or path.name == "log" for path in self.root.iterdir()
-            )
+            found = os.listdir(self.root) if self.root.is_dir() else []
+            return sorted(name for name in found if not name.startswith(".") and name != "log" and self._holds(name))
+
+    def _holds(self, name: str) -> bool:
+        """It is a file, or a folder with one at any depth: who is killed at its first put leaves an empty folder."""
+        place = self.root / name
+        return not place.is_dir() or any(not p.name.startswith(".") and not p.is_dir() for p in place.rglob("*"))
 
     def what_is_there(self) -> str:
         if not self.root.exists():
@@ -156,13 +166,13 @@ class LocalBlobs:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: OSError) -> ArtifactError:
+def _unreadable(path: Path | str, error: OSError) -> ArtifactError:
     remedy = "allow more open files (ulimit -n)" if error.errno == errno.EMFILE else "check the disk"
     return ArtifactError(path, f"cannot be read ({error.strerror or error})", remedy=remedy)

@@ -2,28 +2,31 @@
 
 In: keys and bytes. Out: objects, each by one PUT, so whole or absent. Credentials and endpoint come from the
 environment under AWS's own names (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, ...).
+Forked processes are refused: obstore works by threads, which do not survive a fork.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import MemoryStore, from_url
 from zarr.abc.store import Store
 from zarr.storage import ObjectStore
 
 from pipeline.checksum import crc32c, crc64
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, ConfigError
 
-if TYPE_CHECKING:
-    from obstore.store import ClientConfig  # a type only: the module itself has it not
+if TYPE_CHECKING:  # types only: the modules themselves have them not
+    from obstore import GetOptions, ObjectMeta
+    from obstore.store import ClientConfig
 
 WRITER = "log/writer"  # the word of the coordinator that began last
 
@@ -32,21 +35,29 @@ T = TypeVar("T")
 _MEMORY: dict[str, MemoryStore] = {}  # "memory://name" is one place for the life of the process
 
 
-class ObjectParts:
-    """One object, read by ranges."""
+class ReplacedError(ArtifactError):
+    """An object of which parts were to be read is not there any more, but another one perhaps."""
 
-    def __init__(self, blobs: ObjectBlobs, key: str, size: int) -> None:
-        self._blobs, self._key, self._size = blobs, key, size
+
+class ObjectParts:
+    """One object, read by ranges, each under the condition that it still is the one that was opened."""
+
+    __slots__ = ("_blobs", "_key", "_size", "_tag", "identity")
+    holds_file = False
+
+    def __init__(self, blobs: ObjectBlobs, key: str, told: ObjectMeta) -> None:
+        self._blobs, self._key, self._size, self._tag = blobs, key, told["size"], told["e_tag"]
+        self.identity: Hashable = (self._tag, self._size, told["last_modified"])
 
     def tail(self, count: int) -> bytes:
         count = min(count, self._size)
-        return self._blobs.get_range(self._key, self._size - count, count)
+        return self._blobs.get_range(self._key, self._size - count, count, self._tag)
 
     def read_into(self, out: memoryview, after: memoryview, offset: int) -> int | None:
         length = len(out) + len(after)
         if offset + length > self._size:
             return None
-        data = self._blobs.get_range(self._key, offset, length)
+        data = self._blobs.get_range(self._key, offset, length, self._tag)
         out[:], after[:] = data[: len(out)], data[len(out) :]
         return crc32c(out)
 
@@ -76,10 +87,26 @@ class ObjectBlobs:
         with self._reaching(key):
             return _or_none(lambda: obstore.get(self._store, key).bytes().to_bytes())
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """Some bytes of an object that is there."""
+    def get_range(self, key: str, start: int, length: int, tag: str | None) -> bytes:
+        """Some bytes that are there, of the object with this ETag, where its store has such.
+
+        Raises:
+            ReplacedError: it is another one by now, or gone.
+        """
+        if not length:
+            return b""
+        options: GetOptions = {"range": (start, start + length)}
+        if tag is not None:
+            options["if_match"] = tag
         with self._reaching(key):
-            return obstore.get_range(self._store, key, start=start, length=length).to_bytes() if length else b""
+            try:
+                data = obstore.get(self._store, key, options=options).bytes().to_bytes()
+            except (PreconditionError, FileNotFoundError):
+                data = b""
+        if len(data) != length:
+            item, problem = f"{self.url}/{key}", "was put anew or deleted while it was read"
+            raise ReplacedError(item, problem, remedy="run the same command again")
+        return data
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         with ThreadPoolExecutor(self.threads) as pool:
@@ -88,7 +115,7 @@ class ObjectBlobs:
     def parts(self, key: str) -> ObjectParts | None:
         with self._reaching(key):
             there = _or_none(lambda: obstore.head(self._store, key))
-        return None if there is None else ObjectParts(self, key, there["size"])
+        return None if there is None else ObjectParts(self, key, there)
 
     def checksum(self, key: str) -> tuple[int, int] | None:
         count = crc = 0
@@ -113,16 +140,25 @@ class ObjectBlobs:
     def sole_writer(self) -> Iterator[str]:
         word = secrets.token_hex(8)
         self.put(WRITER, word.encode())
-        yield word
+        try:
+            yield word
+        finally:  # workers that outlive this command are to stop, but not those of one that took over
+            with suppress(ArtifactError):
+                if self.get(WRITER) == word.encode():
+                    self.put(WRITER, b"")
 
     def require_writer(self, word: str) -> None:
-        if self.get(WRITER) != word.encode():
+        found = self.get(WRITER)
+        if found and found != word.encode():
             raise ArtifactError(self.url, "another command has begun to write here", remedy="let that one finish")
+        if not found:
+            raise ArtifactError(self.url, "is no longer in the hands of the command that began this work")
 
-    def is_empty(self) -> bool:
+    def names(self) -> list[str]:
         with self._reaching(""):
-            first = next(iter(obstore.list(self._store)), [])
-        return all(item["path"].startswith("log/") for item in first)
+            found = obstore.list_with_delimiter(self._store)
+        paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
+        return sorted({path.strip("/").rsplit("/", 1)[-1] for path in paths} - {"log"})
 
     def what_is_there(self) -> str:
         return "holds no zarr.json"
@@ -132,6 +168,12 @@ class ObjectBlobs:
 
     @contextmanager
     def _reaching(self, key: str) -> Iterator[None]:
+        if os.getpid() != _process_of_obstore():
+            raise ConfigError(
+                self.url,
+                "cannot be used in a process that was forked from one that has used such a store",
+                remedy='start processes by "spawn" (for a DataLoader: multiprocessing_context="spawn")',
+            )
         try:
             yield
         except (BaseError, OSError) as error:
@@ -140,6 +182,12 @@ class ObjectBlobs:
                 f"cannot be reached ({_first_line(error)})",
                 remedy="check the bucket, the endpoint and the credentials",
             ) from error
+
+
+@functools.cache
+def _process_of_obstore() -> int:
+    """Which process used it first, and so has its threads; a fork inherits the answer."""
+    return os.getpid()
 
 
 def _or_none(ask: Callable[[], T]) -> T | None:

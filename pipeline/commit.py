@@ -46,7 +46,7 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY}{secrets.token_hex(6)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
@@ -60,8 +60,20 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder and what is missing above it, all to outlast a power cut: else a record in a folder that was there
+    before would, and the files that it names would not."""
+    if folder.is_dir():
+        return
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        with contextlib.suppress(PermissionError):  # of the folder that was there: one may make folders in it, not list
+            _sync_folder(made.parent)
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` outlast a power cut."""
+    """Make what was named in `folder` outlast a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -101,7 +113,7 @@ def sole_writer(folder: Path) -> Iterator[str]:
         ArtifactError: another process holds it, or it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         # unbuffered: what a full disk refused would be tried again, and fail again, when the file is closed
         lock = open(folder / LOCK, "ab", buffering=0)  # noqa: SIM115 (held for the whole block, closed below)
     except OSError as error:

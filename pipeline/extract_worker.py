@@ -27,11 +27,12 @@ from pipeline.blobs import Blobs, open_blobs
 from pipeline.cluster import report
 from pipeline.commit import canonical_json
 from pipeline.config import ExtractOptions
+from pipeline.errors import ArtifactError
 from pipeline.extract_shard import ShardJob, begin_group, decode_group, load_job
 from pipeline.prepared_shards import read_shard
 from pipeline.store_layout import StoreSizes
-from pipeline.store_records import Place, each_record_or_none, places, record_key
-from pipeline.store_writer import commit_shard
+from pipeline.store_records import Place, each_record_or_none, is_whole, places, record_key, write_record
+from pipeline.store_writer import put_shard
 
 IN_FLIGHT = 1  # shards that wait to be put while another is computed
 
@@ -46,7 +47,7 @@ class Plan:
     Attributes:
         prepared, out: where to read and write. options: without "auto". sizes: of the store.
         stamp: the store's fingerprint. weights: SHA-256 of the backbone's. word: of the coordinator.
-        threads: for the backbone; 0: all of the worker's. retry: also shards with failed clips. run: shards in a run.
+        threads: for the backbone; 0: a share of the machine. retry: also shards with failed clips. run: shards in one.
     """
 
     prepared: str
@@ -145,18 +146,37 @@ def _commit(plan: Plan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None
         blobs.delete(record_key(place[1], place[0]))
     elif _record_or_none(blobs, plan.stamp, place) is not None:
         return  # another worker, to whom this shard was given when this one seemed lost, was faster
-    commit_shard(
-        blobs,
-        sizes=plan.sizes,
-        stamp=plan.stamp,
-        shard=place[1],
-        view=place[0],
-        arrays=job.arrays,
-        clips=job.entries,
+    files, entries = put_shard(
+        blobs, sizes=plan.sizes, shard=place[1], view=place[0], arrays=job.arrays, clips=job.entries
     )
+    if not _record(plan, blobs, place, files, entries):
+        return
     told = {"view": place[0], "shard": place[1], "clips": len(job.clips), "host": socket.gethostname()}
     name = f"log/{time.time():.3f}-{place[0]:03d}-{place[1]:05d}.json"
     blobs.put(name, canonical_json({**told, "process": os.getpid(), "device": plan.options.device}))
+
+
+def _record(plan: Plan, blobs: Blobs, place: Place, files: list[dict[str, Any]], entries: list[dict[str, Any]]) -> bool:
+    """Commit what was just put, unless another worker has: putting takes a while. Says whether this one did.
+
+    Raises:
+        ArtifactError: the coordinator is not the one any more, or the other worker put other bytes among these. No
+            record is left then that tells of other files than are there.
+    """
+    other = _record_or_none(blobs, plan.stamp, place)
+    if other is not None:
+        if all(is_whole(blobs, entry) for entry in other["files"]):
+            return False
+        blobs.delete(record_key(place[1], place[0]))
+    blobs.require_writer(plan.word)
+    if other is not None and not all(is_whole(blobs, entry) for entry in files):
+        raise ArtifactError(
+            f"{blobs.url}: shard {place[1]}, view {place[0]}",
+            "was put by two workers at once",
+            remedy="run the same command again, which makes it anew",
+        )
+    write_record(blobs, plan.stamp, place, files, entries)
+    return True
 
 
 def _report(job: ShardJob, rows: list[int]) -> None:
@@ -171,6 +191,6 @@ def overlap(device: str) -> tuple[int, int, int]:
     its next group waiting; these numbers are a guess that no GPU has confirmed yet.
     """
     if device.startswith("cuda"):
-        devices = len(device.split(","))  # a worker each, on the same processors
-        return max(1, min(16, engine.cores() // devices - 2)), 4, 1
+        workers = max(len(device.split(",")), engine.workers_here())  # one a device, on the same processors
+        return max(1, min(16, engine.cores() // workers - 2)), 4, 1
     return 1, 1, 0

@@ -22,14 +22,18 @@ def fingerprint(made_from: Mapping[str, Any]) -> str:
     return sha256(canonical_json(_plain(made_from, "")))
 
 
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """One line, "name: found, wanted", for each leaf in which two descriptions differ, in order of name."""
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, exact: bool = False) -> list[str]:
+    """One line, "name: found, wanted", for each leaf in which two descriptions differ, in order of name.
+
+    Args:
+        exact: 1 and 1.0 differ, as they do in a fingerprint.
+    """
     left, right = _leaves(found), _leaves(wanted)
     missing = object()
     lines = []
     for name in sorted(left.keys() | right.keys()):
         old, new = left.get(name, missing), right.get(name, missing)
-        if old != new:
+        if old != new or (exact and canonical_json(old) != canonical_json(new)):
             lines.append(f"{name}: {'nothing' if old is missing else old}, now {'nothing' if new is missing else new}")
     return lines
 

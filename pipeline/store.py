@@ -7,7 +7,6 @@ store opens by plain `zarr.open`; nothing here is needed for that. Writes nothin
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,20 +15,18 @@ from typing import Any
 import numpy as np
 import zarr
 
-from pipeline.account import Account, account_of
+from pipeline.account import Account
 from pipeline.blobs import Blobs, open_blobs
-from pipeline.commit import canonical_json
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.records import VideoRecord
 from pipeline.store_batches import DONE, KINDS, BatchReader, TokenBatch, room_for
+from pipeline.store_check import damaged_metadata
 from pipeline.store_layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
 from pipeline.store_reader import ClipReader
-from pipeline.store_records import each_record, places, read_metadata_record
-from pipeline.store_writer import damaged_metadata, write_arrays
+from pipeline.store_records import Survey, account_of_entries, outcomes_of, survey
+from pipeline.store_writer import write_arrays
 
 __all__ = ["DONE", "KINDS", "TokenBatch", "TokenStore", "write_arrays"]
-
-WORST_FIRST = ("pending", "failed", "excluded", "done")
 
 
 class TokenStore:
@@ -194,21 +191,23 @@ class TokenStore:
 
         Over all views (None), it is that of the view that went worst: pending, then failed, excluded, done.
         """
-        worst: list[dict[str, Any]] = []
         views = range(self.sizes.views) if view is None else [view]
-        for (_, shard), record in each_record(self._blobs, self.attrs["fingerprint"], places(self.sizes, views)):
-            rows = self.sizes.rows(shard)
-            pending = [{"id": str(self.clip_ids[row]), "outcome": "pending"} for row in rows] if record is None else []
-            for row, entry in zip(rows, pending if record is None else record["clips"], strict=True):
-                if row == len(worst):
-                    worst.append(entry)
-                elif WORST_FIRST.index(entry["outcome"]) < WORST_FIRST.index(worst[row]["outcome"]):
-                    worst[row] = entry
-        return worst
+        return outcomes_of(self._blobs, self.attrs["fingerprint"], self.sizes, views, self._id_of)
 
     def account(self, view: int | None = None) -> Account:
         """How the clips ended, in one view or, over all, in the one that went worst."""
-        return account_of([(entry["outcome"], entry.get("reason", "")) for entry in self.outcomes(view)])
+        return account_of_entries(self.outcomes(view))
+
+    def survey(self) -> Survey:
+        """All that the commit records tell, in one pass over them."""
+        return survey(self._blobs, self.attrs["fingerprint"], self.sizes, self._id_of)
+
+    def content_digest(self) -> str:
+        """SHA-256 over metadata and every clip's outcome and digest, for all views; not over `log/`."""
+        return self.survey().content_digest
+
+    def _id_of(self, row: int) -> str:
+        return str(self.clip_ids[row])
 
     def joints_of(self, row: int, view: int) -> np.ndarray:
         """(M, T, V, 2) float32 pixels of the crop, of one clip.
@@ -218,20 +217,3 @@ class TokenStore:
         """
         shard, place = divmod(row, self.sizes.shard_clips)
         return self._reader.small(spec_of(self.sizes, "joints"), shard, view)[place]
-
-    def nbytes(self) -> int:
-        """Bytes of what is committed: arrays, metadata; without commit records and `log/`."""
-        found = [read_metadata_record(self._blobs)]
-        found += [record for _, record in each_record(self._blobs, self.attrs["fingerprint"], places(self.sizes))]
-        return sum(entry["bytes"] for record in found if record is not None for entry in record["files"])
-
-    def content_digest(self) -> str:
-        """SHA-256 over metadata and every clip's outcome and digest, for all views; not over `log/`."""
-        digest = hashlib.sha256()
-        metadata = read_metadata_record(self._blobs)
-        digest.update(canonical_json([metadata["files"] if metadata is not None else []]))
-        for place, record in each_record(self._blobs, self.attrs["fingerprint"], places(self.sizes)):
-            clips = [] if record is None else record["clips"]
-            rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in clips]
-            digest.update(canonical_json([place, rows]))
-        return digest.hexdigest()

@@ -109,10 +109,10 @@ class BatchReader:
         if not missing.any():
             return
         for shard, view in self._places(rows[missing], views[missing]):
-            if self._done_met[shard, view]:
+            status = self._reader.small(spec_of(self._sizes, "status"), shard, view)
+            if self._done_met[shard, view]:  # after the status, which is put last: from now on its tokens are there
                 self._reader.forget()
                 self._masks_met[:] = False
-            status = self._reader.small(spec_of(self._sizes, "status"), shard, view)
             self._done[self._slice(shard), view] = status == DONE
             self._done_met[shard, view] = True
         missing = ~self._done[rows, views]

@@ -23,6 +23,7 @@ from pipeline.records import VideoRecord
 FORMAT = "star-tokens/1"
 COLUMNS = {"label": "int64", "subject": "int32", "camera": "int32", "setup": "int32", "replication": "int32"}
 NAMES = ("clip_id", "key", "split")  # columns of text
+FIRST_KEY = "camera/zarr.json"  # put before any other: it tells that a store was being made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +118,18 @@ def _tokens(name: str, grid: tuple[int, int], channels: int, axes: tuple[str, ..
     return arrays
 
 
+def root_names(sizes: StoreSizes) -> set[str]:
+    """What may lie at the root of a store, beside `log`."""
+    return {spec.name for spec in specs(sizes)} | {*COLUMNS, *NAMES, "clips.txt", "commits", "zarr.json"}
+
+
 def chunk_key(spec: ArraySpec, shard: int, view: int) -> str:
     """Where the chunk (or shard file) of one shard and view lies."""
     return "/".join([spec.name, "c", str(shard), str(view), *("0" for _ in spec.tail)])
 
 
 def encode_metadata(sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """Metadata and the columns of the rows; the last key, the group's `zarr.json`, makes the store exist."""
+    """Metadata and the columns of the rows, in the order in which a record names them; `put_order` is another."""
     memory: dict[str, Any] = {}
     group = zarr.create_group(MemoryStore(memory), attributes={**attributes, **sizes.attributes()})
     for spec in specs(sizes):
@@ -139,6 +145,12 @@ def encode_metadata(sizes: StoreSizes, records: list[VideoRecord], attributes: M
     keys = [key for key in sorted(memory) if key != "zarr.json"] + ["zarr.json"]
     files = {key: memory[key].to_bytes() for key in keys}
     return {"clips.txt": "".join(f"{record.clip_id}\n" for record in records).encode(), **files}
+
+
+def put_order(files: Mapping[str, bytes]) -> list[str]:
+    """The keys of metadata as they are to be put; the last one, the group's `zarr.json`, makes the store exist."""
+    between = [key for key in files if "/" in key and key != FIRST_KEY]
+    return [FIRST_KEY, *between, "clips.txt", "zarr.json"]  # others have a clips.txt too: it tells nothing
 
 
 def create_array(group: zarr.Group, spec: ArraySpec, sizes: StoreSizes) -> zarr.Array[Any]:

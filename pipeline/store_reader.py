@@ -9,30 +9,35 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.blobs import Blobs, Parts
+from pipeline.blobs import Blobs, Parts, ReplacedError
 from pipeline.checksum import CRC_BYTES
 from pipeline.errors import CorruptError
 from pipeline.store_chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, index_bytes
-from pipeline.store_layout import ArraySpec, StoreSizes, chunk_key, spec_of, specs
+from pipeline.store_layout import ArraySpec, StoreSizes, chunk_key, specs
 from pipeline.store_records import file_entry
 
-# Files: a process may usually have 1,024 open. So many are kept, and each thread that reads a batch may hold as many as
-# it reads together beside them.
-OPEN_SHARDS = 256
-AT_ONCE = 128
+# A process may usually have 1,024 open. So many are kept, and each thread that reads may hold one more. NTU 120 has
+# 3,578 for each view; `benchmarks/store.py --shard 1` measures a store of more files than are kept.
+OPEN_FILES = 256
 
 
-class Shard(NamedTuple):
-    """An open shard: its file and its index, offset and length of each row."""
+class Shard:
+    """What is known of a shard's file: its index once that has been read, and the open file while it is kept."""
 
-    parts: Parts
-    table: list[list[int]]
+    __slots__ = ("identity", "index", "opening", "parts")
+
+    def __init__(self) -> None:
+        self.opening = threading.Lock()  # of several threads that want it, one opens it
+        self.parts: Parts | None = None
+        self.index: np.ndarray | None = None  # (shard_clips, 2) int64: 1 KB, where lists would be 9
+        self.identity: Hashable = None  # of the file that the index is of
 
 
 class Wanted(NamedTuple):
@@ -44,21 +49,48 @@ class Wanted(NamedTuple):
     row: int
     out: memoryview
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Which shard's file it lies in."""
+        return self[:3]
+
+
+class Room:
+    """A thread's memory for the bytes that are not the caller's: checksums, and clips before they are decompressed."""
+
+    def __init__(self) -> None:
+        self.crc, self._encoded = memoryview(bytearray(CRC_BYTES)), memoryview(b"")
+
+    def encoded(self, size: int) -> memoryview:
+        if size > len(self._encoded):
+            self._encoded = memoryview(bytearray(size))
+        return self._encoded[:size]
+
 
 class ClipReader:
-    """Reads clips of a store; of one process and its threads. A fork may use it after its parent did."""
+    """Reads clips of a store, for the threads of a process; in a fork it begins anew."""
 
     def __init__(self, blobs: Blobs, sizes: StoreSizes, name: Callable[[int, int], str], threads: int) -> None:
         """`name(row, view)` is how messages call a clip; so many threads read."""
         self._blobs, self._sizes, self._name, self._count = blobs, sizes, name, threads
+        self._specs = {spec.name: spec for spec in specs(sizes)}
+        self._begin()
+
+    def _begin(self) -> None:
+        """Threads do not survive a fork, and a lock that one of them held stays held."""
         self._shards: dict[tuple[str, int, int], Shard] = {}
+        self._kept: OrderedDict[Shard, None] = OrderedDict()  # those whose files are open, the one used last at the end
+        self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._process = os.getpid()
 
     def forget(self) -> None:
         """Read the indices anew: a shard may have been put again."""
+        if self._process != os.getpid():
+            self._begin()
         with self._lock:
             self._shards.clear()
+            self._kept.clear()
 
     def small(self, spec: ArraySpec, shard: int, view: int) -> np.ndarray:
         """(n, *tail) of an unsharded array for the n rows of a shard; all fill where nothing is written yet.
@@ -92,21 +124,17 @@ class ClipReader:
         Raises:
             CorruptError: bytes that are missing or do not match their checksum, and of which clip.
         """
+        if self._process != os.getpid():
+            self._begin()
         clips: list[Wanted] = []
         for name, out in wanted.items():
-            flat, size = out.reshape(-1).view(np.uint8).data, spec_of(self._sizes, name).clip_bytes
+            flat, size = out.reshape(-1).view(np.uint8).data, self._specs[name].clip_bytes
             for i, (row, view) in enumerate(zip(rows, views, strict=True)):
                 shard = row // self._sizes.shard_clips
                 clips.append(Wanted(name, shard, view, row, flat[i * size : (i + 1) * size]))
         clips.sort(key=lambda clip: clip[:4])  # file by file, in its order: a disk likes that
-        for first in range(0, len(clips), AT_ONCE):
-            self._read_together(clips[first : first + AT_ONCE])
-
-    def _read_together(self, clips: list[Wanted]) -> None:
-        """At most AT_ONCE clips, whose files are all open at a time."""
-        found = [(clip, self._shard(spec_of(self._sizes, clip.name), clip.row, clip.view)) for clip in clips]
         # One iterator for all threads: one that is held up by another program holds up no batch.
-        left = iter(found)
+        left = iter(clips)
         others = [self._threads().submit(self._fetch, left) for _ in range(min(self._count, len(clips)) - 1)]
         try:
             self._fetch(left)  # this thread works too
@@ -116,47 +144,73 @@ class ClipReader:
         for other in others:
             other.result()
 
-    def _fetch(self, left: Iterator[tuple[Wanted, Shard]]) -> None:
-        codec = self._sizes.codec
-        tail, scratch = memoryview(bytearray(CRC_BYTES)), memoryview(b"")
-        for clip, shard in left:
-            offset, length = shard.table[clip.row % self._sizes.shard_clips]
-            size = length - CRC_BYTES
-            if size < 0 or (codec == "none" and size != len(clip.out)):
-                raise self._damaged(clip.name, clip.row, clip.view, "is not in its shard")
-            if codec != "none" and size > len(scratch):
-                scratch = memoryview(bytearray(size))
-            buffer = clip.out if codec == "none" else scratch[:size]
-            if shard.parts.read_into(buffer, tail, offset) != int.from_bytes(tail, "little"):
-                raise self._damaged(clip.name, clip.row, clip.view, "does not match its checksum")
-            if codec != "none":
-                decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
+    def _fetch(self, left: Iterator[Wanted]) -> None:
+        room = Room()
+        for clip in left:
+            try:
+                self._read_clip(clip, room)
+            except ReplacedError:  # what is there now is read, by its own index
+                with self._lock:
+                    self._shards.pop(clip.place, None)
+                self._read_clip(clip, room)
 
-    def _shard(self, spec: ArraySpec, row: int, view: int) -> Shard:
-        place = (spec.name, row // self._sizes.shard_clips, view)
-        opened = self._shards.get(place)
-        if opened is not None:
-            return opened
-        key = chunk_key(spec, place[1], view)
+    def _read_clip(self, clip: Wanted, room: Room) -> None:
+        parts, index = self._opened(clip)
+        offset, length = index[clip.row % self._sizes.shard_clips].tolist()
+        size, codec = length - CRC_BYTES, self._sizes.codec
+        if size < 0 or (codec == "none" and size != len(clip.out)):
+            raise self._damaged(clip, "is not in its shard")
+        buffer = clip.out if codec == "none" else room.encoded(size)
+        if parts.read_into(buffer, room.crc, offset) != int.from_bytes(room.crc, "little"):
+            raise self._damaged(clip, "does not match its checksum")
+        if codec != "none":
+            decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
+
+    def _opened(self, clip: Wanted) -> tuple[Parts, np.ndarray]:
+        """The open file of a clip's shard, and its index."""
+        with self._lock:
+            shard = self._shards.get(clip.place)
+            if shard is None:
+                shard = self._shards[clip.place] = Shard()
+        with shard.opening:
+            parts, index = shard.parts, shard.index
+            if parts is None or index is None:
+                parts, index = self._open(clip, shard)
+        if parts.holds_file:
+            self._keep(shard)
+        return parts, index
+
+    def _open(self, clip: Wanted, shard: Shard) -> tuple[Parts, np.ndarray]:
+        key = chunk_key(self._specs[clip.name], clip.shard, clip.view)
         parts = self._blobs.parts(key)
         if parts is None:
-            raise self._damaged(spec.name, row, view, f"is missing with its whole shard {key}")
-        tail = parts.tail(index_bytes(self._sizes))
-        opened = Shard(parts, decode_index(tail, self._sizes, f"{self._blobs.url}/{key}").tolist())
-        with self._lock:
-            self._shards[place] = opened
-            if len(self._shards) > OPEN_SHARDS:
-                self._shards.pop(next(iter(self._shards)))  # whoever reads from it still holds it
-        return opened
+            raise self._damaged(clip, f"is missing with its whole shard {key}")
+        index = shard.index
+        if index is None or shard.identity != parts.identity:  # unread, or of a file that was put again since
+            tail = parts.tail(index_bytes(self._sizes))
+            index = decode_index(tail, self._sizes, f"{self._blobs.url}/{key}")
+        shard.parts, shard.index, shard.identity = parts, index, parts.identity
+        return parts, index
 
-    def _damaged(self, name: str, row: int, view: int, problem: str) -> CorruptError:
-        return CorruptError(self._name(row, view), f"{name} {problem}", remedy=REMEDY)
+    def _keep(self, shard: Shard) -> None:
+        """Keep its file open, and close the one that was used longest ago where they become too many."""
+        oldest = None
+        with self._lock:
+            self._kept[shard] = None
+            self._kept.move_to_end(shard)
+            if len(self._kept) > OPEN_FILES:
+                oldest, _ = self._kept.popitem(last=False)
+        if oldest is not None:
+            oldest.parts = None  # who reads from it still holds it
+
+    def _damaged(self, clip: Wanted, problem: str) -> CorruptError:
+        return CorruptError(self._name(clip.row, clip.view), f"{clip.name} {problem}", remedy=REMEDY)
 
     def _threads(self) -> ThreadPoolExecutor:
-        """Made when first needed, and again after a fork, which threads do not survive."""
-        if self._pool is None or self._pool[0] != os.getpid():
-            self._pool = (os.getpid(), ThreadPoolExecutor(self._count - 1, thread_name_prefix="star-read"))
-        return self._pool[1]
+        """Made when first needed."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._count - 1, thread_name_prefix="star-read")
+        return self._pool
 
 
 def read_committed(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> dict[str, np.ndarray] | None:

@@ -10,18 +10,22 @@ A shard's record: {"format", "fingerprint", "shard", "view", "files": [{"key", "
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.account import Account, account_of
 from pipeline.blobs import Blobs
 from pipeline.checksum import crc64
-from pipeline.commit import seal, sha256, unseal
+from pipeline.commit import canonical_json, seal, sha256, unseal
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store_layout import FORMAT, StoreSizes, specs
 
 METADATA_RECORD = "commits/metadata.json"
+WORST_FIRST = ("pending", "failed", "excluded", "done")
 AT_A_TIME = 64  # records under way together: an object store answers many requests as soon as one
 
 Place = tuple[int, int]  # view, shard
@@ -37,17 +41,12 @@ def places(sizes: StoreSizes, views: Iterable[int] | None = None) -> list[Place]
     return [(view, shard) for view in (range(sizes.views) if views is None else views) for shard in range(sizes.shards)]
 
 
-def read_record(blobs: Blobs, stamp: str, shard: int, view: int) -> dict[str, Any] | None:
-    """A commit record, or None where the shard and view are not committed.
+def each_record(blobs: Blobs, stamp: str, wanted: Sequence[Place]) -> Iterator[tuple[Place, dict[str, Any] | None]]:
+    """The commit records of places, in their order, None where one is not committed; a few are held at a time.
 
     Raises:
-        CorruptError: it is damaged. ArtifactError: it belongs to another store.
+        CorruptError: one is damaged. ArtifactError: it belongs to another store.
     """
-    return checked_record(blobs, blobs.get(record_key(shard, view)), stamp, (view, shard))
-
-
-def each_record(blobs: Blobs, stamp: str, wanted: Sequence[Place]) -> Iterator[tuple[Place, dict[str, Any] | None]]:
-    """`read_record` of many places, in their order; no more than a few are held at a time."""
     for place, data in each_data(blobs, wanted):
         yield place, checked_record(blobs, data, stamp, place)
 
@@ -109,6 +108,14 @@ def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:
     return None if data is None else unseal(data, f"{blobs.url}/{METADATA_RECORD}")
 
 
+def stamp_of_records(blobs: Blobs) -> str | None:
+    """The fingerprint of the store that the commit records are of, by the first of them that is whole."""
+    for key in blobs.keys("commits"):
+        with suppress(CorruptError):
+            return str(unseal(blobs.get(key) or b"", key)["fingerprint"])
+    return None
+
+
 def metadata_record(stamp: str, sizes: StoreSizes, files: Mapping[str, bytes]) -> dict[str, Any]:
     """What the record of the metadata says."""
     entries = [file_entry(key, data) for key, data in files.items()]
@@ -129,6 +136,71 @@ def is_whole(blobs: Blobs, entry: Mapping[str, Any]) -> bool:
     """Is a file, byte for byte, what a record says of it?"""
     found = blobs.checksum(entry["key"])
     return found is not None and (found[0], f"{found[1]:016x}") == (entry["bytes"], entry["crc64"])
+
+
+class Survey(NamedTuple):
+    """What the commit records tell of a whole store.
+
+    Attributes:
+        outcomes: for each row the entry of the view that went worst; account: how many of them ended how.
+        views: the account of each view.
+        nbytes: of what is committed: arrays, metadata; without commit records and `log/`.
+        content_digest: SHA-256 over metadata and every clip's outcome and digest, for all views; not over `log/`.
+    """
+
+    outcomes: list[dict[str, Any]]
+    account: Account
+    views: list[Account]
+    nbytes: int
+    content_digest: str
+
+
+def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], str]) -> Survey:
+    """All that the records tell, in one pass over them; `id_of` gives a row's clip."""
+    metadata = read_metadata_record(blobs)
+    files = [] if metadata is None else metadata["files"]
+    digest, nbytes = hashlib.sha256(canonical_json([files])), sum(entry["bytes"] for entry in files)
+    worst: list[dict[str, Any]] = []
+    accounts = []
+    for view in range(sizes.views):
+        of_view: list[dict[str, Any]] = []
+        for place, record in each_record(blobs, stamp, places(sizes, [view])):
+            told = [] if record is None else record["clips"]
+            rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in told]
+            digest.update(canonical_json([place, rows]))
+            nbytes += 0 if record is None else sum(entry["bytes"] for entry in record["files"])
+            of_view += told or _pending(sizes, place[1], id_of)
+        accounts.append(account_of_entries(of_view))
+        worst = _worse(worst, of_view)
+    return Survey(worst, account_of_entries(worst), accounts, nbytes, digest.hexdigest())
+
+
+def outcomes_of(
+    blobs: Blobs, stamp: str, sizes: StoreSizes, views: Iterable[int], id_of: Callable[[int], str]
+) -> list[dict[str, Any]]:
+    """For each row its entry in the record of that one of some views which went worst, or one that says pending."""
+    worst: list[dict[str, Any]] = []
+    for view in views:
+        of_view: list[dict[str, Any]] = []
+        for (_, shard), record in each_record(blobs, stamp, places(sizes, [view])):
+            of_view += _pending(sizes, shard, id_of) if record is None else record["clips"]
+        worst = _worse(worst, of_view)
+    return worst
+
+
+def account_of_entries(entries: list[dict[str, Any]]) -> Account:
+    """How many clips ended how."""
+    return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries])
+
+
+def _pending(sizes: StoreSizes, shard: int, id_of: Callable[[int], str]) -> list[dict[str, Any]]:
+    return [{"id": id_of(row), "outcome": "pending"} for row in sizes.rows(shard)]
+
+
+def _worse(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each row the one of two entries that went worse; those alone where there are no others."""
+    pairs = zip(these or those, those, strict=True)
+    return [min(pair, key=lambda entry: WORST_FIRST.index(entry["outcome"])) for pair in pairs]
 
 
 def clip_digest(sizes: StoreSizes, arrays: Mapping[str, np.ndarray], i: int) -> str:

@@ -7,7 +7,6 @@ else; metadata are the coordinator's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,14 @@ from pipeline import manifest
 from pipeline.account import OUTCOMES
 from pipeline.blobs import Blobs, open_blobs
 from pipeline.commit import sha256
-from pipeline.errors import ArtifactError, ConfigError, CorruptError
-from pipeline.fingerprint import differences, fingerprint
+from pipeline.errors import ConfigError
+from pipeline.fingerprint import fingerprint
 from pipeline.records import VideoRecord
+from pipeline.store_check import attributes_of, check_store
 from pipeline.store_chunks import encode_chunk
 from pipeline.store_int8 import stored
-from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, specs
+from pipeline.store_layout import FORMAT, StoreSizes, chunk_key, encode_metadata, put_order, specs
 from pipeline.store_records import (
-    METADATA_RECORD,
     clip_digest,
     file_entry,
     is_whole,
@@ -65,31 +64,11 @@ def create_store(
     return stamp
 
 
-def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The attributes of the store that is there, or None where there is none yet; writes nothing.
-
-    Raises:
-        ArtifactError: as `create_store`.
-    """
-    data = blobs.get("zarr.json")
-    if data is None:
-        if blobs.get("clips.txt") is None and not blobs.is_empty():
-            raise ArtifactError(blobs.url, "is not empty and is no token store", remedy="choose another --out")
-        return None
-    attributes = _attributes(blobs, data)
-    try:
-        before, there = attributes["made_from"], StoreSizes.of(attributes)
-    except (KeyError, TypeError) as error:
-        raise damaged_metadata(blobs) from error
-    _check_same(blobs, before, made_from, there, sizes)
-    return attributes
-
-
 def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -> None:
     """Let a store say that it has `sizes.views` views, once all of them are committed; nothing else is rewritten."""
     data, record = blobs.get("zarr.json"), read_metadata_record(blobs)
     assert data is not None
-    attributes = _attributes(blobs, data)
+    attributes = attributes_of(blobs, data)
     # the record and its files too: an earlier attempt, at other views perhaps, may have ended among them
     whole = record is not None and StoreSizes.of(record) == sizes and all(is_whole(blobs, e) for e in record["files"])
     if StoreSizes.of(attributes) != sizes or not whole:
@@ -106,7 +85,21 @@ def commit_shard(
     arrays: Mapping[str, np.ndarray],
     clips: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Put the chunks of one shard and view, then its commit record.
+    """`put_shard`, then its commit record."""
+    files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)
+    write_record(blobs, stamp, (view, shard), files, entries)
+
+
+def put_shard(
+    blobs: Blobs,
+    *,
+    sizes: StoreSizes,
+    shard: int,
+    view: int,
+    arrays: Mapping[str, np.ndarray],
+    clips: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Put the chunks of one shard and view; returns what their commit record is to say: its "files" and "clips".
 
     Args:
         arrays: by name, (n, *tail) for the shard's n rows, as stored (`pipeline.store_int8`); `status` is derived.
@@ -125,7 +118,7 @@ def commit_shard(
         key = chunk_key(spec, shard, view)
         blobs.put(key, data)
         files.append(file_entry(key, data))
-    write_record(blobs, stamp, (view, shard), files, entries)
+    return files, entries
 
 
 def write_arrays(
@@ -212,53 +205,8 @@ def _sizes_of(
 
 def _put_metadata(blobs: Blobs, sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> None:
     files = encode_metadata(sizes, records, attributes)
-    for (key, content), found in zip(files.items(), blobs.get_many(list(files)), strict=True):
-        if found != content:  # who reads while views are added sees no file change that need not
-            blobs.put(key, content)
+    order = put_order(files)
+    for key, found in zip(order, blobs.get_many(order), strict=True):
+        if found != files[key]:  # who reads while views are added sees no file change that need not
+            blobs.put(key, files[key])
     write_metadata_record(blobs, attributes["fingerprint"], sizes, files)
-
-
-def damaged_metadata(blobs: Blobs) -> CorruptError:
-    """The sentence for a `zarr.json` that cannot be understood."""
-    return CorruptError(
-        f"{blobs.url}/zarr.json",
-        "is damaged",
-        remedy=f"restore it from a copy, or delete it and {METADATA_RECORD} and run the same command again",
-    )
-
-
-def _attributes(blobs: Blobs, data: bytes) -> dict[str, Any]:
-    try:
-        attributes = dict(json.loads(data).get("attributes", {}))
-    except (ValueError, TypeError, AttributeError):
-        raise damaged_metadata(blobs) from None
-    if attributes.get("format") != FORMAT:
-        raise ArtifactError(
-            blobs.url,
-            "is a Zarr group, but no token store",
-            got=attributes.get("format", "no format version"),
-            expected=FORMAT,
-            remedy="choose another --out",
-        )
-    return attributes
-
-
-def _check_same(
-    blobs: Blobs,
-    found: Mapping[str, Any],
-    wanted: Mapping[str, Any],
-    sizes_found: StoreSizes,
-    sizes_wanted: StoreSizes,
-) -> None:
-    lines = differences(found, wanted)
-    names = ("codec", "clips", "shard_clips", "views")
-    left, right = ({name: getattr(sizes, name) for name in names} for sizes in (sizes_found, sizes_wanted))
-    if right["views"] > left["views"]:  # the others are appended
-        right["views"] = left["views"]
-    lines += differences(left, right)
-    if lines:
-        raise ArtifactError(
-            blobs.url,
-            "was made from something else: " + "; ".join(lines),
-            remedy="use the same options again, or another --out",
-        )

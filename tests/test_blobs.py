@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from contracts.store_contract import StoreContract
 from obstore.store import from_url
 from s3_server import environment, s3_server
 
-from pipeline.blobs import open_blobs
+from pipeline.blobs import ReplacedError, open_blobs
+from pipeline.blobs_object import ObjectBlobs, ObjectParts
 from pipeline.errors import ArtifactError
 
 
@@ -49,6 +51,14 @@ class TestS3(StoreContract):
             with pytest.raises(ArtifactError, match="another command has begun to write here"):
                 blobs.require_writer(first)
 
+    def test_one_that_was_taken_over_from_ends_without_a_word(self, url: str) -> None:
+        blobs = open_blobs(url)
+        with ExitStack() as first:
+            first.enter_context(blobs.sole_writer())
+            with open_blobs(url).sole_writer() as second:
+                first.close()
+                blobs.require_writer(second)
+
     def test_a_put_is_one_request(self, url: str, endpoint: str) -> None:
         # a multipart upload of a killed writer would stay in the bucket, unseen and paid for
         open_blobs(url).put("k", bytes(12_000_000))
@@ -67,6 +77,17 @@ class TestS3(StoreContract):
             monkeypatch.setenv(name, value)
         with pytest.raises(ArtifactError, match="s3://nowhere/x/k: cannot be reached"):
             open_blobs("s3://nowhere/x").put("k", b"1")
+
+
+def test_a_store_without_etags_is_read_all_the_same() -> None:
+    blobs = open_blobs(f"memory://{secrets.token_hex(4)}")
+    assert isinstance(blobs, ObjectBlobs)
+    blobs.put("k", b"content")
+    parts = ObjectParts(blobs, "k", {**obstore.head(blobs._store, "k"), "e_tag": None})
+    assert parts.tail(7) == b"content"
+    blobs.put("k", b"less")
+    with pytest.raises(ReplacedError, match="k: was put anew or deleted"):
+        parts.tail(7)
 
 
 def test_a_url_of_no_known_kind_is_told() -> None:

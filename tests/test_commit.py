@@ -80,6 +80,19 @@ def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(
     assert steps == ["file", "rename", "folder"]
 
 
+def test_new_folders_reach_the_disk_with_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could leave a commit record, and take the files that it names."""
+    synced: list[str] = []
+    monkeypatch.setattr(commit.os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")))
+    write_atomic(tmp_path / "a/b/c/x", b"data")
+    assert {str(tmp_path / name) for name in ("", "a", "a/b", "a/b/c")} <= set(synced)
+    synced.clear()
+    write_atomic(tmp_path / "a/b/c/y", b"data")
+    assert synced[1:] == [str(tmp_path / "a/b/c")]
+    with sole_writer(tmp_path / "d/e"):
+        assert {str(tmp_path), str(tmp_path / "d")} <= set(synced)
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_stop_in_mid_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     path = tmp_path / "x"

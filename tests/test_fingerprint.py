@@ -79,6 +79,14 @@ def test_differences_are_named_leaf_by_leaf() -> None:
     assert differences(found, found) == []
 
 
+def test_numbers_that_are_equal_but_written_otherwise_differ_where_asked() -> None:
+    found, wanted = {"sigma": 1.0, "on": True, "sizes": (1, 2)}, {"sigma": 1, "on": 1, "sizes": [1, 2]}
+    assert fingerprint(found) != fingerprint(wanted)
+    assert differences(found, wanted) == []
+    assert differences(found, wanted, exact=True) == ["on: True, now 1", "sigma: 1.0, now 1"]
+    assert differences(found, {"on": True}, exact=True) == ["sigma: 1.0, now nothing", "sizes: [1, 2], now nothing"]
+
+
 def test_every_option_that_decides_content_decides_the_fingerprint() -> None:
     changed = {
         "sampling": "first",

@@ -9,21 +9,23 @@ import pickle
 import resource
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from contracts.store_contract import small_arrays
-from extract_corpus import OPTIONS, clip_id, install, write_prepared
+from extract_corpus import OPTIONS, clip_id, commit_prepared, install, write_prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.blobs import open_blobs
+from pipeline.blobs_local import LocalBlobs
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.extract import extract
 from pipeline.records import VideoRecord
 from pipeline.store import TokenBatch, TokenStore, write_arrays
-from pipeline.store_layout import StoreSizes, encode_metadata
+from pipeline.store_layout import StoreSizes, encode_metadata, put_order
 from pipeline.store_writer import create_store
 
 
@@ -96,6 +98,47 @@ def test_statuses_outcomes_and_account_agree(holey: Path) -> None:
     account = store.account()
     assert (account.done, account.excluded, account.failed, account.pending) == (7, 1, 1, 0)
     assert set(account.reasons) == {("excluded", "no skeleton", 1), ("failed", "the video ends early", 1)}
+
+
+def test_a_survey_is_one_pass_and_what_the_methods_tell_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    folder = write_prepared(tmp_path / "prepared", 9, excluded=[2], failed=[5])
+    extract(folder.path, tmp_path / "s", replace(OPTIONS, views=2))
+    (tmp_path / "s/commits/001/00001.json").unlink()
+    store, read, get = TokenStore.open(tmp_path / "s"), [], LocalBlobs.get
+    monkeypatch.setattr(LocalBlobs, "get", lambda self, key: (read.append(key), get(self, key))[1])
+    survey = store.survey()
+    records = [f"commits/{view:03d}/{shard:05d}.json" for view in range(2) for shard in range(3)]
+    assert sorted(key for key in read if key.startswith("commits/")) == [*records, "commits/metadata.json"]
+    assert survey.outcomes == store.outcomes()
+    assert [entry["outcome"] for entry in survey.outcomes] == [
+        *("done", "done", "excluded", "done", "pending", "pending", "pending", "pending", "done"),
+    ]
+    assert survey.account == store.account()
+    assert survey.views == [store.account(0), store.account(1)]
+    assert (survey.views[0].failed, survey.views[1].failed) == (1, 0)
+    assert survey.content_digest == store.content_digest()
+    files = {path.relative_to(tmp_path / "s"): path for path in (tmp_path / "s").rglob("[!.]*") if path.is_file()}
+    committed = [path for key, path in files.items() if key.parts[0] not in ("log", "commits")]
+    pending = [path for key, path in files.items() if key.parts[1:4] == ("c", "1", "1")]
+    assert survey.nbytes == sum(p.stat().st_size for p in committed) - sum(p.stat().st_size for p in pending)
+
+
+def test_what_is_done_by_a_retry_is_read_by_its_new_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    folder = write_prepared(tmp_path / "prepared", 9, failed=[4])
+    extract(folder.path, tmp_path / "s", replace(OPTIONS, codec="zstd"))
+    store = TokenStore.open(tmp_path / "s")
+    before = store.read([5, 7])
+    commit_prepared(folder, 1)
+    with pytest.raises(ArtifactError, match="clip 0004, view 0: has no tokens"):
+        store.read([4])
+    extract(folder.path, tmp_path / "s", replace(OPTIONS, codec="zstd"), retry=True)
+    extract(folder.path, tmp_path / "t", OPTIONS)
+    assert np.array_equal(store.read([4, 5, 7]).gg, TokenStore.open(tmp_path / "t").read([4, 5, 7]).gg)
+    assert np.array_equal(store.read([5, 7]).jm, before.jm)
 
 
 def test_a_clip_without_tokens_is_not_read(holey: Path) -> None:
@@ -240,7 +283,7 @@ def test_the_store_goes_to_other_processes_and_threads(small: tuple[Path, dict[s
 
 
 def test_more_shards_than_may_be_open(small: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store_reader.OPEN_SHARDS", 2)
+    monkeypatch.setattr("pipeline.store_reader.OPEN_FILES", 2)
     path, written = small
     store = TokenStore.open(path)
     for _ in range(3):
@@ -266,11 +309,10 @@ def test_a_batch_out_of_more_shards_than_a_process_may_open(tmp_path: Path, monk
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, usual[1]))
     try:
         with monkeypatch.context() as patch:
-            patch.setattr("pipeline.store_reader.OPEN_SHARDS", 16)
-            patch.setattr("pipeline.store_reader.AT_ONCE", 16)
+            patch.setattr("pipeline.store_reader.OPEN_FILES", 30)
             read = store.read(rows)
         with pytest.raises(ArtifactError, match="ulimit -n"):
-            store.read(rows)  # the limits of 1,024 are too wide for this one
+            store.read(rows)  # what may be kept of 1,024 is too much here
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, usual)
     assert np.array_equal(read.gg, written["gg"][rows, 0])
@@ -373,7 +415,8 @@ def test_metadata_left_unfinished_are_finished(tmp_path: Path) -> None:
     whole = open_blobs(tmp_path / "whole")
     create_store(whole, sizes=sizes, records=records, made_from={"x": 1}, about=about)
     attributes = json.loads((tmp_path / "whole/zarr.json").read_text())["attributes"]
-    keys = list(encode_metadata(sizes, records, attributes))
+    keys = put_order(encode_metadata(sizes, records, attributes))
+    assert set(keys) == set(encode_metadata(sizes, records, attributes))
     assert keys[-1] == "zarr.json"
     for count in (0, 1, 2, len(keys) // 2, len(keys) - 1, len(keys)):
         part = open_blobs(tmp_path / f"part{count}")

@@ -111,13 +111,13 @@ def test_a_file_of_another_clip_in_its_place_is_found(tmp_path: Path) -> None:
 def test_deep_verification_finds_content_behind_a_record_that_agrees(tmp_path: Path) -> None:
     from pipeline.blobs import open_blobs
     from pipeline.commit import seal
-    from pipeline.store_records import file_entry, read_record, record_key
+    from pipeline.store_records import each_record, file_entry, record_key
 
     small_arrays(tmp_path / "s")
     blobs, store = open_blobs(tmp_path / "s"), TokenStore.open(tmp_path / "s")
     key = "gg/c/1/0/0/0/0"
     blobs.put(key, blobs.get("gg/c/0/0/0/0/0") or b"")
-    record = read_record(blobs, store.attrs["fingerprint"], 1, 0)
+    ((_, record),) = each_record(blobs, store.attrs["fingerprint"], [(0, 1)])
     assert record is not None
     record["files"] = [file_entry(key, blobs.get(key) or b"") if e["key"] == key else e for e in record["files"]]
     blobs.put(record_key(1, 0), seal(record))

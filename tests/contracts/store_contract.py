@@ -15,12 +15,14 @@ import zarr
 from extract_corpus import CROP, JOINTS, OPTIONS, install, write_prepared
 from extract_corpus import clip_id as name_of
 
-from pipeline.blobs import Blobs, open_blobs
+from pipeline.blobs import Blobs, ReplacedError, open_blobs
 from pipeline.checksum import crc32c, crc64
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.extract import extract
 from pipeline.records import VideoRecord
 from pipeline.store import TokenStore, write_arrays
+from pipeline.store_chunks import encode_chunk
+from pipeline.store_layout import chunk_key, spec_of
 from pipeline.verify_store import verify_store
 
 
@@ -66,23 +68,47 @@ class StoreContract(ABC):
         assert parts.tail(10**6) == data[-(10**6) :]
         assert blobs.checksum("k") == (len(data), crc64(data))
 
-    def test_an_open_blob_is_not_disturbed_by_a_put(self, blobs: Blobs) -> None:
+    @pytest.mark.parametrize("other", [b"other", b"new content that is longer", None], ids=["short", "long", "deleted"])
+    def test_an_open_blob_is_that_blob_or_told_to_be_gone(self, blobs: Blobs, other: bytes | None) -> None:
         blobs.put("k", b"old content")
         parts = blobs.parts("k")
         assert parts is not None
         assert parts.tail(7) == b"content"
-        assert blobs.parts("k") is not parts
+        assert parts.identity == getattr(blobs.parts("k"), "identity", None)
+        if other is None:
+            blobs.delete("k")
+        else:
+            blobs.put("k", other)
+        out, after = bytearray(4), bytearray(4)
+        reads = (lambda: parts.tail(7), lambda: parts.read_into(memoryview(out), memoryview(after), 0))
+        if parts.holds_file:
+            assert [read() for read in reads] == [b"content", crc32c(b"old ")]
+            assert (bytes(out), bytes(after)) == (b"old ", b"cont")
+        else:
+            for read in reads:
+                with pytest.raises(ReplacedError, match="k: was put anew or deleted while it was read"):
+                    read()
+            assert bytes(out + after) == bytes(8)
+        again = blobs.parts("k")
+        assert (again and again.tail(5)) == (other and other[-5:])
+        assert getattr(again, "identity", None) != parts.identity
 
-    def test_a_place_is_empty_until_something_else_than_a_log_is_there(self, blobs: Blobs) -> None:
-        assert blobs.is_empty()
+    def test_what_lies_at_the_root_is_named_but_for_lock_and_log(self, blobs: Blobs) -> None:
+        assert blobs.names() == []
+        with blobs.sole_writer():
+            blobs.put("log/1.json", b"{}")
+            assert blobs.names() == []
+            for key in ("zarr.json", "gg/zarr.json", "gg/c/0/0", "a b/c"):
+                blobs.put(key, b"1")
+            assert blobs.names() == ["a b", "gg", "zarr.json"]
+
+    def test_a_coordinators_word_holds_as_long_as_its_work(self, blobs: Blobs) -> None:
         with blobs.sole_writer() as word:
             blobs.require_writer(word)
-            blobs.put("log/1.json", b"{}")
-            assert blobs.is_empty()
-            blobs.put("clips.txt", b"1")
-            assert not blobs.is_empty()
             with pytest.raises(ArtifactError):
                 blobs.require_writer("another word")
+        with pytest.raises(ArtifactError, match="is no longer in the hands of the command that began this work"):
+            blobs.require_writer(word)
 
     @pytest.mark.parametrize("codec", ["none", "zstd", "lz4"])
     @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -150,6 +176,21 @@ class StoreContract(ABC):
         with pytest.raises(CorruptError, match="clip 0009, view 1: jm is missing with its whole shard"):
             TokenStore.open(url).read([9], view=1)
         assert [d.clips for d in verify_store(url)] == [("0008", "0009", "0010")]
+
+    @pytest.mark.parametrize("codec", ["none", "zstd"])
+    def test_a_shard_that_was_put_again_is_read_by_its_own_index(
+        self, url: str, codec: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With a codec its clips lie elsewhere than before."""
+        monkeypatch.setattr("pipeline.store_reader.OPEN_FILES", 1)
+        written = small_arrays(url, codec=codec)["gg"][:, 0]
+        store = TokenStore.open(url)
+        assert np.array_equal(store.read(range(11)).gg, written)
+        other = np.zeros_like(written[:4])
+        other[2:] = written[1:3]
+        spec = spec_of(store.sizes, "gg")
+        open_blobs(url).put(chunk_key(spec, 0, 0), encode_chunk(spec, other, store.sizes))
+        assert np.array_equal(store.read(range(11)).gg, np.concatenate([other, written[4:]]))
 
     def test_what_is_no_store_is_told(self, url: str) -> None:
         with pytest.raises(ArtifactError, match=r"expected a token store"):
