@@ -10,11 +10,13 @@ import logging
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
 ALLOWED_DEATHS = 3  # of workers, before the shard that they all worked on is given up
-ADDRESS = re.compile(r"((tcp|tls|ucx|wss?)://)?(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):\d{1,5}|inproc://\S+")
+ADDRESS = re.compile(r"((tcp|tls|ucx|wss?)://)?(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})|inproc://\S+")
 PATIENCE_S = 60  # with a scheduler that does not answer, or has no worker
+LONGEST_GREETING = 1 << 20  # bytes; it takes some hundred
 
 
 @contextmanager
@@ -44,15 +47,15 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
     }
-    if scheduler is not None and not ADDRESS.fullmatch(scheduler):
+    if scheduler is not None and not _is_address(scheduler):
         raise ConfigError("--scheduler", "is no address of a Dask scheduler", got=scheduler, expected="tcp://host:port")
     with _quiet(), _environment(), dask.config.set(settings):
         if scheduler is None:
             with _local_cluster(workers) as cluster, Client(cluster, set_as_default=False) as client:
-                client.register_plugin(_deaf_to_interrupts())
                 yield client
             return
         try:
+            _require_greeting(scheduler)
             client = Client(scheduler, timeout=PATIENCE_S, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:  # the last: tls:// without certificates
             raise ConfigError(
@@ -63,6 +66,37 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
         with client:
             _await_worker(client, scheduler)
             yield client
+
+
+def _is_address(text: str) -> bool:
+    """A larger port would be taken for another one by some systems, and not by others."""
+    found = ADDRESS.fullmatch(text)
+    return found is not None and int(found["port"] or 0) < 1 << 16
+
+
+def _require_greeting(address: str) -> None:
+    """Dask's client waits for ever for the first message of a server that is none of Dask's.
+
+    Raises:
+        OSError: what accepts connections there does not begin as Dask's servers do.
+    """
+    from distributed.comm.addressing import parse_address
+
+    scheme, place = parse_address(address)  # Dask's configuration may say that what has no scheme is tls
+    if scheme != "tcp":
+        return
+    host, _, port = place.rpartition(":")
+    try:
+        connection = socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE_S)
+    except OSError:  # it may be about to start: the client tries again, and tells
+        return
+    with connection, connection.makefile("rb") as stream:
+        try:
+            size = stream.read(8)  # of its first message, in bytes
+        except TimeoutError:
+            size = b""
+    if len(size) < 8 or int.from_bytes(size, "little") > LONGEST_GREETING:
+        raise OSError("another server listens there")
 
 
 def _await_worker(client: Client, scheduler: str) -> None:
@@ -94,36 +128,48 @@ def gone(client: Client) -> ConfigError:
 def _local_cluster(workers: int) -> Iterator[LocalCluster]:
     from distributed import LocalCluster
 
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0",  # some free port: another run may be under way
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,  # what a shard raises is raised here, and told once
-    )
+    with ExitStack() as held:
+        held.enter_context(_interrupts_held())
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",  # some free port: another run may be under way
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,  # what a shard raises is raised here, and told once
+        )
+        try:
+            held.close()
+            yield cluster
+        finally:
+            # workers hold nothing that is not on the disk: no reason to wait until each has taken itself apart
+            for nanny in cluster.workers.values():
+                nanny.close_gracefully()  # else it would start another
+                with suppress(ProcessLookupError, TypeError):  # it has ended already
+                    os.kill(nanny.pid, signal.SIGKILL)
+            cluster.close()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches the whole process group, but ending workers is the coordinator's, once they are there.
+
+    Held here until the block ends. Threads and processes that start in it never hear it, nor does what they start: a
+    signal that is blocked stays so in all of them. Other threads of this process may hear it, so it is noted as well.
+    """
+    resource_tracker.ensure_running()  # else the first process to be started starts it, and that lets signals through
+    came: list[int] = []
+    leads = threading.current_thread() is threading.main_thread()  # else this thread never hears of it
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number)) if leads else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield cluster
+        yield
     finally:
-        # workers hold nothing that is not on the disk: no reason to wait until each has taken itself apart
-        for nanny in cluster.workers.values():
-            nanny.close_gracefully()  # else it would start another
-            with suppress(ProcessLookupError, TypeError):  # it has ended already
-                os.kill(nanny.pid, signal.SIGKILL)
-        cluster.close()
-
-
-def _deaf_to_interrupts() -> Any:
-    """A plugin for local workers: Ctrl-C reaches the whole process group, but ending them is the coordinator's."""
-    from distributed import WorkerPlugin
-
-    class Deaf(WorkerPlugin):
-        name = "deaf-to-interrupts"
-
-        def setup(self, worker: Any) -> None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    return Deaf()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if leads:
+            signal.signal(signal.SIGINT, handler)
+        if came and callable(handler):
+            handler(signal.SIGINT, None)
 
 
 @contextmanager

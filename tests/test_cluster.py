@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
+import psutil
 import pytest
 from distributed import LocalCluster
 
@@ -104,7 +109,7 @@ def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypa
     monkeypatch.setattr(cluster_client, "PATIENCE_S", 1)
     with pytest.raises(ConfigError, match="no Dask scheduler answers there"):
         list(run_shards(_work, [0, 1], 1, scheduler="tcp://127.0.0.1:9"))
-    for address in ("foo", "", "http://127.0.0.1:8786", "tcp://127.0.0.1", "nonsense://here"):
+    for address in ("foo", "", "http://127.0.0.1:8786", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "nonsense://here"):
         with pytest.raises(ConfigError, match="--scheduler: is no address of a Dask scheduler"):
             list(run_shards(_work, [0, 1], 1, scheduler=address))
     with (
@@ -112,6 +117,46 @@ def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypa
         pytest.raises(ConfigError, match=r"has no worker; start some with `dask worker inproc://"),
     ):
         list(run_shards(_work, [0, 1], 1, scheduler=empty.scheduler_address))
+
+
+def test_a_server_that_is_no_scheduler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask's own client would wait for ever for what such a server never sends."""
+    monkeypatch.setattr(cluster_client, "PATIENCE_S", 1)
+    refused = "no Dask scheduler answers there .another server listens there"
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConfigError, match=refused):
+        list(run_shards(_work, [0, 1], 1, scheduler=f"tcp://127.0.0.1:{silent.getsockname()[1]}"))
+    with socket.create_server(("127.0.0.1", 0)) as talker:
+
+        def talk() -> None:
+            with talker.accept()[0] as caller:
+                caller.sendall(b"220 mail.example.org ESMTP\r\n")
+                caller.recv(1)
+
+        threading.Thread(target=talk, daemon=True).start()
+        with pytest.raises(ConfigError, match=refused):
+            list(run_shards(_work, [0, 1], 1, scheduler=f"127.0.0.1:{talker.getsockname()[1]}"))
+
+
+def test_a_default_that_is_not_tcp_is_not_greeted_as_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that speaks TLS says nothing until it is greeted in TLS, which is Dask's business."""
+    monkeypatch.setattr(cluster_client, "PATIENCE_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(OSError, match="another server"):
+            cluster_client._require_greeting(place)
+        with dask.config.set({"distributed.comm.default-scheme": "tls"}):
+            cluster_client._require_greeting(place)
+            with pytest.raises(OSError, match="another server"):
+                cluster_client._require_greeting(f"tcp://{place}")
+
+
+def test_a_scheduler_at_an_address_of_its_own_is_greeted() -> None:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, protocol="tcp", processes=False, dashboard_address=":0",
+        silence_logs=logging.ERROR,
+    ) as running:  # fmt: skip
+        assert running.scheduler_address.startswith("tcp://")
+        assert len(list(run_shards(_work, [0, 1], 1, scheduler=running.scheduler_address))) == 2
 
 
 def test_certificates_that_are_missing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +204,48 @@ def test_local_workers_that_die_cost_a_repetition_and_no_clip_twice(tmp_path: Pa
     assert {d["pythonsafepath"] for d in done} == {"1"}
     assert sorted(e["clip"] for e in events) == sorted(f"{s}{part}" for s in range(6) for part in "ab")
     assert dict(os.environ) == before  # Dask's OMP_NUM_THREADS=1 would slow down what comes next
+
+
+def test_an_interrupt_while_workers_start_comes_when_they_have_whichever_thread_hears_it() -> None:
+    ended = threading.Event()
+    listener = threading.Thread(target=ended.wait)  # with the signal let through, as a library's own threads have it
+    listener.start()
+    passed = []
+
+    def start() -> None:
+        with cluster_client._interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            passed.append(True)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    finally:
+        ended.set()
+        listener.join()
+    assert passed == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_an_interrupt_of_the_whole_group_is_told_once(tmp_path: Path, moment: str) -> None:
+    """A terminal's Ctrl-C reaches workers too, which may be importing anything: none of them says a word of it."""
+    raw, videos = tmp_path / "raw", "videos/S*"
+    command = ["-m", "cli.main", "prepare", "synthetic", "--raw-only", "--out", str(raw), "--workers", "2", "--quiet"]
+    root = Path(__file__).resolve().parent.parent
+    run = subprocess.Popen(
+        [sys.executable, *command], cwd=root, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    process = psutil.Process(run.pid)
+    while not (list(raw.glob(videos)) if moment == "working" else len(process.children()) > 1) and run.poll() is None:
+        time.sleep(0.01)
+    group = process.children(recursive=True)
+    os.killpg(run.pid, signal.SIGINT)
+    told = run.communicate(timeout=60)[1]
+    assert (run.returncode, told) == (130, "star: stopped; nothing finished is lost, and the same command goes on\n")
+    assert not psutil.wait_procs(group, timeout=10)[1]
 
 
 def test_a_shard_that_kills_every_worker_is_given_up_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
