@@ -30,7 +30,8 @@ from pipeline.clips import ClipContent, ShardReader
 from pipeline.config import ExtractOptions, PrepareOptions
 from pipeline.datasets import ntu, synthetic
 from pipeline.datasets.synthetic_set import write_set
-from pipeline.extract import extract, sizes_of
+from pipeline.extract import extract
+from pipeline.extract_facts import sizes_of
 from pipeline.extract_shard import Picture, ShardJob, view_of_clip
 from pipeline.prepare import prepare
 from pipeline.prepare_clip import attempt
@@ -59,7 +60,7 @@ class Origin:
         self.prepared = PreparedFolder.open(folder / "prepared")
         self.options, weights = engine.resolve(options)
         self.sizes = sizes_of(self.prepared, self.options)
-        self.compute = engine.worker_computer(self.options, weights, 1)
+        self.compute = engine.worker_computer(self.options, weights["sha256"], 1)
         self.data: TokenDataset = open_splits(folder / "tokens.zarr", config, in_memory=False).train
 
     def from_cache(self, items: list[int]) -> Batch:

@@ -1,13 +1,14 @@
 """Stage 2 as a whole against its parts, and against the usual script.
 
-    python benchmarks/extract.py [--clips 24] [--rounds 3] [--precision fp32] [--threads 2] [--device cuda --clips 1024]
+    python benchmarks/extract.py [--clips 24] [--rounds 3] [--precision fp32] [--threads 2] [--device cuda --clips 4096]
 
 In: nothing; it prepares random clips of the usual sizes. Out: one table of clips a second, the parts and the whole by
-turns in one process, the median over rounds. "Parts" are JPEG decoding with crop (in as many threads as the stage
-takes), the backbone with tokens, hashing and writing, each alone; the bound is 1 / (1 / backbone + 1 / JPEG) on a CPU,
-which does both, and the slower of the two on a GPU. The usual script is torchvision's `mc3_18` in eager float32, fed by
-a DataLoader without workers that decodes the same pictures, keeping its features in memory. It has a process of its
-own, since the stage sets its process's malloc. On Linux all is measured twice, each time in fresh processes: with
+turns in one process, the median over rounds, and how many clips each was timed on. "Parts" are JPEG decoding with crop
+(in as many threads as the stage takes), the backbone with tokens, hashing and writing, each alone and once warm, on as
+many shards as keep all those threads busy, where --clips gives as many; the bound is 1 / (1 / backbone + 1 / JPEG) on a
+CPU, which does both, and the slower of the two on a GPU. The usual script is torchvision's `mc3_18` in eager float32,
+fed by a DataLoader without workers that decodes the same pictures, keeping its features in memory. It has a process of
+its own, since the stage sets its process's malloc. On Linux all is measured twice, each time in fresh processes: with
 glibc's malloc as it comes, and with its thresholds raised for both.
 """
 
@@ -40,8 +41,9 @@ from pipeline.backbone import normalize
 from pipeline.blobs import open_blobs
 from pipeline.clips import ClipContent, encode_picture, encode_shard
 from pipeline.config import ExtractOptions, PrepareOptions
-from pipeline.extract import extract, sizes_of
-from pipeline.extract_shard import ShardJob, begin_group, decode_group, load_job
+from pipeline.extract import extract
+from pipeline.extract_facts import sizes_of
+from pipeline.extract_shard import Computed, Group, ShardJob, begin_group, decode_group, load_job
 from pipeline.extract_worker import overlap
 from pipeline.prepared import PreparedFolder
 from pipeline.records import Listing, VideoRecord
@@ -49,6 +51,7 @@ from pipeline.store_writer import commit_shard
 
 SIDE, FRAMES, JOINTS = 128, 16, 25
 WHOLE, PEER = "whole stage", "usual script, fp32"
+GROUPS_A_THREAD = 4  # of those that decode: with fewer some of them would end long before the others
 RAISED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
@@ -90,29 +93,38 @@ class Parts:
 
     def __init__(self, folder: PreparedFolder, options: ExtractOptions, cores: int, scratch: Path) -> None:
         self.sizes, self.blobs = sizes_of(folder, options), open_blobs(scratch)
-        options, weights = engine.resolve(options)
-        self.decoders, _, self.launches = overlap(options.device)
-        self.compute = engine.worker_computer(options, weights, cores)
-        self.job: ShardJob = load_job(folder.shard(0), 0, options, self.sizes, self.blobs, None)
-        self.decoded = [decode_group(group) for group in self.job.groups()]
-        self.tokens = [part for decoded in self.decoded for part in begin_group(self.compute, decoded)()]
-        self.clips = len(self.job.clips)
+        self.options, weights = engine.resolve(options)
+        self.decoders, _, self.launches = overlap(self.options.device)
+        self.compute = engine.worker_computer(self.options, weights["sha256"], cores)
+        self.jobs: list[ShardJob] = []
+        self.groups: list[Group] = []
+        for number in range(folder.shards):
+            if len(self.groups) < GROUPS_A_THREAD * self.decoders:
+                self.jobs.append(load_job(folder.shard(number), 0, self.options, self.sizes, self.blobs, None))
+                self.groups += self.jobs[-1].groups()
+        self.clips = sum(len(group.rows) for group in self.groups)
+        self.decoded = [decode_group(group) for group in self.groups]
+        self.tokens = self._through_the_backbone()  # which is warm from now on
+
+    def _through_the_backbone(self) -> list[tuple[ShardJob, Computed]]:
+        passed = behind(partial(begin_group, self.compute), self.decoded, depth=self.launches)
+        return [(decoded.group.job, part) for decoded, computed in passed for part in computed]
 
     def jpeg(self) -> None:
         with threads(self.decoders) as decoding:
-            for _ in ahead(decoding, decode_group, self.job.groups(), depth=self.decoders):
+            for _ in ahead(decoding, decode_group, self.groups, depth=self.decoders):
                 pass
 
     def backbone(self) -> None:
-        for _ in behind(partial(begin_group, self.compute), self.decoded, depth=self.launches):
-            pass
+        self._through_the_backbone()
 
     def writing(self) -> None:
-        for part in self.tokens:
-            self.job.absorb(part)
-        commit_shard(
-            self.blobs, sizes=self.sizes, stamp="0", shard=0, view=0, arrays=self.job.arrays, clips=self.job.entries
-        )
+        for job, part in self.tokens:
+            job.absorb(part)
+        for shard, job in enumerate(self.jobs):
+            commit_shard(
+                self.blobs, sizes=self.sizes, stamp="0", shard=shard, view=0, arrays=job.arrays, clips=job.entries
+            )
 
 
 class Decoding(Dataset[torch.Tensor]):
@@ -171,13 +183,14 @@ def rate(work: Callable[[], object], clips: int) -> float:
     return clips / (time.perf_counter() - start)
 
 
-def measure(root: Path, given: argparse.Namespace) -> dict[str, float]:
-    """Clips a second of each part and of the whole, by turns."""
+def measure(root: Path, given: argparse.Namespace) -> dict[str, tuple[float, int]]:
+    """Clips a second of each part and of the whole, by turns, and on how many clips."""
     folder = prepare_random(root / "prepared", given.clips, given.shard)
     options = ExtractOptions(weights="random", precision=given.precision, device=given.device, batch_clips=given.batch)
     parts = Parts(folder, options, given.threads, root / "parts")
-    script = (folder.path, parts.job.options, root / "script", given.threads)
+    script = (folder.path, parts.options, root / "script", given.threads)
     rates: dict[str, list[float]] = {}
+    counts = {PEER: given.clips}
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
         beside.submit(load_script, *script).result()
         for number in range(given.rounds):
@@ -189,16 +202,18 @@ def measure(root: Path, given: argparse.Namespace) -> dict[str, float]:
                 (WHOLE, lambda out=out: extract(folder.path, out, options), given.clips),
             ):
                 rates.setdefault(name, []).append(rate(work, count))
+                counts[name] = count
             rates.setdefault(PEER, []).append(beside.submit(script_rate, given.clips, *script).result())
-    return {name: statistics.median(values) for name, values in rates.items()}
+    return {name: (statistics.median(values), counts[name]) for name, values in rates.items()}
 
 
-def show(malloc: str, found: dict[str, float], device: str) -> None:
+def show(malloc: str, told: dict[str, tuple[float, int]], device: str) -> None:
     """One process's rates and the two ratios."""
+    found = {name: value for name, (value, _) in told.items()}
     backbone, jpeg = found["backbone and tokens"], found["JPEG and crop"]
     bound = 1 / (1 / backbone + 1 / jpeg) if device == "cpu" else min(backbone, jpeg)
-    for name, value in found.items():
-        print(f"{malloc:8} {name:24}{value:10.2f}")
+    for name, (value, clips) in told.items():
+        print(f"{malloc:8} {name:24}{value:10.2f}{clips:8}")
     print(f"{malloc:8} whole stage / bound of its parts: {found[WHOLE] / bound:.2f}")
     print(f"{malloc:8} whole stage / usual script: {found[WHOLE] / found[PEER]:.2f}", flush=True)
 
@@ -220,7 +235,7 @@ def main() -> None:
             print(json.dumps(measure(Path(folder), given)))
         return
     print(f"{given.device}, {given.precision}, {given.threads} threads, {given.clips} clips")
-    print(f"{'malloc':8} {'':24}{'clips/s':>10}")
+    print(f"{'malloc':8} {'':24}{'clips/s':>10}{'clips':>8}")
     for malloc, more in (("default", {}), ("raised", RAISED)):
         plain = {name: value for name, value in os.environ.items() if name not in RAISED}
         command = [sys.executable, __file__, *sys.argv[1:], "--child"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,10 @@ def retry(
         Path | None, typer.Option(help="For a store: the prepared folder, if it has moved since.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="For a store made from a weights file: that file.")] = None,
+    device: Annotated[str, typer.Option(help="For a store: auto | cpu | cuda | cuda:0,cuda:1.")] = "auto",
+    batch: Annotated[
+        int, typer.Option(help="For a store: clips in one pass of the backbone; 0: 4 on a CPU, 32 on a GPU.", min=0)
+    ] = 0,
     workers: Workers = 1,
     scheduler: Scheduler = None,
     max_failures: MaxFailures = 0,
@@ -52,6 +57,7 @@ def retry(
             account = TokenStore.open(path).account()
             if account.failed or account.pending:  # else there is nothing to load a backbone for
                 source, options = options_of(path, prepared=prepared, weights=weights)
+                options = replace(options, device=device, batch_clips=batch)
                 account = extract(
                     source, path, options, workers=workers, scheduler=scheduler, retry=True, progress=progress
                 )

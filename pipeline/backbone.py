@@ -8,6 +8,9 @@ Knows weights, device and precision; knows no tokens, joints or files of clips.
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,11 +20,14 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.mc18 import CHANNELS, LAYERS, STRIDES, MC18Trunk
 from pipeline.weights import load_weights
 
-__all__ = ["CHANNELS", "LAYERS", "STRIDES", "FrozenMC18", "normalize", "resolve_precision"]
+__all__ = ["CHANNELS", "LAYERS", "STRIDES", "FrozenMC18", "gpu_told", "normalize", "resolve_precision"]
 
 # The Kinetics statistics of torchvision's preset for video models, RGB in [0, 1].
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
+
+# in the messages of CUDA and its libraries, which have no error class in common
+OF_CUDA = re.compile(r"cuda|cudnn|cublas|nvidia|unable to find an engine", re.IGNORECASE)
 
 
 def normalize(frames: Tensor) -> Tensor:
@@ -49,7 +55,7 @@ def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str
     capability 8.0 on). "bf16" is also granted where oneDNN emulates it (any AVX-512): same rounding, no gain.
 
     Raises:
-        ConfigError: an unknown name, or bf16 on a device that can neither multiply nor emulate it.
+        ConfigError: an unknown name, bf16 on a device that can neither multiply nor emulate it, or a GPU that fails.
     """
     if precision == "fp32":
         return "fp32"
@@ -68,12 +74,33 @@ def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str
 def _bfloat16(device: torch.device) -> tuple[bool, bool]:
     """Whether the device multiplies bfloat16 natively, and whether it can at least emulate it."""
     if device.type == "cuda":
-        with torch.cuda.device(device):
+        with gpu_told(device), torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         return native, native
     able = torch.cpu.get_capabilities()
     native = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return native, native or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@contextmanager
+def gpu_told(device: torch.device, *, clips: int = 0) -> Iterator[None]:
+    """What CUDA refuses or breaks off in the block, which computes so many clips, as one sentence.
+
+    Raises:
+        ConfigError: the memory of the device is full, another program has it to itself, or it failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch has a class of its own for some of CUDA's errors only
+        if clips and isinstance(error, torch.OutOfMemoryError):
+            remedy = "ask for fewer at a time" if clips > 1 else "use a device with more that is free"
+            problem = f"so many clips do not fit into the memory of {device}"
+            raise ConfigError("--batch", problem, got=clips, remedy=remedy) from error
+        if not OF_CUDA.search(str(error)):
+            raise
+        cause = str(error).strip().splitlines()[0][:200]
+        remedy = "see with `nvidia-smi` who uses it, then name another device, or fewer clips at a time with --batch"
+        raise ConfigError("--device", f"{device} does not do what is asked of it ({cause})", remedy=remedy) from error
 
 
 class FrozenMC18:
@@ -82,7 +109,7 @@ class FrozenMC18:
     Attributes:
         layers: the layers it returns. device, precision: as resolved. deterministic: as asked for.
         trunk: the network.
-        source, digest: where the weights came from, and the SHA-256 of their tensors (for the fingerprint).
+        digest: the SHA-256 of the weights' tensors (for the fingerprint).
     """
 
     def __init__(
@@ -92,7 +119,6 @@ class FrozenMC18:
         layers: tuple[str, ...] = ("layer2", "layer4"),
         precision: str = "fp32",
         device: str | torch.device = "cpu",
-        compile: bool = False,
         deterministic: bool = False,
         seed: int = 0,
     ) -> None:
@@ -101,31 +127,26 @@ class FrozenMC18:
             weights: "kinetics400", "random" (with `seed`), or the path of a state dict of `mc3_18`.
             layers: of "layer1" to "layer4"; what lies behind the deepest is never computed.
             precision: "fp32", "bf16" or "auto" (`resolve_precision`).
-            compile: let torch.compile fuse what it can, at the price of a minute at the first batch of each shape.
-                Off by default: float32 on a CPU gains nothing (`python benchmarks/backbone.py --compile`).
             deterministic: eager kernels, each clip alone, so that its companions cannot touch its features: bit-equal
                 on one machine.
 
         Raises:
-            ConfigError: an unknown layer or precision, or `compile` with `deterministic`.
+            ConfigError: an unknown layer or precision, or a device that fails.
             DataError: weights that do not fit.
         """
         unknown = [name for name in layers if name not in LAYERS]
         if unknown or not layers:
             raise ConfigError("layers", "unknown layer", got=unknown or "none", expected=f"some of {', '.join(LAYERS)}")
-        if compile and deterministic:
-            raise ConfigError("deterministic", "excludes compiling", remedy="leave out one of the two")
         self.layers = tuple(layers)
         self.deterministic = deterministic
         self.device = torch.device(device)
         self.precision = resolve_precision(precision, self.device)
         loaded = load_weights(weights, seed=seed)
-        self.source, self.digest = loaded.source, loaded.digest
+        self.digest = loaded.digest
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        trunk = MC18Trunk(loaded.tensors, self.layers).eval()
-        trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last_3d)
-        self.trunk: nn.Module = trunk
-        self._forward = torch.compile(trunk, dynamic=False) if compile else trunk
+        self.trunk: nn.Module = MC18Trunk(loaded.tensors, self.layers).eval()
+        with gpu_told(self.device):
+            self.trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last_3d)
 
     @torch.no_grad()
     def __call__(self, clips: Tensor) -> dict[str, Tensor]:
@@ -140,5 +161,5 @@ class FrozenMC18:
         # No trials of kernels, which time would decide: a resumed store is to have an undisturbed one's bits. And no
         # TF32, which CUDA uses for float32 convolutions unless told otherwise: it keeps 10 bits of 23.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            parts = [self._forward(part) for part in (clips.split(1) if self.deterministic else (clips,))]
+            parts = [self.trunk(part) for part in (clips.split(1) if self.deterministic else (clips,))]
         return {name: torch.cat([part[name] for part in parts]).float() for name in self.layers}

@@ -6,6 +6,7 @@ bytes; the rest (readers' budgets, batch sizes) may differ between the attempts 
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +35,13 @@ def at_least(option: str, value: float, least: float) -> None:
     """Raise ConfigError where a number is too small."""
     if not value >= least:
         raise ConfigError(option, "the number is too small", got=value, expected=f"{least} or more")
+
+
+def finite(option: str, value: float) -> float:
+    """`value` as a float, since 1 and 1.0 are one option. Raise ConfigError where it is infinite or no number."""
+    if not math.isfinite(value):
+        raise ConfigError(option, "must be a finite number", got=value)
+    return float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +76,7 @@ class PrepareOptions:
         one_of("--reader", self.reader, READERS)
         at_least("--draws", self.draws, 1)
         at_least("--shard-clips", self.shard_clips, 1)
+        object.__setattr__(self, "budget_s", finite("--budget", self.budget_s))  # frozen, but being made
         at_least("--budget", self.budget_s, 0.1)
 
     def content(self) -> dict[str, Any]:
@@ -115,6 +124,7 @@ class ExtractOptions:
         one_of("--dtype", self.dtype, TOKEN_TYPES)
         at_least("--views", self.views, 1)
         at_least("--batch", self.batch_clips, 0)
+        object.__setattr__(self, "sigma", finite("--sigma", self.sigma))
         if not self.sigma > 0:
             raise ConfigError("--sigma", "must be positive", got=self.sigma)
         if self.crop % 16 or self.crop < 32:

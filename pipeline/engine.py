@@ -1,6 +1,6 @@
 """What computes tokens: device, precision and weights, settled once by the coordinator; a TokenComputer in each worker.
 
-In: ExtractOptions. Out: options without "auto", the digest of the weights, and the computer, which is loaded once in
+In: ExtractOptions. Out: options without "auto", the identity of the weights, and the computer, which is loaded once in
 each process and never shipped. Imports torch inside its functions: a coordinator that only looks needs none.
 """
 
@@ -12,13 +12,15 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ExtractOptions
 from pipeline.errors import ConfigError, DataError
 from pipeline.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
+    from distributed import Worker
+
     from pipeline.extract_shard import Compute
     from pipeline.tokens import TokenComputer
 
@@ -26,8 +28,8 @@ NAMED_WEIGHTS = ("random", "kinetics400")
 BATCH_CLIPS = {"cpu": 4, "cuda": 32}  # where none is asked for: a GPU wants thousands of frames' cells at a time
 
 
-def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
-    """The options as every worker is to follow them, and the SHA-256 of the weights' tensors.
+def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
+    """The options as every worker is to follow them, and the "kind" and "sha256" of the weights.
 
     Raises:
         ConfigError: a device or precision that is not to be had here. DataError: weights that are not mc3_18's.
@@ -42,7 +44,7 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
     weights = place_of(options.weights)
     batch = options.batch_clips or BATCH_CLIPS["cuda" if device.startswith("cuda") else "cpu"]
     options = replace(options, device=device, precision=precision, weights=weights, batch_clips=batch)
-    return options, load_weights(weights, seed=options.seed).digest
+    return options, load_weights(weights, seed=options.seed).identity()
 
 
 def place_of(weights: str) -> str:
@@ -50,10 +52,10 @@ def place_of(weights: str) -> str:
     return weights if weights in NAMED_WEIGHTS else str(Path(weights).resolve())
 
 
-def resolve_here(_: int, options_json: str) -> dict[str, str]:
+def resolve_here(_: int, options_json: str) -> dict[str, Any]:
     """`resolve`, as a cluster's worker does it for a coordinator that may not have its devices."""
-    options, digest = resolve(ExtractOptions(**json.loads(options_json)))
-    return {"options": json.dumps(asdict(options)), "weights": digest}
+    options, weights = resolve(ExtractOptions(**json.loads(options_json)))
+    return {"options": json.dumps(asdict(options)), "weights": weights}
 
 
 def cores() -> int:
@@ -64,19 +66,36 @@ def cores() -> int:
 
 
 def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) -> Compute:
-    """How this process begins to compute tokens, on its own one of the devices; 0 `threads`: all that it may use.
+    """How this process begins to compute tokens, on its own one of the devices; 0 `threads`: its share of the cores.
 
     Raises:
         DataError: the weights here are not those the coordinator saw.
     """
     import torch
 
-    torch.set_num_threads(threads or cores())
+    torch.set_num_threads(threads or max(1, cores() // workers_here()))
     if options.device == "cpu":
         keep_freed_memory()
     return _loaded(options, weights_sha256)
 
 
+def workers_here() -> int:
+    """Workers of this one's Dask cluster on this machine, which share its processors; 1 where this process is none.
+
+    Asked of the scheduler, at each run of shards: `dask worker` sets no number of threads that tells it.
+    """
+    worker = _dask_worker()
+    if worker is None:
+        return 1
+    from distributed.utils import sync
+
+    workers = sync(worker.loop, worker.scheduler.identity)["workers"]
+    here = workers.get(worker.address, {}).get("host")
+    return max(1, sum(other["host"] == here for other in workers.values()))
+
+
+# A worker of a cluster keeps the backbone, and what torch has reserved of its device's memory, when a command is over,
+# until it computes with other options or ends: only the coordinator knows of the end, and may be gone by then.
 @functools.lru_cache(maxsize=1)
 def _loaded(options: ExtractOptions, weights_sha256: str) -> Compute:
     computer = computer_for(replace(options, device=own_device(options.device.split(","))))
@@ -129,12 +148,51 @@ def resolve_device(devices: str) -> str:
     return devices
 
 
+def deal_out(devices: str, workers: int, scheduler: str | None) -> tuple[str, int]:
+    """The devices, and how many local workers share them out: any number on a CPU, one on each GPU.
+
+    Args:
+        devices: as asked for: "auto" and "cuda" become as many GPUs as workers are asked for, every one named gets a
+            worker.
+
+    Raises:
+        ConfigError: no such device, more workers than GPUs, or several devices for a cluster.
+    """
+    names = devices.split(",")
+    if scheduler is not None:
+        if len(names) > 1:
+            remedy = "use --device cuda, and start one `dask worker` for each GPU with CUDA_VISIBLE_DEVICES set to it"
+            raise ConfigError("--device", "a cluster's workers cannot be dealt several", got=devices, remedy=remedy)
+        return devices, workers
+    if devices in ("auto", "cuda"):
+        names = [resolve_device(devices)]
+        if names == ["cuda"] and workers > 1:
+            import torch
+
+            names = [f"cuda:{number}" for number in range(min(workers, torch.cuda.device_count()))]
+    if workers > len(names) and any(name.startswith("cuda") for name in names):
+        raise ConfigError(
+            "--workers",
+            "a GPU is kept busy by one worker",
+            got=workers,
+            expected=f"at most {len(names)} on {','.join(names)}",
+            remedy=f"use --workers {len(names)}, or --device cpu",
+        )
+    return ",".join(names), max(workers, len(names))
+
+
 def own_device(devices: list[str]) -> str:
     """One worker a device: local Dask workers are named 0, 1, …; any other has the first it sees."""
-    name = "0"
+    worker = _dask_worker()
+    name = "0" if worker is None else str(worker.name)
+    return devices[int(name) % len(devices)] if name.isdigit() else devices[0]
+
+
+def _dask_worker() -> Worker | None:
+    """The worker of Dask's that this is done by."""
     if "distributed" in sys.modules:  # else this process is no worker, and need not wait for that import
         from distributed import get_worker
 
         with suppress(ValueError):
-            name = str(get_worker().name)
-    return devices[int(name) % len(devices)] if name.isdigit() else devices[0]
+            return get_worker()
+    return None

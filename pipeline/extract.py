@@ -12,31 +12,27 @@ import contextlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from pipeline import engine, manifest
+from pipeline import engine
 from pipeline.account import Account
 from pipeline.blobs import Blobs, open_blobs
-from pipeline.clips import PERSONS
 from pipeline.cluster import Progress, run_shards
 from pipeline.commit import canonical_json
-from pipeline.config import FRAMES, ExtractOptions
+from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, ConfigError
+from pipeline.extract_facts import about_of, made_from_of, sizes_of
 from pipeline.extract_worker import Plan, extract_run, is_open
 from pipeline.prepared import PreparedFolder
 from pipeline.room import require_room
 from pipeline.store import TokenStore
+from pipeline.store_check import check_store
 from pipeline.store_chunks import file_bytes
-from pipeline.store_layout import StoreSizes, specs
+from pipeline.store_layout import StoreSizes, chunk_key, specs
 from pipeline.store_records import each_record_or_none, places
-from pipeline.store_writer import check_store, create_store, grow_views
+from pipeline.store_writer import create_store, grow_views
 
-JM_CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256}
-GG_CHANNELS, GG_STRIDE = 512, 16  # of layer4
 SOURCE = "log/source.json"
-VIEW_RULE = 1  # raised when `pipeline.views.view_of` changes what a view is
 LONGEST_RUN = {"cpu": 4, "cuda": 64}  # shards: between two runs a worker has nothing to overlap
-VERSIONS = ("star-tokens", "torch", "torchvision", "numpy", "zarr", "opencv-python-headless")
 CLUSTER = 8  # workers that one may have, of which a coordinator knows nothing
 
 
@@ -55,8 +51,8 @@ def extract(
     A finished store with fewer views than `options.views` is given the others; what it holds is not touched.
 
     Args:
-        workers: local processes, at least one for each device named; `scheduler`: an existing Dask cluster instead,
-            which must see the same paths.
+        workers: local processes, at least one for each device named and no more than one for each GPU; `scheduler`: an
+            existing Dask cluster instead, which must see the same paths.
         retry: try failed clips again (done and excluded ones are kept as they are).
         progress: called with {"total", "done", "how"} once and {"clip", "outcome"} for each clip and view, from this
             process.
@@ -67,29 +63,30 @@ def extract(
     Raises:
         ArtifactError: `prepared` is unfinished or no prepared folder; the store was made from something else, cannot be
             written, has no room, or is in another coordinator's hands.
-        ConfigError: no such device, precision or cluster. DataError: weights that are not mc3_18's.
+        ConfigError: no such device, precision or cluster, or more workers than GPUs. DataError: weights that are not
+            mc3_18's.
     """
     folder = PreparedFolder.open(prepared)
     require_complete(folder)
-    options, weights = _resolved(options, scheduler)
-    workers = max(workers, len(options.device.split(",")))
+    device, workers = engine.deal_out(options.device, workers, scheduler)
+    options, weights = _resolved(replace(options, device=device), scheduler)
     _require_shared(str(out), workers, scheduler)
     sizes, made_from, blobs = sizes_of(folder, options), made_from_of(folder, options, weights), open_blobs(out)
     records = list(folder.listing.records)
     check_store(blobs, sizes=sizes, made_from=made_from)  # before anything is written: `out` may be something else
     with blobs.sole_writer() as word:
-        stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder))
+        stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder, weights))
         source = {"prepared": str(prepared.resolve()), "weights": options.weights}
         blobs.put(SOURCE, canonical_json(source))  # where things lay, for `star retry`; no part of the content
         todo, clips_done = unfinished(blobs, stamp, sizes, retry=retry)
-        _require_room(blobs, sizes, len(todo))
+        _require_room(blobs, sizes, todo)
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
         how_many = workers if scheduler is None else CLUSTER
         plan = Plan(
-            prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, stamp=stamp, weights=weights,
-            word=word, threads=threads_of(options, workers, scheduler), retry=retry,
+            prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, stamp=stamp,
+            weights=weights["sha256"], word=word, threads=threads_of(options, workers, scheduler), retry=retry,
             run=run_length(len(todo), how_many, options.device),
         )  # fmt: skip
         _run(plan, todo, workers, scheduler, progress)
@@ -97,7 +94,7 @@ def extract(
     return TokenStore.open(out).account()
 
 
-def _resolved(options: ExtractOptions, scheduler: str | None) -> tuple[ExtractOptions, str]:
+def _resolved(options: ExtractOptions, scheduler: str | None) -> tuple[ExtractOptions, dict[str, str]]:
     """`engine.resolve`, on the machines that will do the work."""
     if scheduler is None:
         return engine.resolve(options)
@@ -169,41 +166,6 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
     return folder, options
 
 
-def sizes_of(folder: PreparedFolder, options: ExtractOptions) -> StoreSizes:
-    """The store's sizes, known before anything is computed."""
-    return StoreSizes(
-        clips=len(folder.listing.records),
-        views=options.views,
-        shard_clips=folder.options.shard_clips,
-        persons=PERSONS,
-        frames=FRAMES,
-        joints=len(manifest.topology(folder.listing.topology).joint_names),
-        cells=(options.crop // GG_STRIDE) ** 2,
-        gg_channels=GG_CHANNELS,
-        jm_channels=JM_CHANNELS[options.jm_layer],
-        dtype=options.dtype,
-        codec=options.codec,
-    )
-
-
-def made_from_of(folder: PreparedFolder, options: ExtractOptions, weights: str) -> dict[str, Any]:
-    """All that changes a token's value, and nothing else: what the fingerprint is of."""
-    return {
-        "prepared": folder.fingerprint,
-        # a file is told by its tensors, not by its name
-        "weights": {"kind": options.weights if options.weights in engine.NAMED_WEIGHTS else "file", "sha256": weights},
-        "precision": options.precision,
-        "jm_layer": options.jm_layer,
-        "sigma": options.sigma,
-        "normalize": options.normalize,
-        "crop": options.crop,
-        "view_rule": VIEW_RULE,
-        "seed": options.seed,
-        "dtype": options.dtype,
-        "deterministic": options.deterministic,
-    }
-
-
 def threads_of(options: ExtractOptions, workers: int, scheduler: str | None) -> int:
     """For the backbone of each worker: its share of the cores; one where bits must not depend on their number; 0 where
     only the worker knows."""
@@ -217,21 +179,6 @@ def run_length(shards: int, workers: int, device: str) -> int:
     if workers == 1:
         return max(1, shards)
     return max(1, min(LONGEST_RUN["cuda" if device.startswith("cuda") else "cpu"], shards // (4 * workers)))
-
-
-def about_of(folder: PreparedFolder) -> dict[str, Any]:
-    """What readers are told beside the arrays; no part of the fingerprint."""
-    from importlib.metadata import version
-
-    return {
-        "dataset": folder.listing.dataset,
-        "class_names": list(folder.listing.class_names),
-        "topology": folder.listing.topology,
-        "joint_names": list(manifest.topology(folder.listing.topology).joint_names),
-        "protocols": list(folder.listing.protocols),
-        "prepared_with": folder.options.content(),
-        "versions": {name: version(name) for name in VERSIONS},
-    }
 
 
 def require_complete(folder: PreparedFolder) -> None:
@@ -248,9 +195,16 @@ def _require_shared(out: str, workers: int, scheduler: str | None) -> None:
         raise ConfigError(out, "is the memory of one process", remedy="use --workers 1, or a folder or s3:// URL")
 
 
-def _require_room(blobs: Blobs, sizes: StoreSizes, shards: int) -> None:
-    """Raises ArtifactError where a disk cannot hold the shards to be made, as far as their size is known before."""
+def _require_room(blobs: Blobs, sizes: StoreSizes, todo: list[int]) -> None:
+    """Raises ArtifactError where a disk cannot hold the shards to be made: without a codec their size is known."""
     root = getattr(blobs, "root", None)
-    if isinstance(root, Path) and sizes.codec == "none" and shards:
-        least = min(len(sizes.rows(shard)) for shard in (0, sizes.shards - 1))
-        require_room(root, shards * sum(file_bytes(spec, least, sizes) for spec in specs(sizes)))
+    if not isinstance(root, Path) or sizes.codec != "none":
+        return
+    every, kept, needed, spare = places(sizes), specs(sizes), 0, 0
+    for view, shard in (every[number] for number in todo):
+        size = sum(file_bytes(spec, len(sizes.rows(shard)), sizes) for spec in kept)
+        if (root / chunk_key(kept[-1], shard, view)).exists():  # `status` is put last: all of its files are there
+            spare = max(spare, size)  # for what is replaced, one after the other
+        else:
+            needed += size
+    require_room(root, needed + spare)

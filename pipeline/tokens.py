@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.backbone import STRIDES, FrozenMC18, normalize
+from pipeline.backbone import STRIDES, FrozenMC18, gpu_told, normalize
 from pipeline.errors import ConfigError, DataError
 from pipeline.heatmaps import joint_heatmaps, to_cells
 from pipeline.transfer import to_device, to_host
@@ -99,6 +99,7 @@ class TokenComputer:
 
         Raises:
             DataError: shapes that do not fit, or a value beyond float16 (65504), with the clip's place in the batch.
+            ConfigError: so many clips do not fit into the device's memory, or it fails.
         """
         return self.begin(frames, joints, visible)()
 
@@ -108,16 +109,15 @@ class TokenComputer:
         if self.backbone.deterministic and len(frames) > 1:
             alone = [self.begin(frames[b : b + 1], joints[b : b + 1], visible[b : b + 1]) for b in range(len(frames))]
             return lambda: Tokens(*(np.concatenate(p) for p in zip(*(finish() for finish in alone), strict=True)))
-        try:
+        with gpu_told(self.backbone.device, clips=len(frames)):
             arrived = self._launch(frames, joints, visible)
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                "--batch",
-                f"so many clips do not fit into the memory of {self.backbone.device}",
-                got=len(frames),
-                remedy="ask for fewer at a time" if len(frames) > 1 else "use a device with more that is free",
-            ) from error
-        return lambda: _tokens(*arrived())
+
+        def finish() -> Tokens:
+            with gpu_told(self.backbone.device, clips=len(frames)):  # what it was at may have failed since
+                arrays = arrived()
+            return _tokens(*arrays)
+
+        return finish
 
     def _launch(
         self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray

@@ -78,28 +78,3 @@ def mirrored_order(count: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     for left, right in pairs:
         order[left], order[right] = right, left
     return order
-
-
-def apply_views(
-    views: Sequence[View],
-    frames: np.ndarray,
-    joints: np.ndarray,
-    visible: np.ndarray,
-    *,
-    pairs: Sequence[tuple[int, int]],
-    crop: int = CROP,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One view for each clip of a batch, on the host: the device then gets the crop's pixels only.
-
-    Args:
-        frames: (B, T, H, W, C), joints (B, M, T, V, 2), visible (B, M, T, V), each clip of its view's draw.
-
-    Returns:
-        (B, T, crop, crop, C), (B, M, T, V, 2), (B, M, T, V).
-    """
-    batch = range(len(views))
-    return (
-        np.stack([crop_frames(frames[b], views[b], crop=crop) for b in batch]),
-        np.stack([crop_joints(joints[b], views[b], pairs, crop=crop) for b in batch]),
-        np.stack([crop_visible(visible[b], views[b], pairs) for b in batch]),
-    )

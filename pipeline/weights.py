@@ -1,7 +1,7 @@
 """Weights of torchvision's `mc3_18`: by name, from a file, or random; checked before use and told apart by a digest.
 
 In: "kinetics400", "random" (with a seed) or the path of a state dict. Out: `Weights`: the float32 tensors of stem and
-layers 1 to 4 on the CPU, under torchvision's names, where they came from, and their SHA-256. The classifier (`fc`) is
+layers 1 to 4 on the CPU, under torchvision's names, what they are, and their SHA-256. The classifier (`fc`) is
 left out: no token depends on it. Never one kind in place of another: what cannot be had is an error.
 """
 
@@ -48,11 +48,19 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by torchvision's names, "random (seed 0)" or the like, and the SHA-256 of the tensors."""
+    """Tensors by torchvision's names, what they are, and their SHA-256.
+
+    Attributes:
+        kind: "random", "kinetics400" (the published file, wherever it lay) or "file" (any other).
+    """
 
     tensors: Mapping[str, Tensor] = field(repr=False)
-    source: str
+    kind: str
     digest: str
+
+    def identity(self) -> dict[str, str]:
+        """What a store says of them: no name and no place of a file."""
+        return {"kind": self.kind, "sha256": self.digest}
 
 
 def load_weights(weights: str | Path, *, seed: int = 0) -> Weights:
@@ -67,13 +75,14 @@ def load_weights(weights: str | Path, *, seed: int = 0) -> Weights:
         DataError: the file is missing, unreadable, of another network, not finite, or cannot be fetched.
     """
     if weights == "random":
-        tensors, source = random_state(seed), f"random (seed {seed})"
+        tensors, kind = random_state(seed), "random"
     elif weights == "kinetics400":
-        tensors, source = _check_state(_fetch_kinetics400(), item="kinetics400"), "kinetics400"
+        tensors, kind = _check_state(_fetch_kinetics400(), item="kinetics400"), "kinetics400"
     else:
         path = Path(weights)
-        tensors, source = _check_state(_read_state(path), item=str(path)), f"file {path.name}"
-    return Weights(tensors, source, weights_digest(tensors))
+        tensors = _check_state(_read_state(path), item=str(path))
+        kind = "kinetics400" if _sha256_of(path) == KINETICS400_SHA256 else "file"
+    return Weights(tensors, kind, weights_digest(tensors))
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -164,9 +173,13 @@ def _fetch_kinetics400() -> dict[str, Tensor]:
                 got=str(error),
                 remedy=f"fetch the file on another machine and put it at {path}, or use --weights FILE or random",
             ) from error
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
+    got = _sha256_of(path)
     if got != KINETICS400_SHA256:
         expected = KINETICS400_SHA256
         raise DataError(path, "is not the published file", got=got, expected=expected, remedy="delete it and try again")
     return _read_state(path)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

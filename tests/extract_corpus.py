@@ -117,8 +117,8 @@ def computing(compute: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., A
 def install(patch: pytest.MonkeyPatch | None = None) -> None:
     """Put the stub in the place of the backbone, for a test or for the life of a process."""
 
-    def resolve(options: ExtractOptions) -> tuple[ExtractOptions, str]:
-        return replace(options, device="cpu", precision="fp32"), WEIGHTS
+    def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
+        return replace(options, device="cpu", precision="fp32"), {"kind": "random", "sha256": WEIGHTS}
 
     for name, stub in (("resolve", resolve), ("worker_computer", computing(stub_tokens))):
         if patch is None:

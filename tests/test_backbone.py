@@ -17,8 +17,10 @@ from torchvision.models import video
 from torchvision.transforms._presets import VideoClassification
 
 from pipeline import backbone as backbone_module
-from pipeline.backbone import CHANNELS, LAYERS, STRIDES, FrozenMC18, normalize, resolve_precision
+from pipeline.backbone import CHANNELS, LAYERS, STRIDES, FrozenMC18, gpu_told, normalize, resolve_precision
 from pipeline.errors import ConfigError, DataError, StarError
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +69,7 @@ def clips_of(*shape: int, seed: int = 0) -> Tensor:
 
 def assert_close(got: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
     """Root mean square of the difference in units of the layer's standard deviation; the worst value, of its range."""
-    for name, maps in got.items():
+    for name, maps in ((name, maps.cpu()) for name, maps in got.items()):
         assert maps.dtype == torch.float32
         assert maps.shape == expected[name].shape
         difference = maps - expected[name]
@@ -75,13 +77,15 @@ def assert_close(got: dict[str, Tensor], expected: dict[str, Tensor], tolerance:
         assert difference.abs().max() <= tolerance * (expected[name].max() - expected[name].min()), name
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape", [(2, 3, 4, 32, 32), (1, 3, 3, 33, 47), (1, 3, 1, 16, 80)])
 def test_features_equal_torchvision(
-    network: video.resnet.VideoResNet, weights_file: Path, shape: tuple[int, ...]
+    network: video.resnet.VideoResNet, weights_file: Path, shape: tuple[int, ...], device: str
 ) -> None:
     clips = clips_of(*shape)
     kept = clips.clone()
-    got = FrozenMC18(weights_file, layers=LAYERS)(clips)
+    got = FrozenMC18(weights_file, layers=LAYERS, device=device)(clips)
+    assert {maps.device.type for maps in got.values()} == {device}
     expected = torchvision_features(network, clips)
     assert_close(got, expected, 1e-5)
     assert torch.equal(clips, kept)
@@ -90,10 +94,11 @@ def test_features_equal_torchvision(
         assert list(maps.shape) == [shape[0], CHANNELS[name], shape[2], *grid]
 
 
-def test_features_of_a_whole_clip(network: video.resnet.VideoResNet, weights_file: Path) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_features_of_a_whole_clip(network: video.resnet.VideoResNet, weights_file: Path, device: str) -> None:
     frames = torch.randint(0, 256, (1, 16, 112, 112, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     clips = normalize(frames)
-    got = FrozenMC18(weights_file)(clips)
+    got = FrozenMC18(weights_file, device=device)(normalize(frames.to(device)))
     assert {name: tuple(maps.shape) for name, maps in got.items()} == {
         "layer2": (1, 128, 16, 28, 28),
         "layer4": (1, 512, 16, 7, 7),
@@ -101,16 +106,17 @@ def test_features_of_a_whole_clip(network: video.resnet.VideoResNet, weights_fil
     assert_close(got, torchvision_features(network, clips), 1e-5)
 
 
-def test_bfloat16_features(network: video.resnet.VideoResNet, weights_file: Path) -> None:
-    if not backbone_module._bfloat16(torch.device("cpu"))[1]:  # a processor that cannot even emulate it refuses
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_features(network: video.resnet.VideoResNet, weights_file: Path, device: str) -> None:
+    if not backbone_module._bfloat16(torch.device(device))[1]:  # a device that cannot even emulate it refuses
         with pytest.raises(ConfigError, match="no bfloat16"):
-            FrozenMC18(weights_file, layers=LAYERS, precision="bf16")
+            FrozenMC18(weights_file, layers=LAYERS, precision="bf16", device=device)
         return
-    backbone = FrozenMC18(weights_file, layers=LAYERS, precision="bf16")
+    backbone = FrozenMC18(weights_file, layers=LAYERS, precision="bf16", device=device)
     clips = clips_of(1, 3, 4, 32, 32)
     got, expected = backbone(clips), torchvision_features(network, clips)
     assert_close(got, expected, 4e-2)
-    assert not torch.allclose(got["layer4"], expected["layer4"], rtol=1e-4, atol=1e-4), "this was float32"
+    assert not torch.allclose(got["layer4"].cpu(), expected["layer4"], rtol=1e-4, atol=1e-4), "this was float32"
 
 
 def test_nothing_behind_the_deepest_layer_is_kept(weights_file: Path) -> None:
@@ -119,18 +125,20 @@ def test_nothing_behind_the_deepest_layer_is_kept(weights_file: Path) -> None:
     assert set(backbone.trunk.blocks) == {"layer1"}
 
 
-def test_a_clips_features_do_not_depend_on_its_companions() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_clips_features_do_not_depend_on_its_companions(device: str) -> None:
     clips = clips_of(5, 3, 4, 32, 32)
-    backbone = FrozenMC18("random")
-    together = backbone(clips)
+    backbone = FrozenMC18("random", device=device)
+    together = {name: maps.cpu() for name, maps in backbone(clips).items()}
     for size in (1, 2, 3):
         assert_close(backbone(clips[:size]), {name: maps[:size] for name, maps in together.items()}, 5e-6)
 
 
-def test_deterministic_features_are_bit_equal() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_deterministic_features_are_bit_equal(device: str) -> None:
     clips = clips_of(4, 3, 4, 32, 32)
-    together = FrozenMC18("random", deterministic=True)(clips)
-    again = FrozenMC18("random", deterministic=True)
+    together = FrozenMC18("random", deterministic=True, device=device)(clips)
+    again = FrozenMC18("random", deterministic=True, device=device)
     for order in ([0], [3, 1], [2, 0, 3, 1]):
         for name, maps in again(clips[order]).items():
             assert torch.equal(maps, together[name][order])
@@ -170,7 +178,7 @@ def test_precision_is_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_refuses_unknown_layers_and_clips() -> None:
-    wrong: list[dict[str, object]] = [{"layers": ("layer5",)}, {"layers": ()}, {"compile": True, "deterministic": True}]
+    wrong: list[dict[str, object]] = [{"layers": ("layer5",)}, {"layers": ()}]
     for options in wrong:
         with pytest.raises(StarError):
             FrozenMC18("random", **options)  # type: ignore[arg-type]
@@ -178,3 +186,31 @@ def test_refuses_unknown_layers_and_clips() -> None:
     for clips in (torch.zeros(1, 16, 3, 8, 8), torch.zeros(3, 4, 8, 8), torch.zeros(1, 3, 4, 8, 8, dtype=torch.uint8)):
         with pytest.raises(DataError, match="wrong shape"):
             backbone(clips)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB."),
+        RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors might be"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+    ],
+)
+def test_what_a_gpu_refuses_is_one_sentence(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    told = rf"--device: {{}} does not do .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another device"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "to", refused)  # the trunk on its way to the device
+        with pytest.raises(ConfigError, match=told.format("cpu")) as caught:
+            FrozenMC18("random")
+        assert "\n" not in str(caught.value)
+    monkeypatch.setattr("torch.cuda.device", refused)  # its context is made where its precision is asked for
+    with pytest.raises(ConfigError, match=told.format("cuda:1")):
+        resolve_precision("auto", "cuda:1")
+
+
+def test_an_error_of_our_own_is_no_gpus() -> None:
+    with pytest.raises(RuntimeError, match="the sizes differ"), gpu_told(torch.device("cuda")):
+        raise RuntimeError("the sizes differ")

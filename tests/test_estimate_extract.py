@@ -6,17 +6,20 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from extract_corpus import OPTIONS, install, tree
+from extract_corpus import OPTIONS, computing, install, stub_tokens, tree
 from extract_corpus import write_prepared as write
 
+from pipeline import engine, estimate_bytes
 from pipeline import estimate_extract as estimate_module
 from pipeline.config import ExtractOptions, PrepareOptions
 from pipeline.datasets import synthetic
 from pipeline.datasets.synthetic_set import write_set
 from pipeline.errors import ArtifactError
 from pipeline.estimate_extract import _overlapped, estimate_extract
-from pipeline.extract import extract, sizes_of
+from pipeline.extract import extract
+from pipeline.extract_facts import sizes_of
 from pipeline.prepare import prepare
 
 
@@ -29,7 +32,7 @@ def test_bytes_are_exact_without_a_codec(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "s").exists()
     extract(folder.path, tmp_path / "s", options)
     taken = sum(len(data) for data in tree(tmp_path / "s").values())
-    assert told["bytes"] == taken
+    assert (told["bytes"], told["files"]) == (taken, len(tree(tmp_path / "s")))
     assert (told["clips"], told["excluded"], told["failed"], told["views"]) == (7, 1, 1, 2)
     low, high = told["seconds"]
     assert 0 <= low <= high
@@ -47,7 +50,61 @@ def test_bytes_under_a_codec_are_a_range(
     extract(folder.path, tmp_path / "s", options)
     taken = sum(len(data) for data in tree(tmp_path / "s").values())
     assert low <= taken <= high
-    assert high < 1.1 * low
+    assert high <= 1.0203 * low  # one percent to either side
+
+
+@pytest.fixture
+def unlike(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Clips of which every fourth compresses to nearly nothing; how many were computed."""
+    install(monkeypatch)
+    calls: list[int] = []
+
+    def tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, ...]:
+        calls.append(len(frames))
+        gg, jm, mask = stub_tokens(frames, joints, visible)
+        plain = frames.astype(np.int64).sum(axis=(1, 2, 3, 4)) % 4 == 0
+        noise = [np.random.default_rng(int(clip.sum())).standard_normal(gg.shape[1:]) for clip in frames]
+        return np.where(plain[:, None, None, None], gg, np.stack(noise).astype(np.float16)), jm, mask
+
+    monkeypatch.setattr(engine, "worker_computer", computing(tokens))
+    return calls
+
+
+def test_bytes_of_unlike_clips_are_told_within_one_percent(unlike: list[int], tmp_path: Path) -> None:
+    """A dozen of them would not tell, so more are asked, from both views."""
+    folder, options = write(tmp_path / "prepared", 90, draws=2), replace(OPTIONS, codec="zstd", views=2)
+    low, high = estimate_extract(folder.path, options, str(tmp_path / "s"), workers=1)["bytes"]
+    assert 9 + 4 * estimate_bytes.FEWEST < sum(unlike) < 9 + 180  # 9 for the seconds
+    extract(folder.path, tmp_path / "s", options)
+    assert low <= sum(len(data) for data in tree(tmp_path / "s").values()) <= high
+    assert high <= 1.0203 * low
+
+
+def test_a_pilot_out_of_time_says_how_little_it_knows(
+    unlike: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate_bytes, "LONGEST_S", 0.0)
+    folder, options = write(tmp_path / "prepared", 90), replace(OPTIONS, codec="zstd")
+    low, high = estimate_extract(folder.path, options, str(tmp_path / "s"), workers=1)["bytes"]
+    assert sum(unlike) == 9 + estimate_bytes.FEWEST
+    extract(folder.path, tmp_path / "s", options)
+    assert low <= sum(len(data) for data in tree(tmp_path / "s").values()) <= high
+    assert high > 1.05 * low
+
+
+def test_alike_clips_take_a_short_pilot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    calls: list[int] = []
+
+    def tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, ...]:
+        calls.append(len(frames))
+        gg, jm, mask = stub_tokens(frames, joints, visible)
+        return np.zeros_like(gg), np.zeros_like(jm), mask
+
+    monkeypatch.setattr(engine, "worker_computer", computing(tokens))
+    folder = write(tmp_path / "prepared", 60)
+    estimate_extract(folder.path, replace(OPTIONS, codec="zstd"), str(tmp_path / "s"), workers=1)
+    assert sum(calls) == 9 + estimate_bytes.FEWEST
 
 
 def test_a_finished_stores_bytes_are_told_under_a_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,19 +10,16 @@ import shutil
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-import torch
 import zarr
 from distributed import LocalCluster
 from extract_corpus import (
-    JOINTS,
     KEPT,
     OPTIONS,
     clip_id,
@@ -35,16 +32,18 @@ from extract_corpus import (
 )
 from extract_corpus import write_prepared as write
 
-from pipeline import backbone, engine, extract_worker, manifest
+from pipeline import engine, extract_worker, manifest
 from pipeline.clips import decode_picture
-from pipeline.config import ExtractOptions
+from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
-from pipeline.extract import JM_CHANNELS, _resolved, extract, options_of, run_length, threads_of
+from pipeline.extract import _resolved, extract, options_of, run_length, threads_of
+from pipeline.extract_facts import GG_CHANNELS, GG_STRIDE, JM_CHANNELS, made_from_of
 from pipeline.extract_shard import NOT_DECODED, NOT_WHOLE, ShardJob
+from pipeline.fingerprint import fingerprint
 from pipeline.prepared import PreparedFolder
 from pipeline.store import TokenStore
 from pipeline.verify_store import verify_store
-from pipeline.views import apply_views, view_of
+from pipeline.views import crop_frames, crop_joints, crop_visible, view_of
 
 HOW = "cpu, fp32, 3 clips at a time"
 
@@ -61,14 +60,15 @@ def prepared(tmp_path: Path) -> Path:
 
 
 def tokens_of(i: int, view: int, *, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Of row i and one view, by hand: decode, `apply_views`, the stub."""
+    """Of row i and one view, by hand: decode, crop, the stub."""
     clip, pairs = content(i, 2), manifest.topology("penn13").pairs
     chosen = view_of(clip_id(i), view, seed=seed, draws=2, kept=(KEPT, KEPT), crop=OPTIONS.crop)
-    frames = np.stack([decode_picture(picture) for picture in clip.frames[chosen.draw]])[None]
-    joints, scores = clip.joints[chosen.draw][None], clip.scores[chosen.draw][None]
-    frames, joints, scores = apply_views([chosen], frames, joints, scores, pairs=pairs, crop=OPTIONS.crop)
-    gg, jm, mask = stub_tokens(frames, joints, scores > 0)
-    return gg[0], jm[0], mask[0], joints[0], clip.frame_index[chosen.draw], (scores[0] > 0).any((1, 2)).sum()
+    frames = np.stack([decode_picture(picture) for picture in clip.frames[chosen.draw]])
+    frames = crop_frames(frames, chosen, crop=OPTIONS.crop)
+    joints = crop_joints(clip.joints[chosen.draw], chosen, pairs, crop=OPTIONS.crop)
+    scores = crop_visible(clip.scores[chosen.draw], chosen, pairs)
+    gg, jm, mask = stub_tokens(frames[None], joints[None], scores[None] > 0)
+    return gg[0], jm[0], mask[0], joints, clip.frame_index[chosen.draw], (scores > 0).any((1, 2)).sum()
 
 
 def test_tokens_computed_live_are_the_tokens_read_back(stub: Any, prepared: Path, tmp_path: Path) -> None:
@@ -143,9 +143,40 @@ def test_other_weights_or_clips_are_refused(stub: Any, prepared: Path, tmp_path:
     other = write(tmp_path / "other", 10)
     with pytest.raises(ArtifactError, match=r"prepared: .* clips: 9, now 10"):
         extract(other.path, tmp_path / "s", OPTIONS)
-    stub.setattr(engine, "resolve", lambda options: (options, "f" * 64))
-    with pytest.raises(ArtifactError, match=f"weights.sha256: {'0' * 64}, now {'f' * 64}"):
+    stub.setattr(engine, "resolve", lambda options: (options, {"kind": "random", "sha256": "f" * 64}))
+    with pytest.raises(ArtifactError, match=f"something else: weights.sha256: {'0' * 64}, now {'f' * 64}; use"):
         extract(prepared, tmp_path / "s", OPTIONS)
+
+
+def test_the_same_weights_saved_again_are_the_same_weights(stub: Any, prepared: Path, tmp_path: Path) -> None:
+    """No other token would come of them, so they are no reason to refuse a store."""
+    published, saved_again = {"kind": "kinetics400", "sha256": "a" * 64}, {"kind": "file", "sha256": "a" * 64}
+    for weights, views in ((published, 1), (saved_again, 2)):
+        stub.setattr(engine, "resolve", lambda options, weights=weights: (options, weights))
+        assert extract(prepared, tmp_path / "s", replace(OPTIONS, views=views)).done == 9
+    attributes = TokenStore.open(tmp_path / "s").attrs
+    assert (attributes["weights"], attributes["made_from"]["weights"]) == ("kinetics400", {"sha256": "a" * 64})
+
+
+def test_the_room_asked_for_is_that_of_the_files_to_come(stub: Any, tmp_path: Path) -> None:
+    folder, asked = write(tmp_path / "prepared", 9, failed=[1, 6]), list[int]()
+    stub.setattr("pipeline.extract.require_room", lambda root, needed: asked.append(needed))
+
+    def chunks(shard: str = "") -> int:
+        """Bytes of all shards of view 0, or of one."""
+        found = {key: data for key, data in tree(tmp_path / "s").items() if "/c/" in key and key.count("/") > 2}
+        return sum(len(data) for key, data in found.items() if not shard or key.split("/")[2] == shard)
+
+    extract(folder.path, tmp_path / "s", OPTIONS)
+    assert asked == [chunks()]  # the last shard has one clip, the others four
+    extract(folder.path, tmp_path / "s", OPTIONS)
+    assert asked[1] == 0
+    extract(folder.path, tmp_path / "s", OPTIONS, retry=True)
+    assert asked[2] == chunks("0")  # two are made again, one after the other
+    (tmp_path / "s/commits/000/00002.json").unlink()
+    (tmp_path / "s/status/c/2/0").unlink()
+    extract(folder.path, tmp_path / "s", OPTIONS, retry=True)
+    assert asked[3] == chunks("0") + chunks("2")
 
 
 def test_bad_places_are_told_and_left_alone(stub: Any, prepared: Path, tmp_path: Path) -> None:
@@ -278,7 +309,7 @@ def test_weights_lie_where_the_command_was_typed(stub: Any, monkeypatch: pytest.
 
     def on_a_worker(work: Any, numbers: list[int], text: str, **_: object) -> Iterator[dict[str, str]]:
         told.append(json.loads(text)["weights"])
-        yield {"options": text, "weights": "0"}
+        yield {"options": text, "weights": {"kind": "file", "sha256": "0"}}
 
     monkeypatch.setattr("pipeline.extract.run_shards", on_a_worker)
     monkeypatch.chdir(tmp_path)
@@ -379,19 +410,6 @@ def test_metadata_without_a_name_that_they_need_are_told(stub: Any, prepared: Pa
     path.write_text(json.dumps(told))
     with pytest.raises(CorruptError, match=r"zarr\.json: is damaged; restore it"):
         extract(prepared, tmp_path / "s", OPTIONS)
-
-
-def test_devices_that_differ_in_precision_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "resolve_device", lambda devices: devices)
-    monkeypatch.setattr(backbone, "resolve_precision", lambda asked, name: "bf16" if name == "cuda:0" else "fp32")
-    with pytest.raises(ConfigError, match=r"--precision: differs between the devices .got auto, expected fp32 or bf16"):
-        engine.resolve(replace(OPTIONS, precision="auto", device="cuda:0,cuda:1"))
-
-
-@pytest.mark.parametrize("device", ["mps", "meta", "cuda:99", "nothing"])
-def test_devices_that_are_none_of_ours_are_told(device: str) -> None:
-    with pytest.raises(ConfigError, match="--device"):
-        engine.resolve_device(device)
 
 
 def test_only_whole_views_are_announced(stub: Any, prepared: Path, tmp_path: Path) -> None:
@@ -518,56 +536,20 @@ def test_threads_and_runs() -> None:
     assert run_length(1781, 8, "cuda:0,cuda:1") == 55
 
 
-def test_the_batch_is_the_devices_where_none_is_asked_for() -> None:
-    options = replace(OPTIONS, batch_clips=0)
-    assert engine.resolve(options)[0].batch_clips == engine.BATCH_CLIPS["cpu"]
-    assert engine.resolve(replace(options, batch_clips=7))[0].batch_clips == 7
-    told = engine.resolve_here(0, json.dumps(asdict(options)))  # what a cluster's worker says
-    assert (ExtractOptions(**json.loads(told["options"])), told["weights"]) == engine.resolve(options)
-
-
-def test_devices_are_dealt_out_by_the_workers_names() -> None:
-    assert engine.own_device(["cuda:0", "cuda:1"]) == "cuda:0"
-    assert engine.resolve_device("cpu") == "cpu"
-    with pytest.raises(ConfigError, match="--device: names no device"):
-        engine.resolve_device("gpu0")
-    with pytest.raises(ConfigError, match=r"--device: is not there .* use --device cpu"):
-        engine.resolve_device("cuda:99")
-
-
-def test_workers_with_other_weights_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    computer = SimpleNamespace(backbone=SimpleNamespace(digest="e" * 64))
-    monkeypatch.setattr(engine, "computer_for", lambda options: computer)
-    with pytest.raises(DataError, match="holds other weights here than where the command was started"):
-        engine.worker_computer(OPTIONS, "f" * 64, 1)
-
-
-def test_a_worker_that_is_told_no_threads_takes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    computer = SimpleNamespace(backbone=SimpleNamespace(digest="f" * 64), begin=None)
-    monkeypatch.setattr(engine, "computer_for", lambda options: computer)
-    monkeypatch.setattr(engine, "cores", lambda: 7)
-    told: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
-    for threads in (0, 3):
-        engine._loaded.cache_clear()
-        engine.worker_computer(OPTIONS, "f" * 64, threads)
-    engine._loaded.cache_clear()
-    assert told == [7, 3]
-
-
-def test_a_kept_computer_still_sets_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bits must not depend on what a process did between two calls."""
-    monkeypatch.setattr(engine, "_loaded", lambda options, digest: None)
-    told: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
-    for _ in range(2):
-        engine.worker_computer(OPTIONS, "f" * 64, 1)
-    assert told == [1, 1]
+def test_numbers_are_floats_and_finite(prepared: Path) -> None:
+    """A whole number and the same one with a point are one option, so one fingerprint."""
+    folder, weights = PreparedFolder.open(prepared), {"kind": "random", "sha256": "0"}
+    whole, point = (made_from_of(folder, replace(OPTIONS, sigma=sigma), weights) for sigma in (1, 1.0))
+    assert fingerprint(whole) == fingerprint(point)
+    for value in (float("inf"), float("nan"), -float("inf")):
+        with pytest.raises(ConfigError, match=rf"--sigma: must be a finite number .got {value}"):
+            replace(OPTIONS, sigma=value)
+        with pytest.raises(ConfigError, match=rf"--budget: must be a finite number .got {value}"):
+            PrepareOptions(budget_s=value)
 
 
 def test_sizes_are_the_backbones() -> None:
     from pipeline.backbone import CHANNELS, STRIDES
-    from pipeline.extract import GG_CHANNELS, GG_STRIDE
 
     assert {name: CHANNELS[name] for name in JM_CHANNELS} == JM_CHANNELS
     assert (CHANNELS["layer4"], STRIDES["layer4"]) == (GG_CHANNELS, GG_STRIDE)
@@ -585,41 +567,3 @@ def test_a_damaged_dataset_is_told(stub: Any, prepared: Path, tmp_path: Path) ->
     (prepared / "dataset.json").write_bytes(data.replace(b"penn-action", b"penn_action"))
     with pytest.raises(CorruptError, match=r"dataset.json"):
         extract(prepared, tmp_path / "s", OPTIONS)
-
-
-@pytest.mark.parametrize(
-    ("precision", "deterministic", "tolerance"), [("fp32", False, 1e-3), ("fp32", True, 0), ("bf16", False, 4e-2)]
-)
-def test_the_real_backbone_in_other_batches(
-    tmp_path: Path, precision: str, deterministic: bool, tolerance: float
-) -> None:
-    """mc3_18 on three clips, alone and together: bit-equal where that is asked for, else within one float16 step of
-    the value and `tolerance` of the tokens' spread; and live tokens are those read back."""
-    folder = write(tmp_path / "prepared", 3, shard_clips=3 - deterministic)
-    options = replace(OPTIONS, precision=precision, deterministic=deterministic)
-    if precision == "bf16" and not backbone._bfloat16(torch.device("cpu"))[1]:
-        with pytest.raises(ConfigError, match="no bfloat16"):
-            extract(folder.path, tmp_path / "one", options)
-        assert not (tmp_path / "one").exists()
-        return
-    for name, batch_clips in (("one", 1), ("all", 3)):
-        extract(folder.path, tmp_path / name, replace(options, batch_clips=batch_clips))
-    one, other = (TokenStore.open(tmp_path / name).read(range(3)) for name in ("one", "all"))
-    assert (one.jm[~one.joint_mask] == 0).all()
-    assert one.joint_mask.shape == (3, 16, JOINTS)
-    if deterministic:
-        (tmp_path / "one/commits/000/00000.json").unlink()
-        (tmp_path / "one/jm/c/0/0/0/0/0").unlink()
-        extract(folder.path, tmp_path / "one", replace(options, batch_clips=2))  # goes on, with other companions
-        extract(folder.path, tmp_path / "two", options, workers=2)
-        assert tree(tmp_path / "one") == tree(tmp_path / "all") == tree(tmp_path / "two")
-    for a, b in ((one.gg, other.gg), (one.jm, other.jm)):
-        exact = a.astype(np.float64)
-        assert np.isfinite(exact).all()
-        assert exact.std() > 0.05
-        assert (np.abs(exact - b) <= 2**-10 * np.abs(exact) + tolerance * exact.std()).all()
-    clip = content(0, 1)
-    frames = np.stack([decode_picture(picture) for picture in clip.frames[0]])[None, :, 4:36, 4:36]
-    live = engine.computer_for(options)(np.ascontiguousarray(frames), clip.joints[:1] - 4, clip.scores[:1] > 0)
-    assert np.array_equal(live.gg[0], one.gg[0])
-    assert np.array_equal(live.jm[0], one.jm[0])

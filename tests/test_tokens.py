@@ -117,12 +117,13 @@ def test_computer_equals_the_oracle(seed: int, persons: int, sigma: float, norma
     assert not got.jm[~got.joint_mask].any()
 
 
-def test_computer_with_the_real_backbone() -> None:
-    backbone = FrozenMC18("random", layers=("layer1", "layer2", "layer4"))
+@pytest.mark.parametrize("device", DEVICES)
+def test_computer_with_the_real_backbone(device: str) -> None:
+    backbone = FrozenMC18("random", layers=("layer1", "layer2", "layer4"), device=device)
     frames, joints, visible = batch_of(1)
     got = TokenComputer(backbone)(frames, joints, visible)
     assert (got.gg.shape, got.jm.shape, got.joint_mask.shape) == ((2, 3, 4, 512), (2, 3, 5, 128), (2, 3, 5))
-    maps = backbone(normalize(torch.from_numpy(frames)))
+    maps = {name: values.cpu() for name, values in backbone(normalize(torch.from_numpy(frames).to(device))).items()}
     assert_tokens_close(got, expected_tokens(maps, joints, visible, 32, 1.0, False), 2e-3)
     assert TokenComputer(backbone, jm_layer="layer1")(frames, joints, visible).jm.shape == (2, 3, 5, 64)
 
@@ -211,10 +212,11 @@ def test_flipping_gives_the_tokens_of_the_mirrored_clip() -> None:
     assert np.abs(turned.jm.astype(float) - plain.jm).max() > 0.1, "the clip was its own mirror image"
 
 
-def test_deterministic_tokens_are_bit_equal_in_any_company() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_deterministic_tokens_are_bit_equal_in_any_company(device: str) -> None:
     frames, joints, visible = batch_of(9, clips=4)
-    together = TokenComputer(FrozenMC18("random", deterministic=True))(frames, joints, visible)
-    again = TokenComputer(FrozenMC18("random", deterministic=True))
+    together = TokenComputer(FrozenMC18("random", deterministic=True, device=device))(frames, joints, visible)
+    again = TokenComputer(FrozenMC18("random", deterministic=True, device=device))
     for order in ([2], [3, 0], [1, 3, 2]):
         for got, expected in zip(again(frames[order], joints[order], visible[order]), together, strict=True):
             np.testing.assert_array_equal(got, expected[order])
@@ -238,6 +240,16 @@ def test_too_large_a_batch_for_a_device_is_one_sentence(monkeypatch: pytest.Monk
         computer(*batch_of(4, clips=3))
     with pytest.raises(ConfigError, match=r"cpu \(got 1\); use a device with more that is free"):
         computer(*batch_of(4, clips=1))
+
+
+def test_a_gpu_that_fails_while_it_is_waited_for_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed() -> tuple[np.ndarray, ...]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("pipeline.tokens.to_host", lambda tensors: failed)
+    finish = TokenComputer(Averages()).begin(*batch_of(4))
+    with pytest.raises(ConfigError, match=r"--device: cpu .*illegal memory access.*`nvidia-smi`.*--batch"):
+        finish()
 
 
 def test_normalised_tokens_do_not_depend_on_the_border() -> None:
