@@ -7,6 +7,7 @@ heavy: `--help` must be instant.
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
@@ -35,6 +36,15 @@ Out = Annotated[Path, typer.Option(help="The folder to write; the same command g
 
 CLIPS_FAILED = 3
 STOPPED = 130
+
+REMEDIES = {  # where the system refuses, by its number for that
+    errno.EACCES: "ask its owner for access (`ls -l` tells who that is), or work on a copy",
+    errno.EPERM: "ask its owner for access (`ls -l` tells who that is), or work on a copy",
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some space and run the same command again",
+    errno.EROFS: "it lies on a disk that can only be read: choose a folder on another",
+    errno.EMFILE: "allow more open files (`ulimit -n 4096`) and run the same command again",
+}
 
 
 def measured_here(scheduler: str | None) -> None:
@@ -94,6 +104,7 @@ class TellingGroup(TyperGroup):
             # a full disk or a lost mount can strike in any library below us; the system's own words name the file
             if debug or error.errno is None or isinstance(error, BrokenPipeError):
                 raise
-            sentence, code = f"{error.filename or 'a file'}: {error.strerror}; nothing finished is lost", 1
+            remedy = REMEDIES.get(error.errno, "mend that and run the same command again")
+            sentence, code = f"{error.filename or 'a file'}: {error.strerror}; {remedy}; nothing finished is lost", 1
         print(f"star: {sentence}", file=sys.stderr)
         raise typer.Exit(code)

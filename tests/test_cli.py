@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_line import done, one_sentence, star
+from extract_corpus import OPTIONS, commit_prepared, write_prepared
 
 from cli.progress import ClipProgress
+from pipeline.blobs_local import LocalBlobs
 from pipeline.damage import Damage
 from pipeline.datasets.synthetic import write_clip
+from pipeline.extract import extract
 from pipeline.records import VideoRecord
+from pipeline.store import TokenStore
+from pipeline.store_records import METADATA_RECORD
 from pipeline.store_writer import write_arrays
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -208,6 +215,16 @@ def test_inspect_tells_how_large_a_store_is(small_store: Path) -> None:
     assert (facts["dtype"], facts["codec"]) == ("float16", "none")
 
 
+def test_inspect_reads_each_commit_record_once(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    get = LocalBlobs.get
+    monkeypatch.setattr(LocalBlobs, "get", lambda self, key: (read.append(key), get(self, key))[1])
+    facts = json.loads(star("inspect", small_store, "--json").stdout)
+    assert sorted(key for key in read if key.startswith("commits/")) == ["commits/000/00000.json", METADATA_RECORD]
+    store = TokenStore.open(small_store)
+    assert (facts["content_digest"], facts["views"]) == (store.content_digest(), ["4 of 4 done"])
+
+
 def test_no_video_is_drawn_into_what_is_something_else(small_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(small_store, tmp_path / "s")
     one_sentence(star("prepare", "synthetic", "--out", store, "--clips-per-class", 1), "expected an empty folder")
@@ -250,6 +267,24 @@ def test_of_several_processes_one_tells_of_a_stop(monkeypatch: pytest.MonkeyPatc
         assert (shown.exit_code, shown.stderr) == (130, told)
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "Permission denied; ask its owner for access"),
+        (errno.ENOSPC, "No space left on device; free some space"),
+        (errno.EIO, "Input/output error; mend that and run the same command again"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_its_remedy(
+    number: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: str) -> str:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr("cli.inspect.kind_of", refused)
+    one_sentence(star("inspect", "/data/s"), f"star: /data/s: {told}", "nothing finished is lost")
+
+
 def test_verify_tells_what_is_pending_and_what_to_delete(small_store: Path, tmp_path: Path) -> None:
     store = tmp_path / "s"
     shutil.copytree(small_store, store)
@@ -283,6 +318,22 @@ def test_verify_names_few_records_of_many() -> None:
     assert len(shown.stdout.splitlines()) == 100
     assert "100 files differ" in shown.stderr
     assert "s/commits/00007.json and 92 more like them), and run the same command again" in shown.stderr
+
+
+def test_retry_fills_in_what_had_failed(tmp_path: Path) -> None:
+    folder = write_prepared(tmp_path / "prepared", 3, failed=[1])
+    options = replace(OPTIONS, deterministic=True)  # else a clip's companions may touch its last digits
+    extract(folder.path, tmp_path / "s", options)
+    one_sentence(star("retry", tmp_path / "s", "--device", "cuda:99"), "--device: is not there", "--device cpu")
+    shown = star("retry", tmp_path / "s", "--device", "cpu", "--batch", 2)
+    assert (shown.exit_code, "2 done, 0 excluded, 1 failed, of 3" in shown.stdout) == (3, True)
+    commit_prepared(folder, 0)
+    shown = star("retry", tmp_path / "s", "--device", "cpu", "--batch", 2)
+    assert (shown.exit_code, "3 done, 0 excluded, 0 failed, of 3" in shown.stdout) == (0, True)
+    assert "on cpu, fp32, 2 clips at a time" in shown.stderr
+    extract(folder.path, tmp_path / "fresh", options)
+    assert json.loads(done("inspect", tmp_path / "s", tmp_path / "fresh", "--json"))["same_content"]
+    assert json.loads(done("inspect", tmp_path / "s", "--json"))["weights"] == "random"
 
 
 def test_retry_of_what_did_not_fail_needs_nothing_but_the_store(small_store: Path) -> None:
