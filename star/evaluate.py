@@ -67,7 +67,8 @@ def score(
                 raise ConfigError(
                     "--batch",
                     f"{batch_size} clips at once do not fit into the memory of {device}",
-                    remedy="give `star evaluate` a smaller one, or use another --device",
+                    remedy="free some of it (`nvidia-smi` tells who uses it) and run the same command again, or give "
+                    "`star evaluate` a smaller one",
                 ) from None
             if not found.isfinite().all():
                 require_finite(dataset, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
@@ -170,6 +171,8 @@ def _left_by_training(run: Run) -> Scores | None:
     except ArtifactError:  # none, or damaged
         return None
     same = clips_digest(scores.clip_ids, scores.labels) == run.store["clips"]["test"]["sha256"]
+    told = [line for line in run.metrics() if "top1" in line][-1:]  # else somebody put other scores in its place
+    same = same and bool(told) and scores.summary().items() <= told[0].items()
     return scores if same and scores.class_names == run.class_names else None
 
 

@@ -63,8 +63,8 @@ def clips_at_once(config: TrainConfig, world: World, clips: int) -> int:
 
 
 def evaluated_at_once(config: TrainConfig, world: World) -> int:
-    """Clips of a forward pass of an evaluation: it keeps one layer's arrays, where a training step keeps every layer's,
-    so four times the clips of a step fit wherever that did."""
+    """Clips of a forward pass of an evaluation: it holds one layer's arrays at a time, where a training step keeps all
+    that every layer made, so it may take more clips than a step does at once: four times as many."""
     return min(MOST_EVALUATED, 4 * clips_at_once(config, world, config.optim.batch_size))
 
 

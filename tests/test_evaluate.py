@@ -59,11 +59,12 @@ def test_what_training_left_is_not_computed_again(run: Run, monkeypatch: pytest.
     for spoil in (
         lambda: path.write_bytes(path.read_bytes()[:-40]),
         lambda: save_scores(dataclasses.replace(anew, labels=anew.labels[::-1]), path),
+        lambda: save_scores(dataclasses.replace(anew, probabilities=anew.probabilities[::-1]), path),
         path.unlink,
     ):
         spoil()
         assert final_scores(run) is anew
-    assert len(calls) == 3
+    assert len(calls) == 4
     save_scores(left, path)
 
 
@@ -72,7 +73,7 @@ def test_a_device_without_the_memory_for_a_batch_is_one_sentence(run: Run, monke
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
 
     monkeypatch.setattr(StarTransformer, "forward", full)
-    with pytest.raises(ConfigError, match=r"--batch: 7 clips at once do not fit into the memory of cpu; give"):
+    with pytest.raises(ConfigError, match=r"--batch: 7 clips at once do not fit into the memory of cpu; free"):
         evaluate_run(run, batch_size=7, device="cpu")
 
 
