@@ -10,7 +10,6 @@ Pixels are taken as square: a sample aspect ratio in the file is ignored, as the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -67,12 +66,11 @@ def turn_of(frame: av.VideoFrame, item: object) -> Turn:
 
     Raises DecodeError: the matrix turns by something else than a multiple of 90 degrees.
     """
-    side_data: Iterable[Any] = frame.side_data  # PyAV types it as a dictionary; it is a sequence of buffers
-    found = [data for data in side_data if data.type.name == "DISPLAYMATRIX"]
-    if not found:
+    found: Any = frame.side_data.get("DISPLAYMATRIX")  # iterating gives buffers or their types, as PyAV's version is
+    if found is None:
         return Turn()
     # x' = a x + c y and y' = b x + d y, in 16.16 fixed point (libavutil/display.h)
-    a, b, _, c, d = np.sign(np.round(np.frombuffer(bytes(found[0]), np.int32)[:5] / 65536)).astype(int).tolist()
+    a, b, _, c, d = np.sign(np.round(np.frombuffer(bytes(found), np.int32)[:5] / 65536)).astype(int).tolist()
     if (a != 0) == (b != 0) or (a != 0) != (d != 0) or (b != 0) != (c != 0):
         raise DecodeError(
             item,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -25,6 +26,8 @@ from pipeline.errors import DecodeError
 _LARGEST_IN_MEMORY = 64 << 20  # bytes of a file whose packets are looked at before any is decoded
 _INDEXED = frozenset({"avi", "mov,mp4,m4a,3gp,3g2,mj2"})  # containers with an entry for every packet
 _REMEDY = "replace the file"
+# Tags in another encoding are no reason to refuse a video; from 19 on PyAV takes any.
+_ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,7 @@ def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContai
     _must_be_a_file(path)
     try:
         # "file:" so that a colon in a name is no protocol; a playlist must not reach out to other protocols
-        container = av.open(
-            f"file:{fspath(path)}", "r", options={"protocol_whitelist": "file"}, metadata_errors="replace"
-        )
+        container = av.open(f"file:{fspath(path)}", "r", options={"protocol_whitelist": "file"}, **_ANY_TAGS)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DecodeError(path, f"cannot be opened as a video ({_reason(error)})", remedy=_REMEDY) from error
     with container:
