@@ -35,6 +35,14 @@ def retry(
     kind = kind_of(path)
     if kind == "run":
         raise ConfigError(path, "is a run, which has no clips to retry", remedy="run the same `star train` again")
+    given = {"--prepared": prepared, "--weights": weights, "--device": device != "auto", "--batch": batch}
+    if kind == "prepared" and any(given.values()):
+        raise ConfigError(
+            path,
+            "is a prepared folder, and what was given is for a token store",
+            got=", ".join(option for option, value in given.items() if value),
+            remedy="leave it out, or name the store",
+        )
     with ClipProgress("retry", quiet=quiet) as progress:
         if kind == "prepared":
             from pipeline.prepare import prepare

@@ -336,6 +336,15 @@ def test_retry_fills_in_what_had_failed(tmp_path: Path) -> None:
     assert json.loads(done("inspect", tmp_path / "s", "--json"))["weights"] == "random"
 
 
+def test_retry_of_a_prepared_folder_takes_no_options_of_a_store(tmp_path: Path) -> None:
+    folder = write_prepared(tmp_path / "prepared", 2).path
+    one_sentence(
+        star("retry", folder, "--device", "cpu", "--batch", 2),
+        "is for a token store (got --device, --batch); leave it out",
+    )
+    assert "2 done, 0 excluded, 0 failed, of 2" in done("retry", folder)
+
+
 def test_retry_of_what_did_not_fail_needs_nothing_but_the_store(small_store: Path) -> None:
     assert "4 done, 0 excluded, 0 failed, of 4" in done("retry", small_store)
 
