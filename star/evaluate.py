@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.store import TokenStore
-from star.data import TokenDataset
+from star.data import Batch, TokenDataset
 from star.facts import clip_facts, clips_digest, facts_of, identity_of, require_same_store
 from star.loader import loader, workers_for
 from star.memory import evaluated_at_once
@@ -47,7 +47,8 @@ def score(
         workers: threads that read ahead; None: `star.loader.workers_for`.
 
     Raises:
-        DataError: a token that is not finite (the clip is named), or a model whose scores are not.
+        DataError: a token that is not finite (the clip is named), or a model whose scores are not. ConfigError: the
+            device has not the memory for so many items.
     """
     world = world or World(device=torch.device("cpu"))
     device = world.device
@@ -60,16 +61,7 @@ def score(
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # CUDA's recurrent layers would round otherwise
     with world.agreed(), torch.inference_mode(), exact:
         for i, batch in enumerate(loader(dataset, batches, workers=workers, pin=device.type == "cuda")):
-            try:
-                gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
-                found = model(gg, jm, mask).float().cpu()
-            except torch.OutOfMemoryError:
-                raise ConfigError(
-                    "--batch",
-                    f"{batch_size} clips at once do not fit into the memory of {device}",
-                    remedy="free some of it (`nvidia-smi` tells who uses it) and run the same command again, or give "
-                    "`star evaluate` a smaller one",
-                ) from None
+            found = _logits(model, batch, device)
             if not found.isfinite().all():
                 require_finite(dataset, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
                 raise DataError(
@@ -91,6 +83,20 @@ def score(
         split=dataset.split,
         protocol=dataset.protocol,
     )
+
+
+def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+    """(B, A) float32 on the CPU."""
+    try:
+        gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
+        return model(gg, jm, mask).float().cpu()  # type: ignore[no-any-return]
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            "--batch",
+            f"{len(batch.clips)} clips at once do not fit into the memory of {device}",
+            remedy="free some of it (`nvidia-smi` tells who uses it) and run the same command again, or give "
+            "`star evaluate` a smaller one",
+        ) from None
 
 
 def _filled(items: list[int], size: int) -> list[int]:
