@@ -241,3 +241,18 @@ def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
         process.wait()
         with sole_writer(tmp_path):
             pass
+
+
+def test_a_folder_is_made_where_one_may_make_folders_but_not_list_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def guarded(path: object, *how: object) -> int:
+        if path == tmp_path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", guarded)
+    write_atomic(tmp_path / "mine" / "file", b"x")
+    assert (tmp_path / "mine" / "file").read_bytes() == b"x"

@@ -69,3 +69,14 @@ def test_one_of_several_processes_waits_for_nobody_when_it_fails(together: str, 
     )  # fmt: skip
     assert (shown.returncode, shown.stdout.strip()) == (1, later)
     assert shown.stderr.startswith("star: /nowhere")
+
+
+@pytest.mark.parametrize(("together", "later"), [("1", "later"), ("2", "")])
+def test_an_error_of_ours_is_shown_before_a_process_leaves_the_others(together: str, later: str) -> None:
+    lines = "import atexit, cli.main; atexit.register(print, 'later'); cli.main.app = lambda: 1 / 0; cli.main.main()"
+    shown = subprocess.run(
+        [sys.executable, "-c", lines],
+        env={**os.environ, "WORLD_SIZE": together}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (shown.returncode, shown.stdout.strip()) == (1, later)
+    assert shown.stderr.count("ZeroDivisionError: division by zero") == 1
