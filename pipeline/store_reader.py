@@ -36,7 +36,7 @@ class Shard:
     def __init__(self) -> None:
         self.opening = threading.Lock()  # of several threads that want it, one opens it
         self.parts: Parts | None = None
-        self.index: np.ndarray | None = None  # (shard_clips, 2) int64: 1 KB, where lists would be 9
+        self.index: np.ndarray | None = None  # (shard_clips, 2) int64; lists of numbers would be larger
         self.identity: Hashable = None  # of the file that the index is of
 
 
