@@ -26,10 +26,10 @@ from unittest import mock
 import av
 import numpy as np
 
-from pipeline import decode_pyav
-from pipeline.decode import probe, read_frames
+from pipeline.decode import pyav_reader
+from pipeline.decode.child_process import DecodeProcess
+from pipeline.decode.read import probe, read_frames
 from pipeline.sampling import sample_indices
-from pipeline.watchdog import DecodeProcess
 
 Box = tuple[int, int, int, int]
 JOBS: dict[str, tuple[Box, tuple[int, int]]] = {  # of a 1920 x 1080 picture
@@ -63,7 +63,7 @@ def ours(task: Task, reader: str = "pyav") -> np.ndarray:
 
 
 def ours_all_packets(task: Task) -> np.ndarray:
-    with mock.patch.object(decode_pyav, "packets_needed", return_value=None):
+    with mock.patch.object(pyav_reader, "packets_needed", return_value=None):
         return ours(task)
 
 

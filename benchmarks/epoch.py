@@ -25,27 +25,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import engine
-from pipeline.clips import ClipContent, ShardReader
 from pipeline.config import ExtractOptions, PrepareOptions
-from pipeline.datasets import ntu, synthetic
-from pipeline.datasets.synthetic_set import write_set
-from pipeline.extract import extract
-from pipeline.extract_facts import sizes_of
-from pipeline.extract_shard import Picture, ShardJob, view_of_clip
-from pipeline.prepare import prepare
-from pipeline.prepare_clip import attempt
-from pipeline.prepared import PreparedFolder
+from pipeline.datasets import ntu
+from pipeline.datasets.synthetic import recipe
+from pipeline.datasets.synthetic.write_all import write_set
+from pipeline.decode.child_process import DecodeProcess
+from pipeline.extract import compute
+from pipeline.extract.coordinator import extract
+from pipeline.extract.provenance import sizes_of
+from pipeline.extract.shard import view_of_clip
+from pipeline.extract.values import Picture, ShardJob
+from pipeline.prepare.clip import attempt
+from pipeline.prepare.coordinator import prepare
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.hdf5 import ClipContent, ShardReader
 from pipeline.records import Listing
-from pipeline.watchdog import DecodeProcess
 from star.build import seeded_model
-from star.config import TrainConfig
-from star.data import Batch, TokenDataset
-from star.optim import make_optimizer
-from star.presets import preset
-from star.splits import fitted, open_splits
-from star.step import train_step
-from star.world import join_world
+from star.config.presets import preset
+from star.config.text import TrainConfig
+from star.data.dataset import Batch, TokenDataset
+from star.data.splits import fitted, open_splits
+from star.distributed.world import join_world
+from star.train.optim import make_optimizer
+from star.train.step import train_step
 
 Source = Callable[[list[int]], Batch]  # items of the training split to their batch
 
@@ -58,9 +60,9 @@ class Origin:
         prepare(listing, PrepareOptions(), folder / "prepared")
         extract(folder / "prepared", str(folder / "tokens.zarr"), options)
         self.prepared = PreparedFolder.open(folder / "prepared")
-        self.options, weights = engine.resolve(options)
+        self.options, weights = compute.resolve(options)
         self.sizes = sizes_of(self.prepared, self.options)
-        self.compute = engine.worker_computer(self.options, weights["sha256"], 1)
+        self.compute = compute.worker_computer(self.options, weights["sha256"], 1)
         self.data: TokenDataset = open_splits(folder / "tokens.zarr", config, in_memory=False).train
 
     def from_cache(self, items: list[int]) -> Batch:
@@ -167,7 +169,7 @@ def main() -> None:
             rows = ntu.listing(given.videos, given.skeletons, dataset="ntu120")
         else:
             write_set(raw, clips_per_class=given.clips_per_class, seed=0)
-            rows = synthetic.listing(raw)
+            rows = recipe.listing(raw)
         options = ExtractOptions(weights="random", jm_layer="layer1", device="cpu", batch_clips=4)
         table(Origin(rows, Path(folder), options, preset(given.preset)), given.rounds)
 

@@ -35,19 +35,20 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models.video import mc3_18
 
-from pipeline import engine
-from pipeline.ahead import ahead, behind, threads
-from pipeline.backbone import normalize
-from pipeline.blobs import open_blobs
-from pipeline.clips import ClipContent, encode_picture, encode_shard
+from pipeline.backbone.frozen import normalize
+from pipeline.cluster.lookahead import ahead, behind, threads
 from pipeline.config import ExtractOptions, PrepareOptions
-from pipeline.extract import extract
-from pipeline.extract_facts import sizes_of
-from pipeline.extract_shard import Computed, Group, ShardJob, begin_group, decode_group, load_job
-from pipeline.extract_worker import overlap
-from pipeline.prepared import PreparedFolder
+from pipeline.extract import compute
+from pipeline.extract.coordinator import extract
+from pipeline.extract.provenance import sizes_of
+from pipeline.extract.shard import begin_group, decode_group, load_job
+from pipeline.extract.values import Computed, Group, ShardJob
+from pipeline.extract.worker import overlap
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.hdf5 import ClipContent, encode_picture, encode_shard
 from pipeline.records import Listing, VideoRecord
-from pipeline.store_writer import commit_shard
+from pipeline.store.blobs import open_blobs
+from pipeline.store.write import commit_shard
 
 SIDE, FRAMES, JOINTS = 128, 16, 25
 WHOLE, PEER = "whole stage", "usual script, fp32"
@@ -93,9 +94,9 @@ class Parts:
 
     def __init__(self, folder: PreparedFolder, options: ExtractOptions, cores: int, scratch: Path) -> None:
         self.sizes, self.blobs = sizes_of(folder, options), open_blobs(scratch)
-        self.options, weights = engine.resolve(options)
+        self.options, weights = compute.resolve(options)
         self.decoders, _, self.launches = overlap(self.options.device)
-        self.compute = engine.worker_computer(self.options, weights["sha256"], cores)
+        self.compute = compute.worker_computer(self.options, weights["sha256"], cores)
         self.jobs: list[ShardJob] = []
         self.groups: list[Group] = []
         for number in range(folder.shards):

@@ -23,14 +23,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.backbone import FrozenMC18, resolve_precision
-from pipeline.clips import ClipContent, decode_picture
+from pipeline.backbone.frozen import FrozenMC18, resolve_precision
 from pipeline.config import PrepareOptions
-from pipeline.datasets import ntu, synthetic
-from pipeline.prepare_clip import attempt
+from pipeline.datasets import ntu
+from pipeline.datasets.synthetic import recipe
+from pipeline.decode.child_process import DecodeProcess
+from pipeline.extract.token_computer import TokenComputer
+from pipeline.prepare.clip import attempt
+from pipeline.prepare.hdf5 import ClipContent, decode_picture
 from pipeline.records import Listing
-from pipeline.tokens import TokenComputer
-from pipeline.watchdog import DecodeProcess
 
 CROP, EDGE = 112, 8  # view 0: the middle of 128 x 128
 LAYERS = ("layer1", "layer2", "layer3")
@@ -148,9 +149,9 @@ def main() -> None:
         if options.videos:
             rows = ntu.listing(options.videos, options.skeletons, dataset="ntu120")
         else:
-            for name in synthetic.clip_names(1)[: options.clips]:
-                synthetic.write_clip(Path(folder), name, seed=0)
-            rows = synthetic.listing(Path(folder))
+            for name in recipe.clip_names(1)[: options.clips]:
+                recipe.write_clip(Path(folder), name, seed=0)
+            rows = recipe.listing(Path(folder))
         clips = clips_of(rows, options.clips)
     print(f"{len(clips)} clips of {rows.dataset}, weights {options.weights}")
     table(clips, options.weights)

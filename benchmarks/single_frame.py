@@ -26,15 +26,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pipeline import manifest
-from pipeline.backbone import FrozenMC18
-from pipeline.clips import decode_picture
+from pipeline.backbone.frozen import FrozenMC18
 from pipeline.config import PrepareOptions
-from pipeline.datasets import synthetic
-from pipeline.prepare_clip import attempt
+from pipeline.datasets.synthetic import recipe
+from pipeline.decode.child_process import DecodeProcess
+from pipeline.extract.token_computer import TokenComputer
+from pipeline.prepare.clip import attempt
+from pipeline.prepare.hdf5 import decode_picture
 from pipeline.records import VideoRecord, keyed_rng
-from pipeline.tokens import TokenComputer
-from pipeline.watchdog import DecodeProcess
-from star.metrics import wilson_interval
+from star.evaluate.metrics import wilson_interval
 
 CROP, EDGE = 112, 8  # view 0: the middle of 128 x 128
 PAIRS = 3  # actions 0 and 1, 2 and 3, 4 and 5 are each other read backwards
@@ -44,7 +44,7 @@ PENALTY = 1e-2  # on the squared weights, of standardised inputs
 
 def inputs_of(record: VideoRecord, root: Path, computer: TokenComputer, decoder: DecodeProcess) -> list[np.ndarray]:
     """What each row's probe gets of one clip, flat."""
-    clip, entry = attempt(record, synthetic.listing(root).roots, "ntu25", PrepareOptions(), decoder)
+    clip, entry = attempt(record, recipe.listing(root).roots, "ntu25", PrepareOptions(), decoder)
     assert clip is not None, entry
     frames = np.stack([decode_picture(picture) for picture in clip.frames[0]])[None, :, EDGE:-EDGE, EDGE:-EDGE]
     frames, joints, seen = np.ascontiguousarray(frames), clip.joints[:1] - np.float32(EDGE), clip.scores[:1] > 0
@@ -74,10 +74,10 @@ def probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray
 
 def right_of_rows(root: Path, clips_per_class: int, layer: str) -> tuple[dict[str, int], dict[str, int]]:
     """Draw the clips of the pairs into `root`, fit: how many test clips each row's probe gets right, {side: clips}."""
-    names = [name for name in synthetic.clip_names(clips_per_class) if int(name[-3:]) <= 2 * PAIRS]
+    names = [name for name in recipe.clip_names(clips_per_class) if int(name[-3:]) <= 2 * PAIRS]
     for name in names:
-        synthetic.write_clip(root, name, seed=0)
-    listing = synthetic.listing(root)
+        recipe.write_clip(root, name, seed=0)
+    listing = recipe.listing(root)
     sides = manifest.split(listing.records, listing.dataset, "xsub")
     computer = TokenComputer(FrozenMC18("random", layers=(layer, "layer4")), jm_layer=layer)
     with DecodeProcess() as decoder:

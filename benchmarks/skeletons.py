@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.skeletons_ntu import read_lines, read_ntu_skeleton
+from pipeline.skeletons.ntu import read_lines, read_ntu_skeleton
 
 RAISED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 JOINT = ["x", "y", "z", "depthX", "depthY", "colorX", "colorY", "qW", "qX", "qY", "qZ", "trackingState"]

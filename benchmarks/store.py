@@ -79,7 +79,7 @@ def load_rate(name: str, root: Path, clips: int, batches: int) -> float:
 
 def verify_rate(name: str, root: Path, clips: int, batches: int) -> float:
     """Bytes a second of `cat`, or of what `star verify` does, on our store."""
-    from pipeline.verify_store import verify_store
+    from pipeline.store.verify import verify_store
 
     files = [path for path in (root / "ours").rglob("*") if path.is_file()]
     command = ["cat", *map(str, files)]
@@ -98,7 +98,7 @@ RATES = {"read": read_rate, "load": load_rate, "verify": verify_rate, "scattered
 
 def read_opened(root: Path) -> Read:
     """Open, one preadv, close, for each clip of a store."""
-    from pipeline.store import TokenStore
+    from pipeline.store.token_store import TokenStore
 
     shard = TokenStore.open(root).sizes.shard_clips
     room = {"gg": np.zeros((BATCH, *GG), np.float16), "jm": np.zeros((BATCH, *JM), np.float16)}
@@ -191,7 +191,7 @@ def show_verification(given: argparse.Namespace, root: Path) -> None:
 
 def show_scattered(given: argparse.Namespace, root: Path) -> None:
     from pipeline.records import VideoRecord
-    from pipeline.store import write_arrays
+    from pipeline.store.write import write_arrays
 
     parts = [tokens(first, min(SHARD, given.clips - first)) for first in range(0, given.clips, SHARD)]
     gg, jm = (np.concatenate([part[i] for part in parts])[:, None] for i in (0, 1))

@@ -27,19 +27,21 @@ import torch
 
 from pipeline.datasets.ntu import record_from_name
 from pipeline.manifest import class_names
-from pipeline.store import TokenStore, write_arrays
+from pipeline.store.token_store import TokenStore
+from pipeline.store.write import write_arrays
 from star.build import seeded_model
-from star.config import TrainConfig, with_overrides
-from star.data import Batch, TokenDataset
-from star.memory import made_up_batch
-from star.optim import make_optimizer
-from star.plan import forward_flops
-from star.presets import preset
-from star.progress import TrainEvent
-from star.splits import fitted, train_split
-from star.step import train_step
-from star.train import train
-from star.world import World, choose_device
+from star.config.presets import preset
+from star.config.text import TrainConfig, with_overrides
+from star.data.dataset import Batch, TokenDataset
+from star.data.splits import fitted, train_split
+from star.distributed.machine import choose_device
+from star.distributed.world import World
+from star.train.memory import made_up_batch
+from star.train.optim import make_optimizer
+from star.train.plan import forward_flops
+from star.train.progress import TrainEvent
+from star.train.start import train
+from star.train.step import train_step
 
 EPOCHS = {"NTU60": 40_091, "NTU120": 63_026}  # training clips of xsub, without the missing lists
 SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 3)  # the last is of the test split

@@ -12,7 +12,8 @@ from types import FrameType
 
 import typer
 
-from cli import ablate, check, demo, evaluate, extract, inspect, prepare, report, retry, train, verify
+from cli import check
+from cli.commands import ablate, demo, evaluate, extract, inspect, prepare, report, retry, train, verify
 from cli.options import TellingGroup
 from pipeline.errors import StarError
 

@@ -1,7 +1,7 @@
 """What the commands that train share: settings, progress on stderr, results on stdout.
 
-In: options of the command line; `star.progress.TrainEvent`s; `star.scores.Scores`. Out: a `star.config.TrainConfig`;
-text. Under torchrun only the leading process speaks of what all of them find.
+In: options of the command line; `star.train.progress.TrainEvent`s; `star.evaluate.scores.Scores`. Out: a
+`star.config.TrainConfig`; text. Under torchrun only the leading process speaks of what all of them find.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from cli.progress import EVERY_S
 from pipeline.errors import StarError
 
 if TYPE_CHECKING:
-    from star.config import TrainConfig
-    from star.progress import TrainEvent
-    from star.scores import Scores
-    from star.seeds import Spread
+    from star.config.text import TrainConfig
+    from star.evaluate.scores import Scores
+    from star.study.seeds import Spread
+    from star.train.progress import TrainEvent
 
 Protocol = Annotated[
     str | None, typer.Option(help="xsub | xview | xset | … ; default: the first that the store names.")
@@ -59,8 +59,8 @@ def config_of(
     Raises:
         ConfigError: no such preset, file, setting or value.
     """
-    from star.config import load_config, with_overrides
-    from star.presets import preset as preset_of
+    from star.config.presets import preset as preset_of
+    from star.config.text import load_config, with_overrides
 
     given = [*(settings or [])]
     given += [f"data.protocol={protocol}"] if protocol is not None else []
@@ -71,7 +71,7 @@ def config_of(
     except StarError:
         if leads():
             raise
-        from star.world import leave_to_the_first
+        from star.distributed.world import leave_to_the_first
 
         leave_to_the_first()
 

@@ -78,3 +78,9 @@ def _profile(centre: Tensor, length: int, sigma: float) -> Tensor:
     """exp(-d^2 / 2 sigma^2) at the cells 0 to `length` - 1: (...) -> (..., length)."""
     distance = torch.arange(length, device=centre.device, dtype=torch.float32) - centre[..., None]
     return torch.exp(distance.square() * (-0.5 / sigma**2))
+
+
+# In cells of the JM layer's grid. The sum of a Gaussian sampled at integers varies with its position between them by
+# 2 exp(-2 pi^2 sigma^2): 5e-9 at 1.0, 0.2 % at 0.6, 1.4 % at 0.5. At 1.0 a token does not flicker as its joint moves
+# through a cell, and two joints three cells apart still share less than 5 % of their weight.
+DEFAULT_SIGMA = 1.0

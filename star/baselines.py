@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from star.config.options import ModelConfig
 from star.model import Standardise
-from star.options import ModelConfig
 
 
 class Baseline(nn.Module):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from star.baselines import AttentiveProbe, Baseline, FrameProbe, JointGRU, LinearProbe
+from star.config.options import ModelConfig
 from star.model import StarTransformer
-from star.options import ModelConfig
 
 TokenModel = StarTransformer | Baseline
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from star.attention import ATTENTION, attention_weights
-from star.options import ModelConfig
+from star.config.options import ModelConfig
 
 LEAST = 1e-2  # of the median spread of a kind's channels
 

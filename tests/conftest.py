@@ -28,7 +28,7 @@ def raw_synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Sit down, stand up, jump and shake hands (two persons), three clips each: two of subjects that train, one of a
     subject that tests under xsub, each by another camera. Seed 0. Tests read it and never write into it.
     """
-    from pipeline.datasets.synthetic import clip_names, write_clip
+    from pipeline.datasets.synthetic.recipe import clip_names, write_clip
 
     base = tmp_path_factory.getbasetemp()
     # the processes of pytest-xdist share one set: a clip appears whole, and is written once

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import engine
-from pipeline.clips import PERSONS, ClipContent, encode_picture, encode_shard
 from pipeline.config import FRAMES, ExtractOptions, PrepareOptions
-from pipeline.prepared import PreparedFolder
+from pipeline.extract import compute
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.hdf5 import PERSONS, ClipContent, encode_picture, encode_shard
 from pipeline.records import Listing, VideoRecord, keyed_rng
 
 KEPT, CROP, JOINTS = 40, 32, 13  # sides of pictures in pixels; joints of penn13
@@ -110,7 +110,7 @@ def stub_tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> 
 
 
 def computing(compute: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., Any]:
-    """In the place of `engine.worker_computer`: a computer that begins by keeping its arguments."""
+    """In the place of `compute.worker_computer`: a computer that begins by keeping its arguments."""
     return lambda *_: lambda *given: lambda: compute(*given)
 
 
@@ -122,9 +122,9 @@ def install(patch: pytest.MonkeyPatch | None = None) -> None:
 
     for name, stub in (("resolve", resolve), ("worker_computer", computing(stub_tokens))):
         if patch is None:
-            setattr(engine, name, stub)
+            setattr(compute, name, stub)
         else:
-            patch.setattr(engine, name, stub)
+            patch.setattr(compute, name, stub)
 
 
 def dask_setup(worker: object) -> None:

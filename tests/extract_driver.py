@@ -11,7 +11,7 @@ from pathlib import Path
 
 from extract_corpus import OPTIONS, install
 
-from pipeline.extract import extract
+from pipeline.extract.coordinator import extract
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.records import VideoRecord
-from pipeline.store import write_arrays
+from pipeline.store.write import write_arrays
 
 JOINTS = 25  # of the topology ntu25
 

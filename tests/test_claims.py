@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from command_line import done
 
-from star.config import with_overrides
-from star.evaluate import evaluate_run
-from star.presets import smoke
-from star.run import open_run
-from star.seeds import spread_of, train_seeds
+from star.config.presets import smoke
+from star.config.text import with_overrides
+from star.evaluate.scoring import evaluate_run
+from star.runs.run import open_run
+from star.study.seeds import spread_of, train_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,14 +12,14 @@ import pytest
 from command_line import one_sentence, star
 from star_stores import one_thread, write_small_store
 
-from pipeline.commit import sole_writer
+from pipeline.artifacts.files import write_whole
+from pipeline.artifacts.lock import sole_writer
 from pipeline.errors import ArtifactError
-from star.config import TrainConfig, with_overrides
-from star.presets import smoke
-from star.progress import TrainEvent
-from star.run import read_metrics
-from star.train import train
-from star.whole import write_whole
+from star.config.presets import smoke
+from star.config.text import TrainConfig, with_overrides
+from star.runs.metrics_log import read_metrics
+from star.train.progress import TrainEvent
+from star.train.start import train
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -69,7 +69,7 @@ def test_the_command_tells_it_in_one_sentence(tmp_path: Path, monkeypatch: pytes
     def full(file: object, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("star.run.write_whole", full)
+    monkeypatch.setattr("star.runs.metrics_log.write_whole", full)
     command = ["train", "--from-cache", store, "--out", tmp_path / "run", "--preset", "smoke", "--quiet"]
     one_sentence(star(*command, "--device", "cpu"), f"{tmp_path}/run/metrics.jsonl: the disk is full")
 

@@ -1,4 +1,4 @@
-"""Imports go one way: pipeline <- star <- cli, and within pipeline the two stages meet only where they are joined."""
+"""Imports go one way: pipeline <- star <- cli, and inside them from folder to folder along a list of directions."""
 
 from __future__ import annotations
 
@@ -11,73 +11,121 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "star", "cli", "manifests")
-SHARED = {
-    *("account", "blobs", "checksum", "cluster", "commit", "config", "damage", "errors", "fingerprint", "manifest"),
-    *("records", "topologies"),
+CONTRACT = {f"pipeline.{name}" for name in ("errors", "records", "config", "manifest")}
+
+# What a folder may import beside itself and the contract: folders, or single modules. "pipeline" and "star" are the
+# files at their top: the pure steps of the two data stages, and the models.
+ALLOWED: dict[str, set[str]] = {
+    "manifests": set(),
+    "pipeline": {"manifests"},
+    "pipeline/artifacts": set(),
+    "pipeline/cluster": set(),
+    "pipeline/decode": set(),
+    "pipeline/skeletons": set(),
+    "pipeline/backbone": set(),
+    "pipeline/store": {"pipeline/artifacts", "pipeline.cluster.lookahead"},
+    "pipeline/datasets": {"pipeline/artifacts", "pipeline/cluster", "pipeline/skeletons"},
+    "pipeline/prepare": {"pipeline", "pipeline/artifacts", "pipeline/cluster", "pipeline/decode", "pipeline/skeletons"},
+    "pipeline/extract": {
+        *("pipeline", "pipeline/artifacts", "pipeline/cluster", "pipeline/prepare", "pipeline/backbone"),
+        "pipeline/store",
+    },
+    "star": {"star/config"},
+    "star/config": set(),
+    "star/distributed": {"star/config"},
+    "star/data": {"star/config", "star/distributed", "pipeline/store", "pipeline.cluster.lookahead"},
+    "star/runs": {"star", "star/data", "star/config", "pipeline/artifacts", "pipeline/store"},
+    "star/evaluate": {
+        *("star", "star/runs", "star/data", "star/distributed", "star/config", "pipeline/artifacts", "pipeline/store"),
+    },
+    "star/train": {
+        *("star/evaluate", "star/runs", "star/data", "star", "star/distributed", "star/config"),
+        *("pipeline/artifacts", "pipeline/store"),
+    },
+    "star/report": {"star/evaluate", "star/runs", "star/config"},
+    "star/study": {
+        *("star/train", "star/evaluate", "star/report", "star/runs", "star/data", "star/distributed", "star/config"),
+        *("pipeline/artifacts", "pipeline/store"),
+    },
 }
-STAGE_2_STEPS = {
-    *("heatmaps", "backbone", "mc18", "weights", "tokens", "transfer", "views"),
-    *("store", "store_batches", "store_chunks", "store_int8", "store_layout", "store_reader", "store_records"),
-    *("store_writer", "verify_store"),
-}
-JOINS = {"extract", "prepare"}  # the only files that know the order of their stage
-STAR_MAY_USE = {"errors", "records", "config", "manifest", "store", "commit", "fingerprint"}
 
 
-def _modules() -> list[Path]:
-    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+def _modules() -> dict[str, Path]:
+    """Dotted name -> file; a package's name is its `__init__.py`'s."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-def _imported(path: Path) -> set[str]:
-    """Dotted names of our own modules that a file imports, wherever in the file."""
+MODULES = _modules()
+
+
+def _imported(path: Path, *, at_import: bool = False) -> set[str]:
+    """Our own modules that a file imports, anywhere in it, or only those that importing it imports."""
+    tree = ast.parse(path.read_text())
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in tree.body if at_import else ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] in PACKAGES}
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            names |= inner or {node.module}
+    return names & MODULES.keys()
 
 
-def test_there_is_something_to_walk() -> None:
-    assert len(_modules()) > 40
+def _folder(path: Path) -> str:
+    """ "pipeline/datasets" for what lies in or below it: a sub-folder of a sub-folder keeps its parent's rules."""
+    return "/".join(path.relative_to(ROOT).parent.parts[:2])
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_packages_import_downwards_only(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    used = {name.split(".")[0] for name in _imported(path)} - {package}
-    allowed = {"pipeline": {"manifests"}, "star": {"pipeline"}, "cli": {"pipeline", "star"}, "manifests": set()}
-    assert used <= allowed[package], f"{path} imports {used - allowed[package]}"
+def test_every_folder_has_its_directions() -> None:
+    folders = {_folder(path) for path in MODULES.values()} - {"cli", "cli/commands", "cli/pictures"}
+    assert folders == ALLOWED.keys()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "star").glob("*.py")), ids=lambda p: p.name)
-def test_star_uses_only_the_store_side_of_pipeline(path: Path) -> None:
-    used = {name.split(".")[1] for name in _imported(path) if name.startswith("pipeline.")}
-    assert used <= STAR_MAY_USE, f"{path} imports pipeline.{used - STAR_MAY_USE}"
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_follow_the_directions(name: str) -> None:
+    path = MODULES[name]
+    here = _folder(path)
+    if here.startswith("cli"):
+        return  # it joins everything; the test below holds the others to not importing it
+    strays = {
+        module
+        for module in _imported(path) - CONTRACT - {"pipeline"}
+        if _folder(MODULES[module]) not in {here, *ALLOWED[here]} and module not in ALLOWED[here]
+    }
+    assert not strays, f"{name} imports {sorted(strays)}"
 
 
-def test_the_steps_of_stage_2_do_not_know_stage_1() -> None:
-    for name in STAGE_2_STEPS:
-        path = ROOT / "pipeline" / f"{name}.py"
-        used = {module.split(".")[1] for module in _imported(path) if module.startswith("pipeline.")}
-        assert used <= SHARED | {m for m in used if m.split("_")[0] in {s.split("_")[0] for s in STAGE_2_STEPS}}, path
-        assert not used & JOINS, path
+def test_nothing_imports_the_command_line() -> None:
+    users = {name for name, path in MODULES.items() if any(m.split(".")[0] == "cli" for m in _imported(path))}
+    assert {name for name in users if name.split(".")[0] != "cli"} == set()
 
 
-def test_the_steps_of_stage_1_do_not_know_stage_2() -> None:
-    for path in sorted((ROOT / "pipeline").rglob("*.py")):
-        name = path.stem.split("_")[0]
-        if name not in ("skeletons", "sampling", "decode", "watchdog", "geometry", "clips", "prepared", "prepare"):
-            continue
-        used = {module.split(".")[1] for module in _imported(path) if module.startswith("pipeline.")}
-        assert not used & (STAGE_2_STEPS | {"extract"}), path
+def test_no_circle_of_modules() -> None:
+    """Nor one that only a function's import closes: what two modules both need belongs into a third."""
+    left = {name: _imported(path) - {name} for name, path in MODULES.items() if path.name != "__init__.py"}
+    left = {name: {used for used in uses if used in left} for name, uses in left.items()}
+    while free := [name for name, uses in left.items() if not uses & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"in or behind a circle: {sorted(left)}"
+
+
+def test_a_face_is_a_list() -> None:
+    """A package's `__init__.py` hands on names and does nothing else."""
+    for name, path in MODULES.items():
+        if path.name == "__init__.py" and name not in ("pipeline", "star", "cli", "manifests"):
+            body = ast.parse(path.read_text()).body
+            assert all(isinstance(node, ast.Expr | ast.ImportFrom | ast.Assign) for node in body), name
 
 
 def test_training_needs_no_video_library() -> None:
     code = (
-        "import sys, star.train, star.evaluate, star.figures; "
+        "import sys, star.train, star.evaluate, star.report, star.study, star.report.figures, star.study.ablate; "
         "print(sorted({'av','cv2','decord','h5py','dask','distributed'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -90,7 +138,8 @@ def test_no_command_needs_opencv_or_decord_to_import(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "import cli.main, pipeline.prepare, pipeline.extract, pipeline.decode, star.train, star.evaluate\n"
-        "from pipeline.datasets import ntu, penn_action, folder, synthetic_set\n"
+        "from pipeline.datasets import ntu, penn_action, folder\n"
+        "from pipeline.datasets.synthetic import write_all\n"
         "print('fine')"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)

@@ -21,8 +21,8 @@ Batches = Iterator[object]
 
 
 def load_ours(root: Path, rows: list[list[int]], kinds: tuple[str, ...] = ("gg", "jm")) -> Batches:
-    from star.data import TokenDataset
-    from star.loader import loader
+    from star.data.dataset import TokenDataset
+    from star.data.loader import loader
 
     return loader(TokenDataset(root, tokens=kinds, in_memory=False), rows, workers=WORKERS, pin=False)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from formats.writers import BATCH, GG, JM
-from pipeline.blobs_local import LocalBlobs
+from pipeline.store.blobs_local import LocalBlobs
 
 Read = Callable[[np.ndarray], object]
 
@@ -52,7 +52,7 @@ def read_preadv_twice(root: Path) -> Read:
 
 
 def read_ours(root: Path, threads: int | None = None) -> Read:
-    from pipeline.store import TokenStore
+    from pipeline.store.token_store import TokenStore
 
     store = TokenStore.open(root, threads=threads)
     room = store.buffers(BATCH)
@@ -64,7 +64,7 @@ def read_ours_alone(root: Path) -> Read:
 
 
 def read_ours_fresh(root: Path) -> Read:
-    from pipeline.store import TokenStore
+    from pipeline.store.token_store import TokenStore
 
     return TokenStore.open(root).read
 

@@ -22,7 +22,7 @@ def tokens(shard: int, clips: int) -> tuple[np.ndarray, np.ndarray]:
 
 def write_ours(root: Path, clips: int) -> None:
     from pipeline.records import VideoRecord
-    from pipeline.store import write_arrays
+    from pipeline.store.write import write_arrays
 
     parts = [tokens(shard, SHARD) for shard in range(clips // SHARD)]
     gg, jm = (np.concatenate([part[i] for part in parts])[:, None] for i in (0, 1))

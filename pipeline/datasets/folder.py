@@ -20,7 +20,7 @@ from pipeline.datasets.walk import require_folder
 from pipeline.errors import DataError, SkeletonError
 from pipeline.manifest import TOPOLOGIES, protocols
 from pipeline.records import UNKNOWN, Listing, VideoRecord, keyed_rng
-from pipeline.skeletons import topology_of
+from pipeline.skeletons.read import topology_of
 
 TEST_SHARE = 0.3
 

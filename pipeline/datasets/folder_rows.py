@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.datasets.walk import entries
 from pipeline.errors import DataError
-from pipeline.skeletons import SUFFIXES
+from pipeline.skeletons.read import SUFFIXES
 
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

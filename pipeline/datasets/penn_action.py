@@ -14,7 +14,7 @@ from pipeline.datasets.walk import entries, require_folder
 from pipeline.errors import DataError, SkeletonError
 from pipeline.manifest import class_names, protocols
 from pipeline.records import UNKNOWN, Listing, VideoRecord
-from pipeline.skeletons_mat import read_penn_facts
+from pipeline.skeletons.mat import read_penn_facts
 
 _ID = re.compile("[0-9]{4}")
 

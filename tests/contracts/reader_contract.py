@@ -1,4 +1,4 @@
-"""What every reader of `pipeline.decode` must do, over the videos that `tests/video_fixtures.py` writes.
+"""What every reader of `pipeline.decode.read` must do, over the videos that `tests/video_fixtures.py` writes.
 
 A subclass names a reader and the videos that it may refuse; what it may refuse, it must refuse, so that the table stays
 true. Everything else must be read, frame by frame as asked, or be a DecodeError.
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from video_fixtures import BROKEN, VIDEOS, build, number_of
 
-from pipeline.decode import probe, read_frames
+from pipeline.decode.read import probe, read_frames
 from pipeline.errors import DecodeError
 
 

@@ -15,15 +15,17 @@ import zarr
 from extract_corpus import CROP, JOINTS, OPTIONS, install, write_prepared
 from extract_corpus import clip_id as name_of
 
-from pipeline.blobs import Blobs, ReplacedError, open_blobs
-from pipeline.checksum import crc32c, crc64
+from pipeline.artifacts.checksum import crc32c, crc64
 from pipeline.errors import ArtifactError, CorruptError
-from pipeline.extract import extract
+from pipeline.extract.coordinator import extract
 from pipeline.records import VideoRecord
-from pipeline.store import TokenStore, write_arrays
-from pipeline.store_chunks import encode_chunk
-from pipeline.store_layout import chunk_key, spec_of
-from pipeline.verify_store import verify_store
+from pipeline.store.blobs import Blobs, open_blobs
+from pipeline.store.blobs_object import ReplacedError
+from pipeline.store.chunks import encode_chunk
+from pipeline.store.layout import chunk_key, spec_of
+from pipeline.store.token_store import TokenStore
+from pipeline.store.verify import verify_store
+from pipeline.store.write import write_arrays
 
 
 class StoreContract(ABC):
@@ -182,7 +184,7 @@ class StoreContract(ABC):
         self, url: str, codec: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With a codec its clips lie elsewhere than before."""
-        monkeypatch.setattr("pipeline.store_reader.OPEN_FILES", 1)
+        monkeypatch.setattr("pipeline.store.clip_reader.OPEN_FILES", 1)
         written = small_arrays(url, codec=codec)["gg"][:, 0]
         store = TokenStore.open(url)
         assert np.array_equal(store.read(range(11)).gg, written)

@@ -1,0 +1,101 @@
+"""`star ablate`: the studies of `star.study.studies`, each a table of trainings that differ in one choice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import Debug, Json, Quiet
+from cli.training import (
+    ConfigFile,
+    Device,
+    FirstSeed,
+    LoaderWorkers,
+    Preset,
+    Protocol,
+    Settings,
+    StopOnSignal,
+    TrainProgress,
+    config_of,
+    leads,
+)
+
+if TYPE_CHECKING:
+    from star.config.text import TrainConfig
+
+STUDIES = "tokens | layers | modules | attention | positions | sampling | data-fraction | baselines."
+
+
+def ablate(
+    store: Annotated[str, typer.Argument(help="A store made by `star extract-tokens`.", show_default=False)],
+    study: Annotated[str, typer.Option(help=STUDIES, show_default=False)],
+    out: Annotated[Path, typer.Option(help="OUT/STUDY gets the runs, table and figure.", show_default=False)],
+    seeds: Annotated[int, typer.Option(help="Runs of each variant, from --seed on.", min=1)] = 3,
+    protocol: Protocol = None,
+    preset: Preset = "fast",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    seed: FirstSeed = None,
+    device: Device = "auto",
+    loader_workers: LoaderWorkers = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List variants and runs; `star train --dry-run` says what one costs.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train the variants of a study and compare them in a table; the same command goes on after a stop."""
+    whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
+    if dry_run:
+        print(json.dumps(_plan(store, out, study, whole, seeds, device), indent=1))
+        return
+    from star.study.ablate import ablate as run_study
+    from star.study.ablate import markdown
+
+    with TrainProgress(f"ablate {study}", quiet=quiet) as progress:
+        rows = run_study(
+            store,
+            out,
+            study=study,
+            config=whole,
+            seeds=seeds,
+            device=device,
+            workers=loader_workers,
+            progress=progress.of_run,
+            stop=StopOnSignal(),
+        )
+    if not leads():
+        return
+    if as_json:
+        print(json.dumps({"study": study, "path": str(out / study), "variants": [row.summary() for row in rows]}))
+        return
+    print(out / study)
+    print(markdown(study, rows), end="")
+
+
+def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, device: str) -> dict[str, Any]:
+    """Variants and runs, all of which fit the store and the device; timing every variant would take minutes."""
+    from pipeline.store.token_store import TokenStore
+    from star.data.splits import open_splits
+    from star.distributed.machine import choose_device
+    from star.distributed.world import World
+    from star.study.ablate import planned, require_all_fit
+
+    opened = TokenStore.open(store)
+    found = planned(opened, out, study=study, config=config, seeds=seeds)
+    require_all_fit(opened, found, world=World(device=choose_device(device)))
+    splits = open_splits(opened, config, in_memory=False)
+    return {
+        "study": study,
+        "train_clips": len(splits.train.rows),
+        "test_clips": len(splits.test.rows),
+        "runs": sum(len(variant.runs) for variant in found),
+        "variants": [
+            {"label": variant.label, "settings": variant.settings, "runs": [str(folder) for folder in variant.runs]}
+            for variant in found
+        ],
+    }

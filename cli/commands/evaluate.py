@@ -1,0 +1,228 @@
+"""`star evaluate`: scores a run on a split of its store; several fused; two compared on the same clips."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import Debug, Json, Quiet
+from cli.progress import ClipProgress, telling
+from cli.training import Device, leads, print_result
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from star.evaluate.scores import Scores
+
+
+def evaluate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Made by `star train`, or a score file (.npz); several are fused.",
+            show_default=False,
+        ),
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="Another run, compared on the same clips by McNemar's exact test.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Another place of the same store; default: where it was trained from.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="Default: the one it was trained on.")] = None,
+    split: Annotated[str, typer.Option(help="test | train.")] = "test",
+    views: Annotated[str, typer.Option(help="all (scores averaged) | a view's number.")] = "all",
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Clips at a time; changes no decision; default: as many as training allowed.", min=1),
+    ] = None,
+    device: Device = "auto",
+    scores_file: Annotated[
+        Path | None, typer.Option("--scores", help="Also write clip ids, labels and (fused) scores to this .npz.")
+    ] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also print each class's accuracy and clips, the worst first.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval; fuse several, compare with another."""
+    from cli.commands.class_table import class_facts
+    from star.distributed.world import join_world
+    from star.evaluate.scores import save_scores
+
+    world = join_world(device)
+    with world.agreed():
+        asked = Asked(store=store, protocol=protocol, split=split, views=_views(views))
+        _require_score_name(scores_file)
+    paths = [*runs, *([against] if against is not None else [])]
+    found = {str(path): _scores_of(path, asked, batch=batch, device=device, quiet=quiet) for path in paths}
+    name = " + ".join(str(run) for run in runs)
+    with world.agreed():
+        results, facts = _compared({str(run): found[str(run)] for run in runs}, name)
+        if against is not None:
+            results[str(against)] = other = found[str(against)]
+            facts["against"] = {"run": str(against), **_paired(results[name], other, name, against)}
+    if not leads():
+        return
+    facts |= class_facts(results[name])
+    facts["trained_on"] = _trained_on(runs, results[name], store=store)
+    if against is not None:
+        facts["against"]["trained_on"] = _trained_on([against], results[str(against)], store=store)
+    facts |= _standings(paths, asked)
+    for note in _notes(facts):
+        print(f"star: note: {note}", file=sys.stderr)
+    if scores_file is not None:
+        save_scores(results[name], scores_file)
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        _print(results, facts, name, per_class=per_class)
+
+
+def _views(asked: str) -> str | int:
+    if asked != "all" and not asked.isdecimal():
+        raise ConfigError("--views", "no such choice", got=asked, expected="all, or a view's number")
+    return int(asked) if asked.isdecimal() else asked
+
+
+def _require_score_name(path: Path | None) -> None:
+    """By its name `star evaluate` tells a score file from a run."""
+    if path is not None and path.suffix != ".npz":
+        raise ConfigError("--scores", "is no name of a score file", got=path, expected="a name that ends in .npz")
+
+
+def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_class: bool) -> None:
+    """For people: each run, the classes of those called `name`, the paired test."""
+    from cli.commands.class_table import class_lines
+
+    for run, scores in results.items():
+        print_result(scores, run, as_json=False)
+    if per_class:
+        print("\n".join(class_lines(results[name])))
+    if "against" in facts:
+        told = facts["against"]
+        print(
+            f"{told['only_first']} clips are right in {name} alone, {told['only_second']} in {told['run']} alone: "
+            f"McNemar's exact test p = {told['p_value']:.3g}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which clips of which store are scored, as the options say it."""
+
+    store: str | None
+    protocol: str | None
+    split: str
+    views: str | int
+
+
+def _compared(found: dict[str, Scores], name: str) -> tuple[dict[str, Scores], dict[str, Any]]:
+    """The scores of each run and, under `name`, of all of them fused; and the same for JSON."""
+    from star.evaluate.scores import fuse, require_same_clips
+
+    first, *_ = found
+    for run, scores in found.items():
+        require_same_clips(found[first], scores, what=f"{first} and {run}")
+    fused = fuse(list(found.values()))
+    facts = {"run": name, **fused.summary()}
+    if len(found) > 1:
+        facts["fused"] = [{"run": run, **scores.summary()} for run, scores in found.items()]
+    return {**found, name: fused}, facts
+
+
+def _scores_of(run: Path, asked: Asked, *, batch: int | None, device: str, quiet: bool) -> Scores:
+    """A run's scores, or those of a score file, which must be what was asked for."""
+    from star.distributed.world import join_world
+    from star.evaluate.scoring import evaluate_run
+
+    if run.suffix != ".npz":
+        with ClipProgress(f"evaluate {run}", quiet=quiet or not leads()) as progress:
+            return evaluate_run(run, **vars(asked), batch_size=batch, device=device, progress=telling(progress))
+    with join_world(device).agreed():
+        return _held_scores(run, asked)
+
+
+def _held_scores(run: Path, asked: Asked) -> Scores:
+    from star.evaluate.scores import load_scores
+
+    if asked.store is not None or asked.views != "all":
+        raise ConfigError(run, "holds scores already", got="--store or --views", remedy="leave them out, or name a run")
+    scores = load_scores(run)
+    protocol = asked.protocol or scores.protocol
+    if scores.split != asked.split or scores.protocol != protocol:
+        raise ConfigError(
+            run,
+            "holds scores of another split",
+            got=f"{scores.protocol} {scores.split}",
+            expected=f"{protocol} {asked.split}",
+        )
+    return scores
+
+
+def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int | None:
+    """How many of the scored clips one of the runs was trained on; None with a score file, which does not tell."""
+    from star.evaluate.scoring import trained_clips
+    from star.runs.run import open_run
+
+    if any(path.suffix == ".npz" for path in runs):
+        return None
+    known = set[str]()
+    for run in map(open_run, runs):
+        if (scores.split, scores.protocol) != ("test", run.store["protocol"]):  # else none, by the protocol's own rule
+            known.update(trained_clips(run, store=store).tolist())
+    return sum(name in known for name in scores.clip_ids.tolist())
+
+
+def _standings(runs: list[Path], asked: Asked) -> dict[str, Any]:
+    """How far each run is, and how many clips of the split have no tokens; score files do not tell."""
+    from star.evaluate.completeness import standing_of
+    from star.runs.run import open_run
+
+    found = {str(path): standing_of(open_run(path), **vars(asked)) for path in runs if path.suffix != ".npz"}
+    return {
+        "training": [
+            {"run": run, "step": one.step, "steps": one.steps, "finished": one.finished} for run, one in found.items()
+        ],
+        "left_out": max((one.left_out for one in found.values()), default=None),
+    }
+
+
+def _notes(facts: dict[str, Any]) -> list[str]:
+    """What goes with an accuracy: clips that were trained on, or have no tokens; runs that are unfinished."""
+    notes = []
+    clips = f"of these {facts['clips']} clips"
+    for told in (facts, facts.get("against", {})):
+        if told.get("trained_on") and facts["split"] == "test":
+            run = f"{told['run']} was trained on {told['trained_on']} {clips}"
+            notes.append(f"{run}: its own protocol divides them otherwise")
+    if facts["left_out"]:
+        split = f"{facts['protocol']} {facts['split']}"
+        notes.append(f"{facts['left_out']} clips of {split} have no tokens (failed or excluded) and are not scored")
+    notes += [
+        f"{run['run']} is unfinished: step {run['step']} of {run['steps']}"
+        for run in facts["training"]
+        if not run["finished"]
+    ]
+    return notes
+
+
+def _paired(first: Scores, second: Scores, name: str, against: Path) -> dict[str, Any]:
+    """How many clips one of them alone gets right, and how likely so uneven a pair of numbers is among equals."""
+    from star.evaluate.metrics import mcnemar
+    from star.evaluate.scores import require_same_clips
+
+    require_same_clips(first, second, what=f"{name} and {against}")
+    return {
+        **second.summary(),
+        "only_first": int((first.right & ~second.right).sum()),
+        "only_second": int((second.right & ~first.right).sum()),
+        "p_value": mcnemar(first.right, second.right),
+    }

@@ -1,0 +1,169 @@
+"""`star inspect`: what an artifact is, how far it is, what failed and why."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import Debug, Json
+from pipeline.artifacts.kinds import kind_of
+
+if TYPE_CHECKING:
+    from pipeline.artifacts.outcomes import Account
+
+MOST_REASONS = 12
+
+
+def inspect(
+    path: Annotated[str, typer.Argument(help="A prepared folder, a token store or a run.", show_default=False)],
+    other: Annotated[
+        str | None, typer.Argument(help="A second token store, to be compared with the first.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What an artifact is, how far it is, what failed and why; or how two token stores differ."""
+    if other is not None:
+        from pipeline.store.compare import compare
+        from pipeline.store.token_store import TokenStore
+
+        differing = compare(TokenStore.open(path), TokenStore.open(other))
+        print(json.dumps(differing, indent=1) if as_json else "\n".join(_lines(differing)))
+        return
+    describe = {"prepared": _prepared, "store": _store, "run": _run}[kind_of(path)]
+    facts = describe(path)
+    print(json.dumps(facts, indent=1) if as_json else "\n".join(_lines(facts)))
+
+
+def account_lines(account: Account) -> list[str]:
+    """How all rows ended, then the reasons, most frequent first."""
+    counts = f"{account.done} done, {account.excluded} excluded, {account.failed} failed"
+    lines = [counts + (f", {account.pending} pending" if account.pending else "") + f", of {account.total}"]
+    lines += [f"  {outcome} {count}x: {reason}" for outcome, reason, count in account.reasons[:MOST_REASONS]]
+    more = len(account.reasons) - MOST_REASONS
+    return lines + ([f"  and {more} more reasons: see --json or the commit records"] if more > 0 else [])
+
+
+def _account(account: Account) -> dict[str, Any]:
+    reasons = [{"outcome": o, "reason": r, "clips": n} for o, r, n in account.reasons]
+    return {
+        "clips": account.total,
+        "done": account.done,
+        "excluded": account.excluded,
+        "failed": account.failed,
+        "pending": account.pending,
+        "reasons": reasons,
+    }
+
+
+def _prepared(path: str) -> dict[str, Any]:
+    from pipeline.prepare.folder import PreparedFolder
+
+    folder = PreparedFolder.open(path)
+    entries = folder.outcomes()
+    failed = [{"id": e["id"], "reason": e["reason"]} for e in entries if e["outcome"] == "failed"]
+    return {
+        "artifact": "prepared clips",
+        "path": path,
+        "dataset": folder.listing.dataset,
+        "classes": len(folder.listing.class_names),
+        "topology": folder.listing.topology,
+        "protocols": list(folder.listing.protocols),
+        **_account(folder.account(entries)),
+        "shards": folder.shards,
+        "bytes": sum(p.stat().st_size for p in folder.path.glob("clips-*.h5")),
+        "options": folder.options.content(),
+        "fingerprint": folder.fingerprint,
+        "content_digest": folder.content_digest(entries),
+        "failed_clips": failed,
+    }
+
+
+def _store(path: str) -> dict[str, Any]:
+    from pipeline.store.statistics import token_statistics
+    from pipeline.store.token_store import TokenStore
+
+    store = TokenStore.open(path)
+    survey = store.survey()
+    failed = [{"id": e["id"], "reason": e["reason"]} for e in survey.outcomes if e["outcome"] == "failed"]
+    done = sum(account.done for account in survey.views)
+    return {
+        "artifact": "token store",
+        "path": path,
+        "dataset": store.attrs["dataset"],
+        "classes": len(store.attrs["class_names"]),
+        "topology": store.attrs["topology"],
+        "protocols": store.attrs["protocols"],
+        **_account(survey.account),
+        "views": [_count(account) for account in survey.views],
+        "gg": list(store.gg.shape),
+        "jm": list(store.jm.shape),
+        "codec": store.attrs["codec"],
+        "dtype": store.attrs["dtype"],
+        "bytes": survey.nbytes,
+        "bytes_per_clip": survey.nbytes // done if done else None,
+        "tokens": token_statistics(store),
+        "made_from": store.attrs.get("made_from"),
+        "weights": store.attrs.get("weights"),
+        "prepared_with": store.attrs.get("prepared_with"),
+        "versions": store.attrs.get("versions"),
+        "fingerprint": store.attrs["fingerprint"],
+        "content_digest": survey.content_digest,
+        "failed_clips": failed,
+    }
+
+
+def _count(account: Account) -> str:
+    return f"{account.done} of {account.total} done"
+
+
+def _run(path: str) -> dict[str, Any]:
+    from star.config.text import to_dict
+    from star.runs.run import open_run
+
+    run = open_run(path)
+    metrics = run.metrics()
+    losses = [m for m in metrics if "loss" in m and "split" not in m]
+    tests = [m for m in metrics if "top1" in m]
+    return {
+        "artifact": "training run",
+        "path": path,
+        "dataset": run.store["dataset"],
+        "protocol": run.store["protocol"],
+        "store": run.store["url"],
+        "store_fingerprint": run.store["fingerprint"],
+        "steps": losses[-1]["step"] if losses else 0,
+        "loss": losses[-1]["loss"] if losses else None,
+        "evaluations": len(tests),
+        "top1": tests[-1]["top1"] if tests else None,
+        "config": to_dict(run.config),
+    }
+
+
+def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    """Facts for people: nested ones indented, lists of reasons as sentences, long lists cut."""
+    lines = []
+    for name, value in facts.items():
+        label = f"{indent}{name.replace('_', ' ')}"
+        if name in ("reasons", "failed_clips"):
+            lines += _sentences(label, value)
+        elif isinstance(value, dict):
+            lines += [f"{label}:", *_lines(value, indent + "  ")]
+        elif isinstance(value, list):
+            shown = ", ".join(map(str, value[:20])) if value else "none"
+            lines.append(f"{label}: {shown}{', …' if len(value) > 20 else ''}")
+        elif value is not None:
+            lines.append(f"{label}: {value}")
+    return lines
+
+
+def _sentences(label: str, items: list[dict[str, Any]]) -> list[str]:
+    if not items:
+        return []
+    lines = [f"{label}:"]
+    for item in items[:MOST_REASONS]:
+        lead = item["id"] if "id" in item else f"{item['outcome']} {item['clips']}x"
+        lines.append(f"  {lead}: {item['reason']}")
+    return lines + ([f"  and {len(items) - MOST_REASONS} more; see --json"] if len(items) > MOST_REASONS else [])

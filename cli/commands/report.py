@@ -1,0 +1,76 @@
+"""`star report`: one HTML page about a run: how it trained, how it scores, where it errs and where it looks.
+
+In: a run, its store and, where it can be found, the prepared folder behind that. Out: the page, which needs nothing
+else. The page itself is `star.report`; this joins it with the frames.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from cli.options import Debug, Quiet
+from cli.progress import ClipProgress, telling
+from cli.training import Device, print_result
+from pipeline.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from star.report.html import Picture
+
+Found = TypeVar("Found")
+
+
+def report(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `star train`.", show_default=False)],
+    store: Annotated[
+        str | None, typer.Option(help="Another place of the same store; default: where it was trained from.")
+    ] = None,
+    prepared: Annotated[
+        Path | None, typer.Option(help="Where its prepared clips lie; default: where the store was made from.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: RUN/report.html.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a self-contained HTML page about a run: curves, confusion, classes, attention over time and on frames."""
+    from cli.pictures.attention import on_frames, over_time
+    from cli.pictures.frames import prepared_of
+    from pipeline.artifacts.files import write_atomic
+    from star.evaluate.attention_maps import has_attention
+    from star.evaluate.completeness import standing_of
+    from star.evaluate.scoring import evaluate_run, store_of
+    from star.report.html import report as page_of
+    from star.runs.run import open_run
+
+    run = open_run(path)
+    opened = store_of(run, store)
+    folders = _unless_lost(lambda: prepared_of(opened, prepared), named=prepared is not None)
+    with ClipProgress(f"evaluate {path}", quiet=quiet) as progress:
+        scores = evaluate_run(run, store=opened, device=device, progress=telling(progress))
+    pictures: list[Picture] = []
+    if has_attention(run.config.model):
+        pictures.append(over_time(run, opened, scores))
+        for folder in folders:  # one or none
+            pictures += _unless_lost(partial(on_frames, run, opened, folder, scores), named=prepared is not None)
+    else:
+        print("without attention: the run's model has none", file=sys.stderr)
+    target = out if out is not None else path / "report.html"
+    write_atomic(target, page_of(run, scores, standing=standing_of(run, store=opened), pictures=pictures).encode())
+    print_result(scores, str(target), as_json=False)
+
+
+def _unless_lost(find: Callable[[], Found], *, named: bool) -> list[Found]:
+    """What needs the prepared clips; nothing, and a word to the user who `named` none, where they cannot be had."""
+    try:
+        return [find()]
+    except ArtifactError as error:
+        if named:
+            raise
+        print(f"without frames: {error}", file=sys.stderr)
+        return []

@@ -1,0 +1,74 @@
+"""`star retry`: tries the failed clips of an artifact again, with the options it was made with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.commands.inspect import account_lines
+from cli.options import CLIPS_FAILED, Debug, MaxFailures, Quiet, Scheduler, Workers
+from cli.progress import ClipProgress
+from pipeline.artifacts.kinds import kind_of
+from pipeline.errors import ConfigError
+
+
+def retry(
+    path: Annotated[str, typer.Argument(help="A prepared folder or a token store.", show_default=False)],
+    prepared: Annotated[
+        Path | None, typer.Option(help="For a store: the prepared folder, if it has moved since.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="For a store made from a weights file: that file.")] = None,
+    device: Annotated[str, typer.Option(help="For a store: auto | cpu | cuda | cuda:0,cuda:1.")] = "auto",
+    batch: Annotated[
+        int, typer.Option(help="For a store: clips in one pass of the backbone; 0: 4 on a CPU, 32 on a GPU.", min=0)
+    ] = 0,
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    max_failures: MaxFailures = 0,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Try what failed again; what is done stays as it is."""
+    kind = kind_of(path)
+    if kind == "run":
+        raise ConfigError(path, "is a run, which has no clips to retry", remedy="run the same `star train` again")
+    given = {"--prepared": prepared, "--weights": weights, "--device": device != "auto", "--batch": batch}
+    if kind == "prepared" and any(given.values()):
+        raise ConfigError(
+            path,
+            "is a prepared folder, and what was given is for a token store",
+            got=", ".join(option for option, value in given.items() if value),
+            remedy="leave it out, or name the store",
+        )
+    with ClipProgress("retry", quiet=quiet) as progress:
+        if kind == "prepared":
+            from pipeline.prepare.coordinator import prepare
+            from pipeline.prepare.folder import PreparedFolder
+
+            folder = PreparedFolder.open(path)
+            account = prepare(
+                folder.listing,
+                folder.options,
+                Path(path),
+                workers=workers,
+                scheduler=scheduler,
+                retry=True,
+                progress=progress,
+            )
+        else:
+            from pipeline.extract.coordinator import extract, options_of
+            from pipeline.store.token_store import TokenStore
+
+            account = TokenStore.open(path).account()
+            if account.failed or account.pending:  # else there is nothing to load a backbone for
+                source, options = options_of(path, prepared=prepared, weights=weights)
+                options = replace(options, device=device, batch_clips=batch)
+                account = extract(
+                    source, path, options, workers=workers, scheduler=scheduler, retry=True, progress=progress
+                )
+    print("\n".join([path, *account_lines(account)]))
+    if account.failed > max_failures:
+        raise typer.Exit(CLIPS_FAILED)

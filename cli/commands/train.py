@@ -1,0 +1,94 @@
+"""`star train`: the STAR-Transformer from a token store, one seed or several; under `torchrun` on several devices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import Debug, DryRun, Json, Quiet
+from cli.training import (
+    ConfigFile,
+    Device,
+    FirstSeed,
+    LoaderWorkers,
+    Preset,
+    Protocol,
+    Settings,
+    StopOnSignal,
+    TrainProgress,
+    config_of,
+    leads,
+    print_result,
+    print_seeds,
+)
+
+if TYPE_CHECKING:
+    from star.config.text import TrainConfig
+
+
+def train(
+    from_cache: Annotated[str, typer.Option(help="A store made by `star extract-tokens`.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command goes on.", show_default=False)],
+    protocol: Protocol = None,
+    preset: Preset = "fast",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    seed: FirstSeed = None,
+    seeds: Annotated[
+        int, typer.Option(help="More than 1: runs OUT/seed-N with as many seeds, from --seed on.", min=1)
+    ] = 1,
+    device: Device = "auto",
+    loader_workers: LoaderWorkers = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train the STAR-Transformer from a token store, in minutes; the same command goes on after a stop."""
+    whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
+    if dry_run:
+        if not leads():
+            return  # it is about one process, and on one machine all find the same
+        from star.train.plan import plan_training
+
+        plan = plan_training(from_cache, config=whole, device=device).summary()
+        print(json.dumps(plan | ({"runs": seeds} if seeds > 1 else {}), indent=1))
+        return
+    how = {"device": device, "workers": loader_workers, "tensorboard": tensorboard, "stop": StopOnSignal()}
+    if seeds > 1:
+        _several(from_cache, out, whole, seeds, how=how, quiet=quiet, as_json=as_json)
+    else:
+        _one(from_cache, out, whole, how=how, quiet=quiet, as_json=as_json)
+
+
+def _one(store: str, out: Path, config: TrainConfig, *, how: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    from star.evaluate.scoring import final_scores
+    from star.train.start import train as run_training
+
+    with TrainProgress("train", quiet=quiet) as progress:
+        run = run_training(store, out, config=config, progress=progress, **how)
+    scores = final_scores(run, device=how["device"], workers=how["workers"])
+    if leads():
+        print_result(scores, str(out), as_json=as_json)
+
+
+def _several(
+    store: str, out: Path, config: TrainConfig, seeds: int, *, how: dict[str, Any], quiet: bool, as_json: bool
+) -> None:
+    from star.study.seeds import spread_of, train_seeds
+
+    with TrainProgress("train", quiet=quiet) as progress:
+        scores = train_seeds(
+            store,
+            out,
+            config=config,
+            seeds=seeds,
+            progress=lambda done, event: progress.of_run(f"seed {config.seed + done}", done, seeds, event),
+            **how,
+        )
+    if leads():
+        print_seeds(spread_of(scores), str(out), first=config.seed, as_json=as_json)

@@ -1,0 +1,76 @@
+"""`star verify`: re-reads every byte of an artifact against its digest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import Debug
+from pipeline.artifacts.kinds import kind_of
+
+if TYPE_CHECKING:
+    from pipeline.artifacts.outcomes import Damage
+
+MOST_RECORDS = 8  # that one sentence names
+
+
+def verify(
+    path: Annotated[str, typer.Argument(help="A prepared folder, a token store or a run.", show_default=False)],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="For a store: also decode every clip and compare its SHA-256; slower.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Re-read every byte against its digest; exit 1 and a list of files and clips where one differs."""
+    kind = kind_of(path)
+    if kind == "run":
+        from star.runs.run import open_run
+
+        open_run(path).checkpoint()  # its own checksum is checked, or it raises
+        print(f"{path}: the newest checkpoint is whole")
+        return
+    if kind == "prepared":
+        from pipeline.prepare.verify import verify_prepared
+
+        damages = verify_prepared(Path(path))
+    else:
+        from pipeline.store.verify import verify_store
+
+        damages = verify_store(path, deep=deep)
+    found = list(_told(damages))
+    if found:
+        records = sorted({damage.record for damage in found} - {damage.file for damage in found})
+        shown = ", ".join(records[:MOST_RECORDS])
+        shown += f" and {len(records) - MOST_RECORDS} more like them" if len(records) > MOST_RECORDS else ""
+        more = f" and what vouches for them ({shown})" if records else ""
+        files = "1 file differs" if len(found) == 1 else f"{len(found)} files differ"
+        print(
+            f"star: {path}: {files} from what was committed; delete what is named above{more}, and run the same "
+            "command again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+    pending = _pending(kind, path)
+    rest = f"; {pending} clips are pending, which the same command makes" if pending else ""
+    print(f"{path}: every byte that was committed is whole{rest}")
+
+
+def _told(damages: Iterator[Damage]) -> Iterator[Damage]:
+    """Each, printed as it is found."""
+    for damage in damages:
+        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'costs no clip that is done'}")
+        yield damage
+
+
+def _pending(kind: str, path: str) -> int:
+    if kind == "prepared":
+        from pipeline.prepare.folder import PreparedFolder
+
+        return PreparedFolder.open(path).account().pending
+    from pipeline.store.token_store import TokenStore
+
+    return TokenStore.open(path).account().pending

@@ -1,0 +1,1 @@
+"""Pictures that join a model's output with prepared clips."""

@@ -1,0 +1,58 @@
+"""Frames behind a store's clips: the prepared folder that a store was made from, and its pictures as view 0 saw them.
+
+In: an open store, perhaps where its prepared folder lies now. Out: frames (T, H, W, 3) uint8 of the crop, in the pixels
+of the store's joints. Here because pictures of a run join both stages; `star` itself never decodes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import ArtifactError, CorruptError
+from pipeline.extract.coordinator import source_of
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.hdf5 import ShardReader, decode_picture
+from pipeline.store.token_store import TokenStore
+from pipeline.views import crop_frames, view_of
+
+
+def prepared_of(store: TokenStore, path: Path | None = None) -> PreparedFolder:
+    """The prepared folder that a store was made from; `path`: where it lies now, if it has moved.
+
+    Raises:
+        ArtifactError: the store does not say where it lay, it is not there, or the store was made from another one.
+        CorruptError: it is damaged.
+    """
+    if path is None:
+        told = source_of(store.url).get("prepared")
+        if told is None:
+            raise ArtifactError(store.url, "does not say where its prepared clips lie", remedy="give --prepared")
+        path = Path(told)
+    folder = PreparedFolder.open(path)
+    if store.attrs["made_from"].get("prepared") != folder.fingerprint:
+        raise ArtifactError(path, f"is not the prepared folder that {store.url} was made from")
+    return folder
+
+
+def frames_of(store: TokenStore, folder: PreparedFolder, row: int) -> np.ndarray:
+    """(T, H, W, 3) uint8: the frames that view 0 of a clip with tokens was made from.
+
+    Raises:
+        CorruptError: its shard cannot be read, or is not what was committed: a JPEG with a flipped bit still decodes.
+    """
+    number, place = divmod(row, folder.options.shard_clips)
+    shard = folder.shard(number)
+    with ShardReader(shard.path) as reader:
+        clip = reader.clip(place)
+    told = shard.record()
+    if told is None or clip.digest() != told["clips"][place].get("sha256"):
+        name = folder.listing.records[row].clip_id
+        raise CorruptError(
+            shard.path, f"clip {name} does not match its digest", remedy="run `star verify` on its folder"
+        )
+    frames = np.stack([decode_picture(picture) for picture in clip.frames[0]])
+    crop = store.attrs["made_from"]["crop"]
+    view = view_of(folder.listing.records[row].key, 0, seed=0, draws=1, kept=frames.shape[1:3], crop=crop)
+    return crop_frames(frames, view, crop=crop)

@@ -1,0 +1,1 @@
+"""What makes a folder trustworthy: whole files, locks, sealed records, fingerprints; not what they hold."""

@@ -1,0 +1,1 @@
+"""Who does the work: this process, local worker processes, or a Dask cluster."""

@@ -1,0 +1,53 @@
+"""An optional reader: decord, for streams whose frames are stored in the order of display.
+
+In and out: as `pipeline.decode.pyav_reader.frames`; the frames are RGB at full size, already turned upright by decord.
+decord 0.6.0 seeks by key frames and times. With B-frames it gives neighbours instead of the wanted frames, so it
+refuses them here; also several video streams, mirrored ones, and those it counts otherwise. It marks no damage.
+Imported where it is used only; in a process that has torch, torch must be imported before it (dmlc/decord#251).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike, fspath
+
+import av
+
+from pipeline.decode import pyav_reader
+from pipeline.errors import ConfigError, DecodeError
+
+_REMEDY = "use the reader pyav"
+
+
+def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False) -> Iterator[av.VideoFrame]:
+    """The frames of the numbers `wanted` (sorted, distinct).
+
+    Raises DecodeError: as `pyav_reader.survey`; the stream has B-frames; decord cannot read it or counts otherwise; or
+        there are too few frames (the error's `frames`).
+    Raises ConfigError: decord is not installed (it has wheels for x86-64 only).
+    """
+    try:
+        import decord
+    except ImportError as error:
+        raise ConfigError("reader", "is not installed", got="decord", expected="pyav or opencv") from error
+    video = pyav_reader.survey(path, allow_corrupt=allow_corrupt)
+    if video.reordered:
+        raise DecodeError(path, "has B-frames, of which decord gives the wrong ones", remedy=_REMEDY)
+    if video.turn.mirrors or video.streams > 1:
+        raise DecodeError(path, "is mirrored by its metadata or has several video streams", remedy=_REMEDY)
+    if wanted[-1] >= video.frames:
+        count, target = video.frames, wanted[-1]
+        raise DecodeError(
+            path, "has too few frames", got=count, expected=f"frame {target}", remedy="draw again", frames=count
+        )
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        reader = decord.VideoReader(fspath(path), ctx=decord.cpu(0), num_threads=1)
+        if len(reader) != video.frames:
+            problem = "has another number of frames for decord"
+            raise DecodeError(path, problem, got=len(reader), expected=video.frames, remedy=_REMEDY)
+        for number in wanted:
+            yield av.VideoFrame.from_ndarray(reader[number].asnumpy(), format="rgb24")
+    except (decord.DECORDError, RuntimeError, StopIteration) as error:
+        # its own words hold the time of day, and reasons are part of an artifact's content
+        raise DecodeError(path, "cannot be decoded by decord", remedy=_REMEDY) from error

@@ -1,0 +1,74 @@
+"""The second reader: OpenCV, frame after frame from the start; it takes over where PyAV hangs or crashes.
+
+In and out: as `pipeline.decode.pyav_reader.frames`; the frames are BGR at full size, already turned upright by OpenCV.
+It never seeks, as OpenCV's seeks are inexact. OpenCV passes over packets that it cannot decode and marks no damage, so
+the file is demuxed by PyAV first, and OpenCV's clock must not run ahead of the packets' times.
+It refuses: what its own ffmpeg cannot decode (AV1, in the wheels), a best video stream that is not the first one, and
+pictures that the file wants mirrored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike, fspath
+
+import av
+import numpy as np
+
+from pipeline.decode import pyav_reader
+from pipeline.errors import DecodeError
+
+_REMEDY = "use the reader pyav"
+
+
+def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False) -> Iterator[av.VideoFrame]:
+    """The frames of the numbers `wanted` (sorted, distinct).
+
+    Raises DecodeError: as `pyav_reader.survey`; OpenCV cannot read the file; it loses a frame on the way; or there are
+        too few (the error's `frames`).
+    """
+    import cv2
+
+    video = pyav_reader.survey(path, allow_corrupt=allow_corrupt)
+    if not video.is_first:
+        raise DecodeError(path, "has its best video stream behind another one", remedy=_REMEDY)
+    if video.turn.mirrors:
+        raise DecodeError(path, "is mirrored by its metadata, which OpenCV does not heed", remedy=_REMEDY)
+    cv2.setNumThreads(1)
+    capture = cv2.VideoCapture(fspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    try:
+        if not capture.isOpened():
+            raise DecodeError(path, "cannot be opened by OpenCV", remedy=_REMEDY)
+        start, number = 0.0, -1
+        for target in wanted:
+            while number < target:
+                if not capture.grab():
+                    raise _ended(path, number + 1, target, video.frames)
+                number += 1
+                clock = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                start = clock if number == 0 else start
+                _must_be_in_time(path, video.times, number, clock - start)
+            good, picture = capture.retrieve()
+            if not good:
+                raise DecodeError(path, f"cannot be decoded at frame {number} by OpenCV", remedy=_REMEDY)
+            yield av.VideoFrame.from_ndarray(picture.astype(np.uint8, copy=False), format="bgr24")
+    finally:
+        capture.release()
+
+
+def _must_be_in_time(path: str | PathLike[str], times: Sequence[float], number: int, clock: float) -> None:
+    """A packet that was passed over makes the clock jump ahead by a frame; rounding stays far below half of one."""
+    if number + 1 < len(times) and clock > (times[number] + times[number + 1]) / 2:
+        raise DecodeError(path, f"is damaged: OpenCV loses a frame at frame {number}", remedy="replace the file")
+
+
+def _ended(path: str | PathLike[str], count: int, target: int, packets: int) -> DecodeError:
+    """A packed stream holds one packet more than frames; where more are missing, OpenCV has given up on damage."""
+    if count == 0:
+        return DecodeError(path, "holds no frame that OpenCV can decode", remedy=_REMEDY)
+    if count < packets - 1:
+        problem = "cannot be decoded to its end by OpenCV"
+        return DecodeError(path, problem, got=f"{count} frames", expected=packets, remedy=_REMEDY)
+    return DecodeError(
+        path, "has too few frames", got=count, expected=f"frame {target}", remedy="draw again", frames=count
+    )

@@ -1,0 +1,220 @@
+"""The default reader: PyAV, that is the libraries of ffmpeg, from the first frame on to the last one asked for.
+
+In: a path and the sorted, distinct numbers of the wanted frames. Out: those frames as decoded (`av.VideoFrame`), in
+order. It never seeks, as seeking is inexact in many containers, and uses one thread: a stage has many videos.
+It refuses no format that ffmpeg decodes. It does refuse damage as far as it shows: behind a packet that the decoder
+cannot take, the frames' numbers would no longer be the skeleton's, and a frame marked corrupt spoils all up to the next
+key frame. Damage that leaves a valid stream (some flipped bits) gives wrong pixels, in every decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import av
+
+from pipeline.decode.crop_scale import Turn, turn_of
+from pipeline.decode.mpeg4_packets import packets_needed
+from pipeline.decode.truncation import missing_bytes
+from pipeline.errors import DecodeError
+
+_LARGEST_IN_MEMORY = 64 << 20  # bytes of a file whose packets are looked at before any is decoded
+_INDEXED = frozenset({"avi", "mov,mp4,m4a,3gp,3g2,mj2"})  # containers with an entry for every packet
+_REMEDY = "replace the file"
+# Tags in another encoding are no reason to refuse a video; from 19 on PyAV takes any.
+_ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What demuxing tells of a video.
+
+    Attributes:
+        frames: packets that are to be shown.
+        height, width: as displayed, of the first frame.
+        times: seconds of these packets from the first one, in the order of display.
+        turn: how the coded picture is turned for display.
+        reordered: frames are decoded in another order than they are shown in (B-frames).
+        streams: video streams in the file.
+        is_first: the one that is read is the first of them.
+    """
+
+    frames: int
+    height: int
+    width: int
+    times: tuple[float, ...]
+    turn: Turn
+    reordered: bool
+    streams: int
+    is_first: bool
+
+
+@contextmanager
+def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """The container and its best video stream, set to one thread.
+
+    Raises DecodeError: there is no such file, it is empty, no video, or of no known format.
+    """
+    _must_be_a_file(path)
+    try:
+        # "file:" so that a colon in a name is no protocol; a playlist must not reach out to other protocols
+        container = av.open(f"file:{fspath(path)}", "r", options={"protocol_whitelist": "file"}, **_ANY_TAGS)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise DecodeError(path, f"cannot be opened as a video ({_reason(error)})", remedy=_REMEDY) from error
+    with container:
+        stream = container.streams.best("video")
+        # ffmpeg takes text files for animations of a terminal
+        if not isinstance(stream, av.VideoStream) or container.format.name == "tty":
+            raise DecodeError(path, "holds no video stream", got=container.format.long_name, remedy=_REMEDY)
+        if stream.codec_context is None:  # a header cut off before it names its codec
+            raise DecodeError(path, "holds a video stream of no known codec", remedy=_REMEDY)
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1  # decoders with threads of their own (AV1) look at this one
+        yield container, stream
+
+
+def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> Survey:
+    """Counts the packets without decoding them, all but what it takes to see the first frame.
+
+    Raises DecodeError: as `opened`; there is no frame at all; or, unless `allow_corrupt`, the file is cut off or gives
+        fewer packets than its own index lists.
+    """
+    shown: list[float] = []
+    order: list[float] = []
+    first: av.VideoFrame | None = None
+    with opened(path) as (container, stream):
+        entries = len(stream.index_entries) if container.format.name in _INDEXED else 0
+        claimed = stream.frames if container.format.name == "avi" else 0
+        for packet in _packets(path, container, stream):
+            if first is None:
+                first = next(iter(_decoded(path, stream, packet, len(order))), None)
+            if packet.size:
+                order.append(_seconds(packet))
+                if not packet.is_discard:
+                    shown.append(order[-1])
+        reordered = bool(stream.codec_context.has_b_frames) or order != sorted(order)
+        streams = container.streams.video
+        if first is None or not shown:
+            raise DecodeError(path, "holds no frame that can be decoded", remedy=_REMEDY)
+        if not allow_corrupt:
+            _must_be_whole(path, len(order), entries, claimed)
+        turn = turn_of(first, path)
+        times = tuple(time - min(shown) for time in sorted(shown))
+        size = turn.size(first.height, first.width)
+        return Survey(len(shown), *size, times, turn, reordered, len(streams), stream.index == streams[0].index)
+
+
+def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False) -> Iterator[av.VideoFrame]:
+    """The frames of the numbers `wanted` (sorted, distinct), as the decoder gives them.
+
+    Raises DecodeError: as `opened`; a packet cannot be decoded; a wanted frame is marked corrupt, or one between it and
+    the last key frame before it (unless `allow_corrupt`); or the video ends before the last wanted one: then the
+    error's `frames` says how many there are.
+    """
+    targets = iter(wanted)
+    target = next(targets)
+    damaged_at, number = None, -1
+    with opened(path) as (container, stream):
+        for number, frame in _numbered(path, container, stream, wanted):
+            if frame.is_corrupt:
+                damaged_at = number
+            elif frame.key_frame:
+                damaged_at = None
+            if number == target:
+                if damaged_at is not None and not allow_corrupt:
+                    raise DecodeError(path, f"is damaged at frame {damaged_at}", remedy=_REMEDY)
+                yield frame
+                following = next(targets, None)
+                if following is None:
+                    return
+                target = following
+    count = number + 1
+    raise DecodeError(
+        path, "has too few frames", got=count, expected=f"frame {target}", remedy="draw again", frames=count
+    )
+
+
+def _numbered(
+    path: str | PathLike[str],
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    wanted: Sequence[int],
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decoded frames with their numbers: all of them, or those that the wanted ones depend on."""
+    packets: Iterable[av.Packet] = _packets(path, container, stream)
+    small = Path(path).stat().st_size <= _LARGEST_IN_MEMORY
+    if stream.codec_context.name == "mpeg4" and not stream.codec_context.has_b_frames and small:
+        held = packets = list(packets)
+        needed = packets_needed([bytes(packet) for packet in held[:-1]], wanted)
+        if needed is not None and not any(packet.is_discard for packet in held):
+            for number in needed:
+                pictures = _decoded(path, stream, held[number], number)
+                if len(pictures) != 1:
+                    raise DecodeError(path, f"is damaged: packet {number} gives no picture", remedy=_REMEDY)
+                yield number, pictures[0]
+            return
+    count = 0
+    for position, packet in enumerate(packets):
+        for frame in _decoded(path, stream, packet, position):
+            yield count, frame
+            count += 1
+
+
+def _packets(
+    path: str | PathLike[str], container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.Packet]:
+    """The stream's packets, and at last an empty one, which makes the decoder give out the frames it held back."""
+    try:
+        yield from container.demux(stream)
+    except (av.FFmpegError, OSError) as error:
+        raise DecodeError(path, f"cannot be read to its end ({_reason(error)})", remedy=_REMEDY) from error
+
+
+def _decoded(path: str | PathLike[str], stream: av.VideoStream, packet: av.Packet, number: int) -> list[av.VideoFrame]:
+    try:
+        return stream.decode(packet)
+    except av.EOFError:
+        return []
+    except av.FFmpegError as error:
+        problem = f"is damaged: packet {number} cannot be decoded ({_reason(error)})"
+        raise DecodeError(path, problem, remedy=_REMEDY) from error
+
+
+def _seconds(packet: av.Packet) -> float:
+    ticks = packet.pts if packet.pts is not None else packet.dts
+    return float("nan") if ticks is None else float(ticks * packet.time_base)
+
+
+def _must_be_a_file(path: str | PathLike[str]) -> None:
+    file = Path(path)
+    try:
+        kind, size = file.is_file(), file.stat().st_size
+    except OSError as error:
+        raise DecodeError(path, f"cannot be read ({_reason(error)})", remedy="check the path") from error
+    if not kind:
+        raise DecodeError(path, "is neither a video file nor a folder of frames", remedy="check the path")
+    if size == 0:
+        raise DecodeError(path, "is empty", got="0 bytes", expected="a video", remedy=_REMEDY)
+
+
+def _must_be_whole(path: str | PathLike[str], packets: int, entries: int, claimed: int) -> None:
+    """The index of an AVI or MP4 must be found again; in an AVI without one, at least the header's count."""
+    if missing := missing_bytes(path):
+        raise DecodeError(path, f"is cut off: its last {missing} bytes are missing", remedy=_REMEDY)
+    if entries > packets:
+        problem = "is damaged: some frames of its index cannot be found"
+        raise DecodeError(path, problem, got=packets, expected=entries, remedy=_REMEDY)
+    # ffmpeg begins an index of its own with the first packet it sees
+    if entries <= 1 < packets and claimed not in (0, packets):
+        problem = "is damaged: it has no index, and not the frames of its header"
+        raise DecodeError(path, problem, got=packets, expected=claimed, remedy=_REMEDY)
+
+
+def _reason(error: Exception) -> str:
+    """The cause without number and path, which the sentence around it names."""
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,115 @@
+"""Exactly the asked frames of a video, or an error: never a neighbour, never a stale frame.
+
+In: a video file or a folder of numbered pictures, and frame numbers in any order, repeats allowed. Out: uint8
+(T, H, W, 3) RGB, in that order, cut to a box and scaled to a size on the way. Frame i is the i-th frame that the
+decoder gives out from the start of the best video stream; what a header says about their number plays no part.
+It runs in the caller's process: a decoder that hangs or crashes is the business of `pipeline.decode.child_process`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decode import decord_reader, opencv_reader, picture_folder, pyav_reader
+from pipeline.decode.crop_scale import Box, Fitter
+from pipeline.errors import ConfigError, DecodeError
+
+READERS = ("pyav", "opencv", "decord")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What is known of a video before its frames are decoded.
+
+    Attributes:
+        frames: packets in the stream. A few files decode to another number; `DecodeError.frames` then says which.
+        height, width: pixels as displayed, that is after the rotation the file asks for.
+    """
+
+    frames: int
+    height: int
+    width: int
+
+
+def probe(path: str | PathLike[str], *, allow_corrupt: bool = False) -> VideoInfo:
+    """Number of frames, by demuxing, and display size, from the first frame.
+
+    Raises DecodeError: the file is missing, empty, no video, or without any frame; or, unless `allow_corrupt`, it is
+        cut off or lacks frames that its own index lists.
+    """
+    if Path(path).is_dir():
+        pictures = picture_folder.pictures(path)
+        first = pyav_reader.survey(pictures[0], allow_corrupt=allow_corrupt)
+        return VideoInfo(len(pictures), first.height, first.width)
+    video = pyav_reader.survey(path, allow_corrupt=allow_corrupt)
+    return VideoInfo(video.frames, video.height, video.width)
+
+
+def count_frames(path: str | PathLike[str]) -> int:
+    """Number of frames, by demuxing. Raises as `probe`."""
+    return probe(path).frames
+
+
+def read_frames(
+    path: str | PathLike[str],
+    indices: npt.ArrayLike,
+    *,
+    reader: str = "pyav",
+    box: Box | None = None,
+    size: tuple[int, int] | None = None,
+    allow_corrupt: bool = False,
+) -> np.ndarray:
+    """Exactly the asked frames, in the asked order.
+
+    Args:
+        path: a video file, or a folder of numbered pictures.
+        indices: (T,) frame numbers from 0, in any order, repeats allowed.
+        reader: one of `READERS`; a folder is always read by PyAV.
+        box: (x0, y0, x1, y1), half open, in display pixels; black where it lies outside the picture. None: all of it.
+        size: (h, w); None: that of the box. Shrinking averages over areas, enlarging is linear.
+        allow_corrupt: keep frames that the decoder marks as damaged.
+
+    Returns: uint8 (T, h, w, 3) RGB.
+
+    Raises DecodeError: one of the frames cannot be had exactly. Where the video has fewer frames than were asked for,
+        the error's `frames` is the number that was decoded.
+    Raises ConfigError: an unknown reader, an empty box or size.
+    """
+    wanted = _checked_indices(path, indices)
+    _check_options(reader, box, size)
+    distinct, places = np.unique(wanted, return_inverse=True)
+    fit = Fitter(path, box, size)
+    source = _source(path, distinct.tolist(), reader, allow_corrupt)
+    return np.stack([fit(frame) for frame in source])[places]
+
+
+def _source(
+    path: str | PathLike[str], wanted: Sequence[int], reader: str, allow_corrupt: bool
+) -> Iterator[av.VideoFrame]:
+    if Path(path).is_dir():
+        return picture_folder.frames(path, wanted, allow_corrupt=allow_corrupt)
+    module = {"pyav": pyav_reader, "opencv": opencv_reader, "decord": decord_reader}[reader]
+    return module.frames(path, wanted, allow_corrupt=allow_corrupt)
+
+
+def _checked_indices(path: str | PathLike[str], indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    wanted = np.asarray(indices)
+    if wanted.ndim != 1 or not len(wanted) or wanted.dtype.kind not in "iu" or wanted.min() < 0:
+        raise DecodeError(path, "was asked for impossible frames", got=indices, expected="numbers from 0")
+    return wanted.astype(np.int64)
+
+
+def _check_options(reader: str, box: Box | None, size: tuple[int, int] | None) -> None:
+    if reader not in READERS:
+        raise ConfigError("reader", "does not exist", got=reader, expected=" or ".join(READERS))
+    if box is not None and (box[0] >= box[2] or box[1] >= box[3]):
+        raise ConfigError("box", "is empty", got=box, expected="x0 < x1 and y0 < y1")
+    if size is not None and min(size) < 1:
+        raise ConfigError("size", "is empty", got=size, expected="at least 1 x 1")

@@ -1,0 +1,163 @@
+"""What stage 2 would do, how large the store becomes and how long it takes, before it starts.
+
+In: a prepared folder and the stage's options. Out: a plain dict. The bytes are those of the very files without a
+codec, and a range with one (`pipeline.extract.estimate_bytes`); seconds come from a pilot, the stage's own steps on a
+few real clips from all over the folder, and are a range. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts.files import bytes_free
+from pipeline.artifacts.fingerprint import fingerprint
+from pipeline.config import ExtractOptions
+from pipeline.extract import compute, devices
+from pipeline.extract.coordinator import require_complete, threads_of, unfinished
+from pipeline.extract.estimate_bytes import compressed, file_sizes, rows_done
+from pipeline.extract.provenance import about_of, made_from_of, sizes_of
+from pipeline.extract.shard import begin_group, decode_group, load_job
+from pipeline.extract.values import Compute, Group, ShardJob
+from pipeline.extract.worker import overlap
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.store.blobs import open_blobs
+from pipeline.store.check import check_store
+from pipeline.store.chunks import encode_chunk
+from pipeline.store.commit_records import file_entry, places
+from pipeline.store.layout import FORMAT, StoreSizes, specs
+
+PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted in the time
+FASTER, SLOWER = 0.7, 1.6  # how far the machine's speed may drift between the pilot and the run
+ALONE = 1.5  # the pilot has the memory of the machine to itself, workers share it
+STARTS = (0.5, 4.0)  # Dask, its workers and their backbones, in units of starting a process that imports torch
+
+
+def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, workers: int) -> dict[str, Any]:
+    """Clips, files and bytes of the finished store; how many shards of it are still to be made here, and how long.
+
+    Returns:
+        "bytes": a number without a codec, [low, high] with one. "seconds": [low, high] for what is left, None where no
+        clip is to be computed.
+
+    Raises: as `pipeline.extract.extract`, about `prepared`, the store that is there, weights and device.
+    """
+    folder = PreparedFolder.open(prepared)
+    require_complete(folder)
+    device, workers = devices.deal_out(options.device, workers, None)
+    options, weights = compute.resolve(replace(options, device=device))
+    sizes, account, blobs = sizes_of(folder, options), folder.account(), open_blobs(out)
+    made_from = made_from_of(folder, options, weights)
+    there = check_store(blobs, sizes=sizes, made_from=made_from)
+    todo = list(range(len(places(sizes))))
+    if there is not None:
+        todo, _ = unfinished(blobs, fingerprint(made_from), sizes)
+    left = _left(folder, sizes, todo)
+    compute_tokens = compute.worker_computer(options, weights["sha256"], threads_of(options, workers, None))
+    seconds = _pilot(folder, options, sizes, compute_tokens) if left else None
+    fresh = {"format": FORMAT, "fingerprint": fingerprint(made_from), "made_from": made_from}
+    files = file_sizes(folder, sizes, there or {**fresh, **about_of(folder, weights)})
+    total = sum(files.values())
+    return {
+        "dataset": folder.listing.dataset,
+        "clips": account.done,
+        "excluded": account.excluded,
+        "failed": account.failed,
+        "views": sizes.views,
+        "files": len(files),
+        "bytes": total if options.codec == "none" else compressed(total, folder, options, sizes, compute_tokens),
+        "shards": len(places(sizes)),
+        "shards_to_do": len(todo),
+        "seconds": None if seconds is None else _seconds(seconds, left, workers),
+        "device": options.device,
+        "precision": options.precision,
+        "joints": sizes.joints,
+        "bytes_free": None if "://" in out else bytes_free(Path(out)),
+    }
+
+
+def _left(folder: PreparedFolder, sizes: StoreSizes, todo: list[int]) -> list[int]:
+    """For each shard and view to be made, how many clips are to be computed for it; those with none left out."""
+    done = [len(rows_done(folder, shard)) for shard in range(sizes.shards)]
+    counts = [done[shard] for _, shard in (places(sizes)[number] for number in todo)]
+    return [count for count in counts if count]
+
+
+def _seconds(each: float, left: list[int], workers: int) -> list[float]:
+    """Shortest and longest, where a clip in one view takes `each` seconds of one worker."""
+    clips = sum(left)
+    if workers == 1:
+        return [round(FASTER * each * clips, 1), round(SLOWER * each * clips, 1)]
+    most = min(-(-len(left) // workers) * max(left), clips)  # of the worker that ends last
+    begin = time.monotonic()
+    subprocess.run([sys.executable, "-P", "-c", "import distributed, torchvision"], check=True)
+    start = time.monotonic() - begin
+    low = FASTER * each * clips / workers + STARTS[0] * start
+    return [round(low, 1), round(SLOWER * ALONE * each * most + STARTS[1] * start, 1)]
+
+
+def _pilot(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, compute: Compute) -> float | None:
+    """Seconds a clip takes once all is warm; None where those of the pilot are damaged."""
+    groups = _groups(folder, options, sizes)
+    if not groups:
+        return None
+    seconds: list[list[float]] = []
+    for group in groups if len(groups) > 1 else groups * 2:
+        marks = [time.monotonic()]
+        decoded = decode_group(group)
+        marks.append(time.monotonic())
+        parts = begin_group(compute, decoded)()
+        marks.append(time.monotonic())
+        for part in parts:
+            group.job.absorb(part)
+        marks.append(time.monotonic())
+        seconds.append([(b - a) / max(len(group.rows), 1) for a, b in itertools.pairwise(marks)])
+    decode, compute_s, keep = np.mean(seconds[1:], axis=0).tolist()
+    return _overlapped([decode, compute_s, keep + _putting(groups[0].job, sizes)], options.device)
+
+
+def _putting(job: ShardJob, sizes: StoreSizes) -> float:
+    """Seconds that a clip's share of its shard takes to be encoded and summed up; what a disk takes is not in it."""
+    begin = time.monotonic()
+    for spec in specs(sizes):
+        if spec.name in job.arrays:
+            file_entry(spec.name, encode_chunk(spec, job.arrays[spec.name], sizes))
+    return (time.monotonic() - begin) / len(job.entries)
+
+
+def _overlapped(parts: list[float], device: str) -> float:
+    """Seconds of a clip whose decoding, computing and keeping take so long: one after the other where a CPU does all
+    of them, the slowest where a GPU computes and threads do the rest."""
+    if not device.startswith("cuda"):
+        return sum(parts)
+    decoders, writers, _ = overlap(device)
+    decode, compute, keep = parts
+    return max(decode / decoders, compute, keep / writers)
+
+
+def _groups(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes) -> list[Group]:
+    """As many clips as `PILOT_GROUPS` batches hold, from shards all over the folder and rows all over each."""
+    shards = [number for number in range(folder.shards) if rows_done(folder, number)]
+    jobs = [
+        load_job(folder.shard(number), 0, options, sizes, open_blobs("memory://estimate"), None)
+        for number in _spread(shards, PILOT_GROUPS)
+    ]
+    groups = []
+    for job in jobs:
+        rows = _spread(sorted(job.clips), options.batch_clips * (PILOT_GROUPS if len(jobs) == 1 else 1))
+        cuts = range(0, len(rows), options.batch_clips)
+        groups += [Group(job, rows[cut : cut + options.batch_clips], False) for cut in cuts]
+    return groups
+
+
+def _spread(items: list[int], most: int) -> list[int]:
+    """So many of them at most, at even distances."""
+    number = min(most, len(items))
+    return [items[(2 * place + 1) * len(items) // (2 * number)] for place in range(number)]

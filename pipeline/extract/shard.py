@@ -1,0 +1,134 @@
+"""One shard of one view on its way from prepared clips to tokens: what is read, decoded, computed and kept of it.
+
+In: a prepared shard and, on a retry, what the store holds of it. Out: a ShardJob whose arrays and entries are filled
+group by group, ready to be committed. A clip that cannot be computed ends as `failed`, with a reason that names no
+place or moment, since reasons are part of the content. Knows no threads; `pipeline.extract.worker` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pipeline import manifest
+from pipeline.config import ExtractOptions
+from pipeline.errors import ArtifactError, CorruptError, DataError
+from pipeline.extract.values import Compute, Computed, Decoded, Group, Picture, ShardJob
+from pipeline.prepare.hdf5 import ClipContent, ShardReader, decode_picture
+from pipeline.prepare.shard import Shard
+from pipeline.store.blobs import Blobs
+from pipeline.store.clip_reader import read_committed
+from pipeline.store.layout import StoreSizes, specs
+from pipeline.views import crop_frames, crop_joints, crop_visible, view_of
+
+NOT_WHOLE = "its prepared clip does not match its digest"
+NOT_DECODED = "a picture of its prepared clip cannot be decoded"
+
+
+def load_job(
+    source: Shard, view: int, options: ExtractOptions, sizes: StoreSizes, blobs: Blobs, before: dict[str, Any] | None
+) -> ShardJob:
+    """Read a prepared shard, and take over from the store what an earlier attempt, `before`, made of it.
+
+    Raises:
+        ArtifactError: the prepared shard is not there any more.
+    """
+    told = source.committed()
+    if told is None:
+        raise ArtifactError(source.path, "is not there any more", remedy="run the same `star prepare` again")
+    kept = None if before is None else read_committed(blobs, sizes, before)
+    arrays = {spec.name: spec.blank(len(told["clips"])) for spec in specs(sizes)} if kept is None else kept
+    job = ShardJob(source, view, options, sizes, arrays, [_entry(clip) for clip in told["clips"]])
+    job.remade = before is not None
+    wanted = [row for row, entry in enumerate(job.entries) if entry["outcome"] == "done"]
+    if before is not None and kept is not None:
+        done = {row: entry for row, entry in enumerate(before["clips"]) if entry["outcome"] == "done"}
+        for row, entry in done.items():
+            job.entries[row] = entry
+        wanted = [row for row in wanted if row not in done]
+    _read_clips(job, wanted, told)
+    job.unchanged = before is not None and not job.clips and job.entries == before["clips"]
+    return job
+
+
+def _entry(source: dict[str, Any]) -> dict[str, Any]:
+    if source["outcome"] == "done":
+        return {"id": source["id"], "outcome": "done", "source": source["sha256"]}
+    return {"id": source["id"], "outcome": source["outcome"], "reason": source["reason"]}
+
+
+def _read_clips(job: ShardJob, rows: list[int], told: dict[str, Any]) -> None:
+    """The prepared clips of some rows, each checked against its digest: a JPEG with a flipped bit decodes all the
+    same."""
+    if not rows:
+        return
+    try:
+        with ShardReader(job.source.path) as reader:
+            for row in rows:
+                clip = _clip(reader, row)
+                if clip is not None and clip.digest() == told["clips"][row]["sha256"]:
+                    job.clips[row] = clip
+    except CorruptError:
+        pass  # the file's own structure is damaged: all of its clips are
+    for row in set(rows) - set(job.clips):
+        job.fail(row, NOT_WHOLE)
+
+
+def _clip(reader: ShardReader, row: int) -> ClipContent | None:
+    try:
+        return reader.clip(row)
+    except CorruptError:
+        return None
+
+
+def decode_group(group: Group) -> Decoded:
+    """Decode, crop and flip the pictures of a group."""
+    pictures = {}
+    for row in group.rows:
+        try:
+            pictures[row] = view_of_clip(group.job, row)
+        except CorruptError:
+            group.job.fail(row, NOT_DECODED)
+    return Decoded(group, pictures)
+
+
+def view_of_clip(job: ShardJob, row: int) -> Picture:
+    """A job's view of one of its prepared clips, as the backbone is to see it."""
+    clip, crop, draws = job.clips[row], job.options.crop, job.source.options.draws
+    pairs = manifest.topology(job.source.topology).pairs
+    frames = np.stack([decode_picture(picture) for picture in clip.frames[job.view % draws]])
+    key = job.source.records[row].key
+    chosen = view_of(key, job.view, seed=job.options.seed, draws=draws, kept=frames.shape[1:3], crop=crop)
+    assert chosen.draw == job.view % draws
+    return Picture(
+        crop_frames(frames, chosen, crop=crop),
+        crop_joints(clip.joints[chosen.draw], chosen, pairs, crop=crop),
+        crop_visible(clip.scores[chosen.draw], chosen, pairs),
+        clip.frame_index[chosen.draw],
+    )
+
+
+def begin_group(compute: Compute, decoded: Decoded) -> Callable[[], list[Computed]]:
+    """Begin to compute a group; call the result to wait for its tokens, in one piece as a rule. Rows that fail are told
+    to the job."""
+    rows = list(decoded.pictures)
+    if not rows:
+        return lambda: []
+    pictures = [decoded.pictures[row] for row in rows]
+    frames, joints, scores = (np.stack([getattr(p, name) for p in pictures]) for name in ("frames", "joints", "scores"))
+    wait = compute(frames, joints, scores > 0)
+
+    def finish() -> list[Computed]:
+        try:
+            return [Computed(rows, pictures, *wait())]
+        except DataError as error:
+            # a value that float16 cannot hold, in one of them: told of that one, without costing the others
+            if len(rows) == 1:
+                decoded.group.job.fail(rows[0], error.problem)
+                return []
+            alone = [Decoded(decoded.group, {row: decoded.pictures[row]}) for row in rows]
+            return [computed for one in alone for computed in begin_group(compute, one)()]
+
+    return finish

@@ -1,0 +1,126 @@
+"""`TokenComputer`: frames and joints of clips in, float16 tokens out, on one device.
+
+In: frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2) pixels, visible (B, M, T, V). Out: gg (B, T, P, D), jm
+(B, T, V, D') float16, joint_mask (B, T, V). The one place that joins backbone, heatmaps and pooling; imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.backbone.frozen import FrozenMC18, gpu_told, normalize
+from pipeline.backbone.mc3_18 import STRIDES
+from pipeline.backbone.transfer import to_device, to_host
+from pipeline.errors import ConfigError, DataError
+from pipeline.heatmaps import DEFAULT_SIGMA, joint_heatmaps, to_cells
+from pipeline.tokens import global_grid_tokens, joint_map_tokens
+
+ROUNDS_TO_INFINITY = 65520.0  # the smallest magnitude that float16 has no finite number for
+
+
+class Tokens(NamedTuple):
+    """Of a batch: gg (B, T, P, D) float16, jm (B, T, V, D') float16, joint_mask (B, T, V) bool; numpy."""
+
+    gg: np.ndarray
+    jm: np.ndarray
+    joint_mask: np.ndarray
+
+
+class TokenComputer:
+    """Frames and joints of one crop to tokens: normalise, backbone, heatmaps, pooling, all on the backbone's device."""
+
+    def __init__(
+        self,
+        backbone: FrozenMC18,
+        *,
+        jm_layer: str = "layer2",
+        gg_layer: str = "layer4",
+        sigma: float = DEFAULT_SIGMA,
+        normalize: bool = False,
+    ) -> None:
+        """`sigma` in cells of the JM layer's grid; `normalize` as in `joint_map_tokens`."""
+        missing = {jm_layer, gg_layer} - set(backbone.layers)
+        if missing:
+            raise ConfigError("backbone", "does not return a layer", got=backbone.layers, expected=sorted(missing))
+        self.backbone, self.jm_layer, self.gg_layer = backbone, jm_layer, gg_layer
+        self.sigma, self.normalize = sigma, normalize
+
+    def __call__(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> Tokens:
+        """Tokens of a batch of clips.
+
+        Args:
+            frames: (B, T, H, W, 3) uint8 RGB.
+            joints: (B, M, T, V, 2) pixels of these frames (x, y), centres at integers; NaN where absent.
+            visible: (B, M, T, V) bool.
+
+        Returns:
+            Tokens. A joint counts as present if, in any person, it is visible, finite and its centre lies inside the
+            picture; elsewhere its token is zero and its mask False. A joint outside is not drawn at all: what the tail
+            of its heatmap would pick up is the border, not the joint.
+
+        Raises:
+            DataError: shapes that do not fit, or a value beyond float16 (65504), with the clip's place in the batch.
+            ConfigError: so many clips do not fit into the device's memory, or it fails.
+        """
+        return self.begin(frames, joints, visible)()
+
+    @torch.inference_mode()
+    def begin(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> Callable[[], Tokens]:
+        """As a call, in two: a GPU is at work when this returns; call the result to wait for it and have the tokens."""
+        if self.backbone.deterministic and len(frames) > 1:
+            alone = [self.begin(frames[b : b + 1], joints[b : b + 1], visible[b : b + 1]) for b in range(len(frames))]
+            return lambda: Tokens(*(np.concatenate(p) for p in zip(*(finish() for finish in alone), strict=True)))
+        with gpu_told(self.backbone.device, clips=len(frames)):
+            arrived = self._launch(frames, joints, visible)
+
+        def finish() -> Tokens:
+            with gpu_told(self.backbone.device, clips=len(frames)):  # what it was at may have failed since
+                arrays = arrived()
+            return _tokens(*arrays)
+
+        return finish
+
+    def _launch(
+        self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray
+    ) -> Callable[[], tuple[np.ndarray, ...]]:
+        device = self.backbone.device
+        maps = self.backbone(normalize(to_device(frames, device)))
+        places = to_device(joints, device)
+        drawn = to_device(visible, device) & inside(places, frames.shape[2:4])
+        jm_maps = maps[self.jm_layer]
+        grid = (jm_maps.shape[3], jm_maps.shape[4])
+        heatmaps = joint_heatmaps(to_cells(places, STRIDES[self.jm_layer]), drawn, size=grid, sigma=self.sigma)
+        gg = global_grid_tokens(maps[self.gg_layer])
+        jm = joint_map_tokens(jm_maps, heatmaps, normalize=self.normalize)
+        return to_host([gg.half(), jm.half(), drawn.any(1), _peaks(gg), _peaks(jm)])
+
+
+def inside(joints: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Which joints (..., 2), in pixels, are finite and lie in a picture of `size` (H, W), border pixels included."""
+    x, y = joints.unbind(-1)
+    return (x >= -0.5) & (x < size[1] - 0.5) & (y >= -0.5) & (y < size[0] - 0.5)  # False for NaN
+
+
+def _peaks(tokens: Tensor) -> Tensor:
+    """(B,): the largest magnitude of each clip; NaN where one value is."""
+    return tokens.flatten(1).abs().amax(1)
+
+
+def _tokens(gg: np.ndarray, jm: np.ndarray, mask: np.ndarray, gg_peaks: np.ndarray, jm_peaks: np.ndarray) -> Tokens:
+    """The tokens, if all were finite as float16: beyond its range is an error, never an infinity in the store."""
+    for kind, peaks in (("GG", gg_peaks), ("JM", jm_peaks)):
+        unfit = np.flatnonzero(~(peaks < ROUNDS_TO_INFINITY))
+        if len(unfit):
+            raise DataError(
+                f"clip {unfit[0]} of the batch",
+                f"{kind} tokens do not fit into float16",
+                got=float(peaks[unfit[0]]),
+                expected="at most 65504",
+                remedy="check the weights, or divide JM tokens by their heatmap's sum",
+            )
+    return Tokens(gg, jm, mask)

@@ -1,0 +1,103 @@
+"""What flows through a worker of stage 2: a shard's job, groups of its rows, their pictures and their tokens.
+
+In: a prepared shard's rows. Out: plain values, and the arrays and entries of a ShardJob, filled group by group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.config import ExtractOptions
+from pipeline.prepare.hdf5 import ClipContent
+from pipeline.prepare.shard import Shard
+from pipeline.store.commit_records import clip_digest
+from pipeline.store.int8 import stored
+from pipeline.store.layout import StoreSizes
+
+# frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2), visible (B, M, T, V) to a function that waits for gg, jm float16
+# and joint_mask: a GPU works on them while the next ones are made ready
+Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]]
+
+
+class Picture(NamedTuple):
+    """One view of a clip: frames (T, H, W, 3) uint8; in their pixels joints (M, T, V, 2), scores (M, T, V); and
+    frame_index (T,)."""
+
+    frames: np.ndarray
+    joints: np.ndarray
+    scores: np.ndarray
+    frame_index: np.ndarray
+
+
+@dataclass
+class ShardJob:
+    """A shard of a view in the making.
+
+    Attributes:
+        source: its prepared shard. view, options, sizes: of the store.
+        arrays: by name (n, *tail), as stored. entries: for each row what the commit record will say.
+        clips: of the rows still to be computed, their prepared clips.
+        remade: it has been committed before, with clips that had failed. unchanged: and none of them can be made now.
+    """
+
+    source: Shard
+    view: int
+    options: ExtractOptions
+    sizes: StoreSizes
+    arrays: dict[str, np.ndarray]
+    entries: list[dict[str, Any]]
+    clips: dict[int, ClipContent] = field(default_factory=dict)
+    remade: bool = False
+    unchanged: bool = False
+
+    def groups(self) -> Iterator[Group]:
+        """The rows to compute, so many at a time; at least one group, if only to end the job."""
+        rows = sorted(self.clips)
+        size = self.options.batch_clips
+        parts = [rows[a : a + size] for a in range(0, len(rows), size)] or [[]]
+        for number, part in enumerate(parts):
+            yield Group(self, part, number + 1 == len(parts))
+
+    def fail(self, row: int, reason: str) -> None:
+        """A row that will have no tokens."""
+        self.entries[row] = {"id": self.entries[row]["id"], "outcome": "failed", "reason": reason}
+
+    def absorb(self, group: Computed) -> None:
+        """Take over a group's tokens, and hash them."""
+        for name, tokens in (("gg", group.gg), ("jm", group.jm)):
+            for key, values in stored(name, tokens, self.sizes.dtype).items():
+                self.arrays[key][group.rows] = values
+        self.arrays["joint_mask"][group.rows] = group.joint_mask
+        for row, picture in zip(group.rows, group.pictures, strict=True):
+            self.arrays["joints"][row], self.arrays["frame_index"][row] = picture.joints, picture.frame_index
+            self.arrays["persons"][row] = (picture.scores > 0).any(axis=(1, 2)).sum()
+            self.entries[row]["sha256"] = clip_digest(self.sizes, self.arrays, row)
+
+
+class Group(NamedTuple):
+    """Rows of a job that go through the backbone together; the last one of a job ends it."""
+
+    job: ShardJob
+    rows: list[int]
+    last: bool
+
+
+class Decoded(NamedTuple):
+    """A group's pictures by row; rows that failed are not in it."""
+
+    group: Group
+    pictures: dict[int, Picture]
+
+
+class Computed(NamedTuple):
+    """Rows of a group that have tokens: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V)."""
+
+    rows: list[int]
+    pictures: list[Picture]
+    gg: np.ndarray
+    jm: np.ndarray
+    joint_mask: np.ndarray

@@ -1,0 +1,197 @@
+"""What a worker of stage 2 does: a run of neighbouring shards, from prepared clips to committed tokens.
+
+In: the number of the run's first shard and a Plan. Out: shards of the store. Inside a run four things overlap: the next
+shard is read, pictures of the next clips are decoded, the device computes, and what is computed is hashed and put,
+each commit record after all that it names. Each stage waits for the next one, so that a worker holds the tokens of
+no more than `IN_FLIGHT` + 2 shards (60 MB each; on a GPU as many more as it has threads that write; on a retry, where
+few clips of a shard are to be made, as many more as there are threads that decode), whatever the number of clips.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.fingerprint import canonical_json
+from pipeline.cluster.lookahead import ahead, behind, threads
+from pipeline.cluster.run_shards import report
+from pipeline.config import ExtractOptions
+from pipeline.errors import ArtifactError
+from pipeline.extract import compute, devices
+from pipeline.extract.shard import begin_group, decode_group, load_job
+from pipeline.extract.values import ShardJob
+from pipeline.prepare.shard import read_shard
+from pipeline.store.blobs import Blobs, open_blobs
+from pipeline.store.commit_records import Place, each_record_or_none, is_whole, places, record_key, write_record
+from pipeline.store.layout import StoreSizes
+from pipeline.store.write import put_shard
+
+IN_FLIGHT = 1  # shards that wait to be put while another is computed
+
+# A cluster's worker may have several threads; the device, torch's threads and cuDNN's flags are the whole process's.
+_one_run = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a worker is told; it travels as JSON.
+
+    Attributes:
+        prepared, out: where to read and write. options: without "auto". sizes: of the store.
+        stamp: the store's fingerprint. weights: SHA-256 of the backbone's. word: of the coordinator.
+        threads: for the backbone; 0: a share of the machine. retry: also shards with failed clips. run: shards in one.
+    """
+
+    prepared: str
+    out: str
+    options: ExtractOptions
+    sizes: StoreSizes
+    stamp: str
+    weights: str
+    word: str
+    threads: int
+    retry: bool
+    run: int
+
+    def to_json(self) -> str:
+        """For `from_json`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The inverse of `to_json`."""
+        told = json.loads(text)
+        return cls(**{**told, "options": ExtractOptions(**told["options"]), "sizes": StoreSizes(**told["sizes"])})
+
+
+def extract_run(first: int, plan_json: str) -> dict[str, Any]:
+    """Compute and commit those of `plan.run` shards from number `first` (view * shards + shard) on that are open.
+
+    Raises:
+        ArtifactError: the store cannot be written, the prepared clips are gone, or the coordinator is.
+        DataError: other weights here than there. ConfigError: this machine has not the device or precision.
+    """
+    with _one_run:
+        return _extract_run(first, Plan.from_json(plan_json))
+
+
+def _extract_run(first: int, plan: Plan) -> dict[str, Any]:
+    blobs = open_blobs(plan.out)
+    blobs.require_writer(plan.word)
+    compute_tokens = compute.worker_computer(plan.options, plan.weights, plan.threads)
+    decoders, writers, launches = overlap(plan.options.device)
+    start, clips = time.monotonic(), 0
+    with threads(1) as reading, threads(decoders) as decoding, threads(writers) as writing:
+        todo = places(plan.sizes)[first : first + plan.run]
+        jobs = ahead(reading, lambda place: _open_job(plan, blobs, place), todo, depth=1)
+        groups = (group for job in jobs if job is not None for group in job.groups())
+        absorbing: list[Future[None]] = []
+        commits: deque[Future[None]] = deque()
+        pictures = ahead(decoding, decode_group, groups, depth=decoders)
+        for decoded, computed in behind(partial(begin_group, compute_tokens), pictures, depth=launches):
+            job = decoded.group.job
+            absorbing += [writing.submit(job.absorb, part) for part in computed]
+            clips += len(decoded.group.rows)
+            _report(job, decoded.group.rows)
+            if decoded.group.last:
+                _report(job, sorted(set(range(len(job.entries))) - set(job.clips)))
+                commits.append(writing.submit(_commit, plan, blobs, job, absorbing))
+                absorbing = []
+            while len(commits) > IN_FLIGHT + writers - 1:
+                commits.popleft().result()
+        for commit in commits:
+            commit.result()
+    seconds = round(time.monotonic() - start, 3)
+    return {"first": first, "clips": clips, "seconds": seconds, "host": socket.gethostname()}
+
+
+def is_open(record: dict[str, Any] | None, *, retry: bool) -> bool:
+    """Is there something to do about a shard and view of this commit record?"""
+    return record is None or (retry and any(clip["outcome"] == "failed" for clip in record["clips"]))
+
+
+def _record_or_none(blobs: Blobs, stamp: str, place: Place) -> dict[str, Any] | None:
+    """A commit record; a damaged one counts as none, so that its shard is made again."""
+    return next(each_record_or_none(blobs, stamp, [place]))[1]
+
+
+def _open_job(plan: Plan, blobs: Blobs, place: Place) -> ShardJob | None:
+    view, shard = place
+    before = _record_or_none(blobs, plan.stamp, place)
+    if not is_open(before, retry=plan.retry):
+        return None
+    source = read_shard(Path(plan.prepared), shard, shard_clips=plan.sizes.shard_clips)
+    return load_job(source, view, plan.options, plan.sizes, blobs, before)
+
+
+def _commit(plan: Plan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None]]) -> None:
+    """Put a shard whose tokens are all there: `absorbing` was submitted before this, so it cannot be waited for in
+    vain."""
+    for part in absorbing:
+        part.result()
+    if job.unchanged:
+        return
+    place = (job.view, job.source.number)
+    blobs.require_writer(plan.word)
+    if job.remade:
+        # a stop between the files and their record must not leave an old record of new files
+        blobs.delete(record_key(place[1], place[0]))
+    elif _record_or_none(blobs, plan.stamp, place) is not None:
+        return  # another worker, to whom this shard was given when this one seemed lost, was faster
+    files, entries = put_shard(
+        blobs, sizes=plan.sizes, shard=place[1], view=place[0], arrays=job.arrays, clips=job.entries
+    )
+    if not _record(plan, blobs, place, files, entries):
+        return
+    told = {"view": place[0], "shard": place[1], "clips": len(job.clips), "host": socket.gethostname()}
+    name = f"log/{time.time():.3f}-{place[0]:03d}-{place[1]:05d}.json"
+    blobs.put(name, canonical_json({**told, "process": os.getpid(), "device": plan.options.device}))
+
+
+def _record(plan: Plan, blobs: Blobs, place: Place, files: list[dict[str, Any]], entries: list[dict[str, Any]]) -> bool:
+    """Commit what was just put, unless another worker has: putting takes a while. Says whether this one did.
+
+    Raises:
+        ArtifactError: the coordinator is not the one any more, or the other worker put other bytes among these. No
+            record is left then that tells of other files than are there.
+    """
+    other = _record_or_none(blobs, plan.stamp, place)
+    if other is not None:
+        if all(is_whole(blobs, entry) for entry in other["files"]):
+            return False
+        blobs.delete(record_key(place[1], place[0]))
+    blobs.require_writer(plan.word)
+    if other is not None and not all(is_whole(blobs, entry) for entry in files):
+        raise ArtifactError(
+            f"{blobs.url}: shard {place[1]}, view {place[0]}",
+            "was put by two workers at once",
+            remedy="run the same command again, which makes it anew",
+        )
+    write_record(blobs, plan.stamp, place, files, entries)
+    return True
+
+
+def _report(job: ShardJob, rows: list[int]) -> None:
+    for row in rows:
+        report({"clip": f"{job.entries[row]['id']}/{job.view}", "outcome": job.entries[row]["outcome"]})
+
+
+def overlap(device: str) -> tuple[int, int, int]:
+    """How many threads decode, how many hash and put, and how many groups are begun while one is computed.
+
+    On a CPU the backbone takes nearly all of the time, and one thread of each hides behind it. A GPU needs many, and
+    its next group waiting; these numbers are a guess that no GPU has confirmed yet.
+    """
+    if device.startswith("cuda"):
+        workers = max(len(device.split(",")), devices.workers_here())  # one a device, on the same processors
+        return max(1, min(16, devices.cores() // workers - 2)), 4, 1
+    return 1, 1, 0

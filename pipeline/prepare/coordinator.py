@@ -1,0 +1,107 @@
+"""Stage 1: from a listing to a prepared folder.
+
+In: a Listing, PrepareOptions, a folder. Out: the folder complete: every shard made by `pipeline.prepare.worker`, then
+`manifest.jsonl`. The coordinator lists and waits. The same call goes on after any stop: what is committed stays, what
+is not is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.files import require_room, sweep_temporaries, unwritable
+from pipeline.artifacts.lock import sole_writer
+from pipeline.artifacts.outcomes import Account
+from pipeline.cluster.run_shards import run_shards
+from pipeline.config import FRAMES, PrepareOptions
+from pipeline.errors import CorruptError
+from pipeline.prepare.clip import joints_of
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.hdf5 import LEAST_PICTURE, known_bytes
+from pipeline.prepare.worker import prepare_shard
+from pipeline.records import Listing
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+def prepare(
+    listing: Listing,
+    options: PrepareOptions,
+    out: Path,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    retry: bool = False,
+    progress: Progress | None = None,
+) -> Account:
+    """Make every clip of `listing` that is not made yet.
+
+    Args:
+        workers: local processes; `scheduler`: an existing Dask cluster instead, which must see the same paths.
+        retry: try failed clips again (done and excluded ones are kept as they are).
+        progress: called with {"total", "done"} once and {"clip", "outcome"} for each clip, from this process.
+
+    Raises:
+        ArtifactError: `out` holds other content, cannot be written, has no room, or is in another coordinator's hands.
+        ConfigError: there is no such cluster. DataError: nothing is listed, or the data went away in mid-run.
+    """
+    folder = PreparedFolder.match(out, listing, options)  # before anything is written: `out` may be something else
+    with sole_writer(out) as word:
+        sweep_temporaries(out)
+        folder.freeze()
+        todo, rows_done = unfinished(folder, retry=retry)
+        if todo:
+            require_room(out, least_bytes(folder, todo))
+            folder.drop_manifest()
+        if progress is not None:
+            progress({"total": len(listing.records), "done": rows_done})
+        where = (str(out.resolve()), word, options.shard_clips)
+        summaries = run_shards(prepare_shard, todo, *where, workers=workers, scheduler=scheduler, progress=progress)
+        with contextlib.closing(summaries):
+            for summary in summaries:
+                _log(out, summary)
+        entries = folder.outcomes()
+        folder.write_manifest(entries)
+        return folder.account(entries)
+
+
+def unfinished(folder: PreparedFolder, *, retry: bool = False) -> tuple[list[int], int]:
+    """The shards to make, with `retry` also those with failed clips, and how many rows the others hold.
+
+    A shard whose record is damaged, or whose file is not there in its full length, is made again.
+    """
+    todo, rows_done = [], 0
+    for number in range(folder.shards):
+        try:
+            record = folder.record(number)
+        except CorruptError:
+            record = None
+        if record is None or (retry and any(entry["outcome"] == "failed" for entry in record["clips"])):
+            todo.append(number)
+        else:
+            rows_done += len(record["clips"])
+    return todo, rows_done
+
+
+def least_bytes(folder: PreparedFolder, todo: list[int]) -> int:
+    """Fewer bytes than the shards `todo` can take: what is known, and pictures smaller than any of people."""
+    rows = [record for number in todo for record in folder.shard(number).records]
+    pictures = sum(not record.excluded for record in rows) * folder.options.draws * FRAMES
+    known = known_bytes(len(rows), len(todo), folder.options.draws, FRAMES, joints_of(folder.listing.topology))
+    return known + pictures * LEAST_PICTURE[folder.options.frame_codec]
+
+
+def _log(out: Path, summary: dict[str, Any]) -> None:
+    """`log/attempts.jsonl`: when, where and how long; no part of the content."""
+    path = out / "log" / "attempts.jsonl"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "a") as file:
+            file.write(json.dumps({"time": time.time(), **summary}) + "\n")
+    except OSError as error:
+        raise unwritable(path, error) from error

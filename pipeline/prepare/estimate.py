@@ -1,0 +1,124 @@
+"""What stage 1 would do, how large it becomes and how long it takes, before it starts.
+
+In: what the stage would get. Out: a plain dict. Arrays and records have known sizes; pictures and seconds come from
+making a few clips, spread over the listing, and are ranges. They are meant to hold on this machine, as busy as it is
+now, in at least four of five runs. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from pipeline.artifacts.files import bytes_free, require_room
+from pipeline.config import FRAMES, PrepareOptions
+from pipeline.decode.child_process import DecodeProcess
+from pipeline.errors import DataError
+from pipeline.prepare.clip import attempt, joints_of
+from pipeline.prepare.coordinator import unfinished
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.hdf5 import known_bytes
+from pipeline.records import Listing, VideoRecord
+
+PILOT_CLIPS = 12
+CONFIDENCE = 0.95  # of the two-sided interval for a mean
+SAME = 0.05  # no mean is taken to be known better than this: clips are not drawn at random
+SLOWER, FASTER = 1.6, 0.7  # how far the machine's speed may drift between the pilot and the run
+ALONE = 1.5  # a clip takes up to so many times longer where all cores decode at once
+# starting Dask and its workers, in units of starting a decoding process, which is what the pilot can time
+DASK_STARTS = (3.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What making a few clips told: bytes of their pictures (0 where one failed), seconds, and the failures."""
+
+    picture_bytes: list[int]
+    seconds: list[float]
+    start_seconds: float
+    failures: list[str]
+
+
+def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, workers: int) -> dict[str, Any]:
+    """Clips, bytes and seconds of what the same `prepare` would still have to do.
+
+    Args:
+        workers: local processes. On a cluster, divide the seconds by its threads yourself.
+
+    Returns:
+        "bytes" and "seconds" as [low, high], None where no clip of the pilot could be made; "pilot_failures" says why.
+
+    Raises:
+        ArtifactError: `out` holds other content, or its disk is too small.
+    """
+    folder = PreparedFolder.match(out, listing, options)
+    todo, _ = unfinished(folder)
+    rows = [record for number in todo for record in folder.shard(number).records]
+    usable = [record for record in rows if not record.excluded]
+    pilot = run_pilot(usable, listing, options)
+    sizes = interval(pilot.picture_bytes, len(usable)) if any(pilot.picture_bytes) else None
+    known = known_bytes(len(rows), len(todo), options.draws, FRAMES, joints_of(listing.topology))
+    total = None if sizes is None else [int(known + sizes[0]), int(known + sizes[1]) + 1]
+    if rows:
+        require_room(out, known if total is None else total[0])
+    return {
+        "dataset": listing.dataset,
+        "clips": len(listing.records),
+        "excluded": sum(bool(record.excluded) for record in listing.records),
+        "clips_to_do": len(rows),
+        "shards": folder.shards,
+        "shards_to_do": len(todo),
+        "pilot_clips": len(pilot.seconds),
+        "pilot_failures": pilot.failures,
+        "bytes": total if rows else [0, 0],
+        "seconds": _seconds(pilot, len(usable), workers) if rows else [0, 0],
+        "bytes_free": bytes_free(out),
+    }
+
+
+def run_pilot(usable: list[VideoRecord], listing: Listing, options: PrepareOptions) -> Pilot:
+    """Make at most 12 clips, as the stage does, and keep nothing of them but their sizes and times."""
+    places = np.unique(np.linspace(0, len(usable) - 1, PILOT_CLIPS).round().astype(int)).tolist() if usable else []
+    sizes: list[int] = []
+    seconds: list[float] = []
+    failures: list[str] = []
+    with DecodeProcess(budget_s=options.budget_s) as decoder:
+        start = time.monotonic()
+        with suppress(DataError):
+            decoder.probe(os.devnull)  # is no video, but makes the process start
+        started = time.monotonic() - start
+        for place in places:
+            start = time.monotonic()
+            clip, entry = attempt(usable[place], listing.roots, listing.topology, options, decoder)
+            seconds.append(time.monotonic() - start)
+            sizes.append(0 if clip is None else sum(len(picture) for draw in clip.frames for picture in draw))
+            failures += [f"{entry['id']}: {entry['reason']}"] if clip is None else []
+    return Pilot(sizes, seconds, started, failures)
+
+
+def interval(pilot: list[int] | list[float], count: int) -> tuple[float, float]:
+    """Low and high for the sum over `count` clips, of which `pilot` are some."""
+    mean, n = float(np.mean(pilot)), len(pilot)
+    unseen = max(count - n, 0) / count
+    error = SAME * mean * unseen
+    if n > 1:
+        spread = float(np.std(pilot, ddof=1)) * (unseen / n) ** 0.5
+        error += float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread
+    return max(0.0, mean - error) * count, (mean + error) * count
+
+
+def _seconds(pilot: Pilot, clips: int, workers: int) -> list[float] | None:
+    if not pilot.seconds:
+        return None
+    busy = max(1, min(workers, os.cpu_count() or 1))
+    low, high = (total / busy for total in interval(pilot.seconds, clips))
+    first, last = (1.0, 2.0) if workers == 1 else DASK_STARTS
+    high *= SLOWER * (1.0 if workers == 1 else ALONE)
+    return [round(FASTER * low + first * pilot.start_seconds, 1), round(high + last * pilot.start_seconds, 1)]

@@ -1,0 +1,205 @@
+"""Reads and writes one shard of prepared clips: an HDF5 file.
+
+In: a ClipContent for each row of the shard (None for a hole). Out: the file's bytes, and rows read back. Axes of the
+data sets, n rows of the shard: joints (n, R, M, T, V, 2) in pixels of the kept picture, scores (n, R, M, T, V),
+frame_index (n, R, T), box (n, 4), label (n,), id (n,); frames are JPEG or PNG files one after the other in `frames`,
+frame_offset (n, R, T + 1). Knows nothing of folders, commits or views.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import io
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+
+from pipeline.artifacts.fingerprint import sha256
+from pipeline.errors import ArtifactError, CorruptError
+
+JPEG_QUALITY = 95
+JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
+LEAST_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of what pictures of people take
+# what h5py and numpy raise where the bytes of a file are not what they were
+_UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
+# the system's trouble, not the file's: no file handles, no memory, a file system that went away or does not let us
+_PASSING = {
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
+}  # fmt: skip
+ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
+PERSONS = 2  # M of every prepared clip: slots, empty ones hold NaN joints and zero scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipContent:
+    """All that stage 1 knows of one clip.
+
+    Attributes:
+        frames: R tuples of T encoded pictures.
+        joints: (R, M, T, V, 2) float32, pixels of the kept picture, NaN where absent.
+        scores: (R, M, T, V) float32 in 0..1, 0 where a joint is not to be used.
+        frame_index: (R, T) int64, frames of the video and of the skeleton alike.
+        box: (x0, y0, x1, y1) of the geometry, source pixels.
+    """
+
+    frames: tuple[tuple[bytes, ...], ...]
+    joints: np.ndarray
+    scores: np.ndarray
+    frame_index: np.ndarray
+    box: tuple[int, int, int, int]
+
+    def digest(self) -> str:
+        """SHA-256 over everything above, and where each picture ends."""
+        return sha256(
+            np.array([[len(picture) for picture in draw] for draw in self.frames], "<i8").tobytes(),
+            *(picture for draw in self.frames for picture in draw),
+            np.ascontiguousarray(self.joints, "<f4").tobytes(),
+            np.ascontiguousarray(self.scores, "<f4").tobytes(),
+            np.ascontiguousarray(self.frame_index, "<i8").tobytes(),
+            np.asarray(self.box, "<i4").tobytes(),
+        )
+
+
+def encode_picture(picture: np.ndarray, codec: str) -> bytes:
+    """(H, W, 3) uint8 RGB to JPEG quality 95 in 4:4:4 ("jpeg95"), or to PNG ("lossless")."""
+    out = io.BytesIO()
+    if codec == "jpeg95":
+        Image.fromarray(picture).save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        Image.fromarray(picture).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def decode_picture(data: bytes | memoryview) -> np.ndarray:
+    """The inverse of `encode_picture`: (H, W, 3) uint8 RGB.
+
+    OpenCV's decoder gives the pixels of Pillow's (a test holds them equal) in half the time, and nearly all of it
+    without Python's lock, which a GPU's many decoding threads would queue for.
+
+    Raises:
+        CorruptError: it is no whole picture.
+    """
+    import cv2  # not above: a machine whose OpenCV does not load can do all that needs no pictures
+
+    whole = bytes(data[-2:]) == JPEG_END or bytes(data[-8:-4]) == PNG_END  # OpenCV would fill up what is cut off
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
+    if picture is None:
+        raise CorruptError("a picture", "cannot be decoded", got=f"{len(data)} bytes", expected="a whole JPEG or PNG")
+    return picture
+
+
+def encode_shard(
+    clips: list[ClipContent | None], *, ids: list[str], labels: list[int], draws: int, num_frames: int, num_joints: int
+) -> memoryview:
+    """The HDF5 file of a shard; equal content gives equal bytes (no time stamps are tracked)."""
+    n, shape = len(clips), (draws, PERSONS, num_frames, num_joints)
+    arrays = {
+        "frame_offset": _offsets(clips, draws, num_frames),
+        "joints": np.full((n, *shape, 2), np.nan, np.float32),
+        "scores": np.zeros((n, *shape), np.float32),
+        "frame_index": np.full((n, draws, num_frames), -1, np.int64),
+        "box": np.zeros((n, 4), np.int32),
+        "label": np.asarray(labels, np.int64),
+        "id": np.asarray([name.encode() for name in ids], dtype=h5py.string_dtype("utf-8")),
+    }
+    for i, clip in enumerate(clips):
+        if clip is not None:
+            for name in ("joints", "scores", "frame_index", "box"):
+                arrays[name][i] = getattr(clip, name)
+    out = io.BytesIO()
+    with h5py.File(out, "w", libver="v110", track_order=False) as file:
+        frames = file.create_dataset("frames", (arrays["frame_offset"].max(initial=0),), np.uint8, track_times=False)
+        for i, clip in enumerate(clips):
+            if clip is not None:  # clip by clip: a shard is large, and lies in memory once already
+                start, end = arrays["frame_offset"][i, 0, 0], arrays["frame_offset"][i, -1, -1]
+                frames[start:end] = np.frombuffer(b"".join(itertools.chain(*clip.frames)), np.uint8)
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, track_times=False)
+    return out.getbuffer()
+
+
+def _offsets(clips: list[ClipContent | None], draws: int, num_frames: int) -> np.ndarray:
+    """(n, R, T + 1) int64: picture t of draw r of row i is frames[o[i, r, t] : o[i, r, t + 1]]; holes are empty."""
+    lengths = np.zeros((len(clips), draws, num_frames), np.int64)
+    for i, clip in enumerate(clips):
+        if clip is not None:
+            lengths[i] = [[len(picture) for picture in draw] for draw in clip.frames]
+    ends = np.cumsum(lengths).reshape(lengths.shape)
+    return np.concatenate([(ends - lengths)[..., :1], ends], axis=-1)
+
+
+def known_bytes(rows: int, shards: int, draws: int, num_frames: int, num_joints: int) -> int:
+    """Bytes of so many rows and shards without their pictures: arrays, HDF5's own, and a line in three JSON files."""
+    arrays = draws * (PERSONS * num_frames * num_joints * 3 * 4 + num_frames * 8 + (num_frames + 1) * 8) + 4 * 4 + 8
+    return rows * (arrays + ID_BYTES + JSON_BYTES) + shards * HDF5_BYTES
+
+
+class ShardReader:
+    """Reads clips of one prepared shard; open it in the process that uses it, since HDF5 handles do not cross a fork.
+
+    Raises:
+        CorruptError: the file is missing or is not the HDF5 file that was committed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise CorruptError(path, "is missing", remedy="put it back, or prepare its clips again")
+        try:
+            self._file = h5py.File(path, "r")
+            self._offsets = self._file["frame_offset"][()]
+        except _UNREADABLE as error:
+            _pass_on(error, path)
+            raise CorruptError(
+                path, f"cannot be read as a prepared shard ({error})", remedy="run `star verify` on its folder"
+            ) from None
+
+    def __enter__(self) -> ShardReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def clip(self, i: int) -> ClipContent:
+        """Row i of the shard, still encoded.
+
+        Raises:
+            CorruptError: HDF5 cannot read it.
+        """
+        try:
+            offsets = self._offsets[i]
+            start = int(offsets[0, 0])
+            data = self._file["frames"][start : int(offsets[-1, -1])].tobytes()
+            x0, y0, x1, y1 = self._small["box"][i].tolist()
+            frames = tuple(tuple(data[a - start : b - start] for a, b in itertools.pairwise(draw)) for draw in offsets)
+            return ClipContent(
+                frames=frames,
+                joints=np.asarray(self._small["joints"][i], np.float32),
+                scores=np.asarray(self._small["scores"][i], np.float32),
+                frame_index=np.asarray(self._small["frame_index"][i], np.int64),
+                box=(x0, y0, x1, y1),
+            )
+        except _UNREADABLE as error:
+            _pass_on(error, self.path)
+            raise CorruptError(
+                self.path, f"row {i} cannot be read ({error})", remedy="run `star verify` on its folder"
+            ) from None
+
+    @functools.cached_property
+    def _small(self) -> dict[str, np.ndarray]:
+        """All but the pictures, of every row: one read each, where HDF5 takes a third of a millisecond for any."""
+        return {name: self._file[name][()] for name in ("joints", "scores", "frame_index", "box")}
+
+
+def _pass_on(error: Exception, path: Path) -> None:
+    """Raises ArtifactError where it is the system that is in trouble: the file may be whole."""
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        raise ArtifactError(
+            path, f"cannot be read now ({os.strerror(error.errno)})", remedy="mend that and run the same command again"
+        ) from error

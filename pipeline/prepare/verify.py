@@ -1,0 +1,69 @@
+"""Re-reads every byte of a prepared folder against its digest.
+
+In: a folder. Out: one Damage for each file that is not as it was committed, naming the clips it costs. Repairs
+nothing: the remedy is to delete the file and its commit record and to run the same command again. What a digest cannot
+tell (a video that was damaged before it was prepared) is not found here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.outcomes import Damage
+from pipeline.errors import ArtifactError, CorruptError
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.hdf5 import ShardReader
+from pipeline.prepare.shard import Shard
+
+
+def verify_prepared(path: Path) -> Iterator[Damage]:
+    """Every committed shard of a prepared folder, and `manifest.jsonl` against the records it is derived from.
+
+    Raises:
+        ArtifactError: it is none. CorruptError: `dataset.json` itself is damaged.
+    """
+    folder = PreparedFolder.open(path)
+    whole = True
+    for number in range(folder.shards):
+        for damage in _shard(folder.shard(number)):
+            whole = False
+            yield damage
+    manifest = folder.manifest_path
+    if whole and manifest.is_file() and manifest.read_bytes() != folder.manifest(folder.outcomes()):
+        yield Damage(str(manifest), (), str(manifest))
+
+
+def _shard(shard: Shard) -> Iterator[Damage]:
+    try:
+        record = shard.record()
+    except ArtifactError:  # damaged, or another folder's
+        yield Damage(str(shard.commit_path), tuple(row.clip_id for row in shard.records), str(shard.commit_path))
+        return
+    if record is None or (shard.path.is_file() and _sha256(shard.path) == record["sha256"]):
+        return
+    yield Damage(str(shard.path), _clips_lost(shard, record), str(shard.commit_path))
+
+
+def _clips_lost(shard: Shard, record: dict[str, Any]) -> tuple[str, ...]:
+    """The done clips of a damaged file that cannot be read or give another digest; the others can still be used."""
+    done = [(i, entry) for i, entry in enumerate(record["clips"]) if entry["outcome"] == "done"]
+    try:
+        with ShardReader(shard.path) as reader:
+            return tuple(entry["id"] for i, entry in done if not _is_whole(reader, i, entry["sha256"]))
+    except CorruptError:
+        return tuple(entry["id"] for _, entry in done)
+
+
+def _is_whole(reader: ShardReader, row: int, digest: str) -> bool:
+    try:
+        return reader.clip(row).digest() == digest
+    except CorruptError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,149 @@
+"""The `.skeleton` text files of NTU RGB+D (Kinect v2): one file -> Skeleton, exactly or not at all.
+
+In: a path. Out: a Skeleton of all bodies in the file (M), over all its frames (T), 25 joints. Choosing persons is not
+done here. The format, one line each:
+
+    frame count, then for each frame
+        body count, then for each body
+            bodyID and nine fields of the tracker
+            25 (the joint count)
+            25 lines x y z depthX depthY colorX colorY orientationW orientationX orientationY orientationZ trackingState
+
+Lines end with LF or CRLF. bodyID is an integer above 2^53, so it never passes through a float.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import SkeletonError
+from pipeline.skeletons.ntu_table import (
+    BODY_FIELDS,
+    JOINT_FIELDS,
+    JOINTS,
+    PLACE_COLUMNS,
+    STATE_COLUMN,
+    Table,
+    is_whole_number,
+    number,
+)
+from pipeline.skeletons.skeleton import Skeleton, settled
+
+_TRUST = np.array([0.0, 0.5, 1.0], dtype=np.float32)  # by trackingState: not tracked, inferred, tracked
+_REMEDY = "get the file again; its bytes are damaged or cut off"
+
+
+def read_ntu_skeleton(path: str | Path) -> Skeleton:
+    """All bodies of a `.skeleton` file, sorted by body ID.
+
+    Returns:
+        Skeleton with joints from colorX, colorY (pixels of the 1920x1080 picture), xyz in metres and scores 1, 0.5, 0
+        for tracked, inferred, not tracked; 0 also for a place that is NaN or infinite. M is 0 where no frame has a
+        body. Axes (M, T, 25, ...).
+
+    Raises:
+        SkeletonError: the file cannot be opened, is cut off, has a line of another form (the line is named), text
+            after its last frame, or a body ID twice in one frame.
+    """
+    from pipeline.skeletons.ntu_numba import read_table  # here, since numba takes a second to import
+
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise SkeletonError(path, "cannot be read", got=error.strerror, remedy="check the path") from error
+    return _assemble(path, read_table(data) or read_lines(path, data))
+
+
+def read_lines(path: str | Path, data: bytes) -> Table:
+    """The table of a file, line by line: slow, for the irregular and the damaged. SkeletonError names the line."""
+    lines = _Lines(path, data)
+    num_frames = lines.whole_number("frame count")
+    frames: list[int] = []
+    ids: list[int] = []
+    rows: list[list[float]] = []
+    for frame in range(num_frames):
+        for _ in range(lines.whole_number("body count")):
+            frames.append(frame)
+            ids.append(lines.body_id())
+            joints = lines.whole_number("joint count")
+            if joints != JOINTS:
+                raise lines.error("is not the joint count", got=joints, expected=JOINTS)
+            rows += [lines.joint() for _ in range(JOINTS)]
+    lines.end()
+    numbers = np.array(rows, dtype=np.float64).reshape(len(ids), JOINTS, len(PLACE_COLUMNS) + 1)
+    states = np.where(np.isin(numbers[..., -1], (1, 2)), numbers[..., -1], 0).astype(np.int64)
+    return Table(num_frames, np.array(frames, dtype=np.int64), np.array(ids, dtype=np.int64), numbers[..., :-1], states)
+
+
+def _assemble(path: str | Path, table: Table) -> Skeleton:
+    """Bodies into the slots of their IDs, by frame."""
+    body_ids, slots = np.unique(table.ids, return_inverse=True)
+    shape = (len(body_ids), table.num_frames)
+    present = np.zeros(shape, dtype=bool)
+    present[slots, table.frames] = True
+    if int(present.sum()) != len(slots):
+        cells, counts = np.unique(slots * table.num_frames + table.frames, return_counts=True)
+        slot, frame = divmod(int(cells[counts > 1][0]), table.num_frames)
+        raise SkeletonError(path, f"has body {body_ids[slot]} twice in frame {frame}", remedy=_REMEDY)
+    places = np.full((*shape, JOINTS, len(PLACE_COLUMNS)), np.nan, dtype=np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is as good as infinite, and so not usable
+        places[slots, table.frames] = table.places
+    scores = np.zeros((*shape, JOINTS), dtype=np.float32)
+    scores[slots, table.frames] = _TRUST[np.where(table.states <= 2, table.states, 0)]
+    return settled(places[..., 3:], scores, present, xyz=places[..., :3], body_ids=body_ids)
+
+
+class _Lines:
+    """The lines of one file, taken in turn; every complaint names its line."""
+
+    def __init__(self, path: str | Path, data: bytes) -> None:
+        self.path = path
+        self.lines = data.splitlines()
+        while self.lines and not self.lines[-1].strip():
+            self.lines.pop()
+        self.number = 0
+
+    def error(self, problem: str, *, got: object, expected: object) -> SkeletonError:
+        return SkeletonError(self.path, f"line {self.number} {problem}", got=got, expected=expected, remedy=_REMEDY)
+
+    def tokens(self, count: int, what: str) -> list[bytes]:
+        self.number += 1
+        if self.number > len(self.lines):
+            raise self.error("is missing", got="the end of the file", expected=what)
+        tokens = self.lines[self.number - 1].split()
+        if len(tokens) != count:
+            raise self.error(f"is not a {what}", got=f"{len(tokens)} fields", expected=f"{count} fields")
+        return tokens
+
+    def whole_number(self, what: str) -> int:
+        token = self.tokens(1, what)[0]
+        if not is_whole_number(token):
+            raise self.error(f"is not a {what}", got=_shown(token), expected="a whole number")
+        return int(token)
+
+    def body_id(self) -> int:
+        token = self.tokens(BODY_FIELDS, "body line")[0]
+        if not is_whole_number(token):
+            raise self.error("has no body ID", got=_shown(token), expected="a 64-bit whole number")
+        return int(token)
+
+    def joint(self) -> list[float]:
+        tokens = self.tokens(JOINT_FIELDS, "joint line")
+        try:
+            return [number(tokens[column]) for column in (*PLACE_COLUMNS, STATE_COLUMN)]
+        except ValueError:
+            line = _shown(self.lines[self.number - 1])
+            raise self.error("is not a joint line", got=line, expected="12 numbers") from None
+
+    def end(self) -> None:
+        if self.number < len(self.lines):
+            self.number += 1
+            line = _shown(self.lines[self.number - 1])
+            raise self.error("follows the last frame", got=line, expected="the end of the file")
+
+
+def _shown(text: bytes) -> str:
+    """Bytes of a user's file in a message: printable, and short."""
+    return repr(text[:60].decode("latin-1"))

@@ -1,0 +1,97 @@
+"""Skeletons of videos: any pose file -> Skeleton, and the choice of the persons in it.
+
+In: a path. Out: `Skeleton`, axes (M, T, V, ...), of all bodies the source holds; `choose_persons` keeps at most two.
+Each format has its own module (`skeletons_ntu`, `_mat`, `_json`, `_coco`, `_own`); this one only tells them apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.errors import SkeletonError
+from pipeline.skeletons.coco import read_coco
+from pipeline.skeletons.mat import mat_topology, read_jhmdb, read_penn_label
+from pipeline.skeletons.ntu import read_ntu_skeleton
+from pipeline.skeletons.openpose import load_json, read_pose_file, read_pose_folder
+from pipeline.skeletons.own_format import own_content, read_own
+from pipeline.skeletons.person_choice import choose_persons
+from pipeline.skeletons.skeleton import Skeleton
+
+__all__ = [
+    "SUFFIXES",
+    "Skeleton",
+    "choose_persons",
+    "read_coco",
+    "read_jhmdb",
+    "read_ntu_skeleton",
+    "read_own",
+    "read_penn_label",
+    "read_pose_file",
+    "read_pose_folder",
+    "read_skeleton",
+    "topology_of",
+]
+
+SUFFIXES = (".skeleton", ".mat", ".npz", ".json")
+_BY_JOINTS = {13: "penn13", 15: "jhmdb15", 17: "coco17", 18: "openpose18", 25: "ntu25"}
+
+
+def read_skeleton(path: str | Path, *, size: tuple[int, int] | None = None) -> Skeleton:
+    """The skeleton in a file of any known format, or in a folder of one JSON file a frame.
+
+    Args:
+        path: told by suffix, and .mat and .json by content.
+        size: (height, width) of the video in pixels, for pose files that hold shares of the picture.
+
+    Raises:
+        SkeletonError: an unknown format, or the reader's own complaint.
+    """
+    kind = _kind(path)
+    if kind == "openpose folder":
+        return read_pose_folder(path, size=size)
+    if kind == "openpose file":
+        return read_pose_file(path, size=size)
+    if kind == "coco":
+        return read_coco(path, size=size)
+    readers = {"ntu25": read_ntu_skeleton, "penn13": read_penn_label, "jhmdb15": read_jhmdb, "own": read_own}
+    return readers[kind](path)
+
+
+def topology_of(path: str | Path) -> str:
+    """The name of the topology of a pose file or folder: by its format, its own word, or its number of joints.
+
+    Raises:
+        SkeletonError: the file cannot be read, or has a number of joints that no known topology has.
+    """
+    kind = _kind(path)
+    if kind in _BY_JOINTS.values():
+        return kind
+    if kind == "own" and "topology" in (content := own_content(path)):
+        return str(content["topology"])
+    joints = read_skeleton(path, size=(1, 1)).num_joints
+    if joints not in _BY_JOINTS:
+        expected = ", ".join(f"{v} ({name})" for v, name in _BY_JOINTS.items())
+        raise SkeletonError(path, "has no known topology", got=f"{joints} joints", expected=expected)
+    return "openpose25" if joints == 25 and kind.startswith("openpose") else _BY_JOINTS[joints]
+
+
+def _kind(path: str | Path) -> str:
+    """Which reader a path needs; for files of one topology, its name."""
+    suffix = Path(path).suffix.lower()
+    if Path(path).is_dir():
+        return "openpose folder"
+    if suffix == ".skeleton":
+        return "ntu25"
+    if suffix == ".mat":
+        return mat_topology(path)
+    if suffix == ".npz":
+        return "own"
+    if suffix != ".json":
+        raise SkeletonError(path, "is of an unknown pose format", expected=f"a folder, or {' '.join(SUFFIXES)}")
+    content = load_json(path)
+    if isinstance(content, list) or "images" in content:
+        return "coco"
+    if "people" in content:
+        remedy = "put the frames of each video into a folder of their own"
+        raise SkeletonError(path, "is one frame of OpenPose's", expected="a whole video", remedy=remedy)
+    return "openpose file" if "data" in content else "own"

@@ -1,0 +1,143 @@
+"""Batches of a token store: which clips are done, their tokens as float16, their joint masks.
+
+In: rows and views that the store has. Out: a TokenBatch, in the caller's buffers where it gives some. Knows nothing of
+metadata; where bytes come from is `pipeline.store.clip_reader`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.artifacts.outcomes import OUTCOMES
+from pipeline.errors import ArtifactError, ConfigError
+from pipeline.store.clip_reader import ClipReader
+from pipeline.store.int8 import dequantize
+from pipeline.store.layout import StoreSizes, spec_of
+
+DONE = OUTCOMES.index("done")
+KINDS = ("gg", "jm")
+
+
+class TokenBatch(NamedTuple):
+    """Tokens of B clips: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V) bool, labels (B,) int64.
+
+    A kind that was not asked for has no channels: its last axis is 0.
+    """
+
+    gg: np.ndarray
+    jm: np.ndarray
+    joint_mask: np.ndarray
+    labels: np.ndarray
+
+
+def room_for(s: StoreSizes, clips: int, kinds: Sequence[str] = KINDS) -> TokenBatch:
+    """An empty batch of so many clips."""
+    return TokenBatch(
+        np.empty((clips, s.frames, s.cells, s.gg_channels if "gg" in kinds else 0), np.float16),
+        np.empty((clips, s.frames, s.joints, s.jm_channels if "jm" in kinds else 0), np.float16),
+        np.empty((clips, s.frames, s.joints), bool),
+        np.empty(clips, np.int64),
+    )
+
+
+class BatchReader:
+    """Reads batches; keeps of each shard that it has met which clips are done, and their joint masks.
+
+    Both lie in arrays over all rows and views, so that a batch of them is one numpy expression; what is not met yet
+    costs address space, not memory. Masks are kept as bits: every clip's is asked for in every epoch.
+    """
+
+    def __init__(self, reader: ClipReader, sizes: StoreSizes, name: Callable[[int, int], str]) -> None:
+        """`name(row, view)` is how messages call a clip."""
+        self._reader, self._sizes, self._name = reader, sizes, name
+        self._mask_size = sizes.frames * sizes.joints
+        self._masks = np.zeros((sizes.clips, sizes.views, -(-self._mask_size // 8)), np.uint8)
+        self._done = np.zeros((sizes.clips, sizes.views), bool)
+        self._masks_met, self._done_met = (np.zeros((sizes.shards, sizes.views), bool) for _ in range(2))
+
+    def read(self, rows: np.ndarray, views: np.ndarray, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
+        """The first len(rows) clips of `out`, or of a new batch, filled; the labels are left to the caller.
+
+        Raises:
+            ArtifactError: a clip that is not done. ConfigError: no such kind, or `out` does not fit.
+            CorruptError: bytes that do not match their checksum.
+        """
+        self._require_done(rows, views)
+        batch = self._room(len(rows), kinds, out)
+        self._read_tokens(rows.tolist(), views.tolist(), {kind: getattr(batch, kind) for kind in kinds})
+        self._read_masks(rows, views, batch.joint_mask)
+        return batch
+
+    def _room(self, clips: int, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
+        for kind in kinds:
+            if kind not in KINDS:
+                raise ConfigError("tokens", "no such kind", got=repr(kind), expected=" | ".join(KINDS))
+        fresh = room_for(self._sizes, clips if out is None else 0, kinds)
+        if out is None:
+            return fresh
+        for name, need, given in zip(TokenBatch._fields, fresh, out, strict=True):
+            fits = given.dtype == need.dtype and given.shape[1:] == need.shape[1:] and len(given) >= clips
+            if not (fits and given.flags.c_contiguous and given.flags.writeable):
+                raise ConfigError(
+                    f"out.{name}",
+                    "cannot take the batch",
+                    got=f"{given.dtype} {given.shape}",
+                    expected=f"contiguous {need.dtype} {(clips, *need.shape[1:])}",
+                    remedy="use TokenStore.buffers",
+                )
+        return TokenBatch(*(given[:clips] for given in out))
+
+    def _read_tokens(self, rows: list[int], views: list[int], wanted: dict[str, np.ndarray]) -> None:
+        if self._sizes.dtype == "float16":
+            self._reader.read(wanted, rows, views)
+            return
+        stored: dict[str, np.ndarray] = {}
+        for name, out in wanted.items():
+            stored[name] = np.empty(out.shape, np.int8)
+            stored[f"{name}_scale"] = np.empty(out.shape[:-1], np.float16)
+        self._reader.read(stored, rows, views)
+        for name, out in wanted.items():
+            for i in range(len(out)):
+                dequantize(stored[name][i], stored[f"{name}_scale"][i], out[i])
+
+    def _require_done(self, rows: np.ndarray, views: np.ndarray) -> None:
+        """What is done stays so; only a miss is looked up anew, since a writer may be at work."""
+        missing = ~self._done[rows, views]
+        if not missing.any():
+            return
+        for shard, view in self._places(rows[missing], views[missing]):
+            status = self._reader.small(spec_of(self._sizes, "status"), shard, view)
+            if self._done_met[shard, view]:  # after the status, which is put last: from now on its tokens are there
+                self._reader.forget()
+                self._masks_met[:] = False
+            self._done[self._slice(shard), view] = status == DONE
+            self._done_met[shard, view] = True
+        missing = ~self._done[rows, views]
+        if missing.any():
+            first = int(missing.argmax())
+            raise ArtifactError(
+                self._name(int(rows[first]), int(views[first])),
+                "has no tokens (it is pending, excluded or failed)",
+                remedy="leave it out; `star inspect` tells why",
+            )
+
+    def _read_masks(self, rows: np.ndarray, views: np.ndarray, out: np.ndarray) -> None:
+        """(B, T, V) bool."""
+        met = self._masks_met[rows // self._sizes.shard_clips, views]
+        for shard, view in self._places(rows[~met], views[~met]):
+            masks = self._reader.small(spec_of(self._sizes, "joint_mask"), shard, view)
+            self._masks[self._slice(shard), view] = np.packbits(masks.reshape(len(masks), -1), axis=1)
+            self._masks_met[shard, view] = True
+        bits = np.unpackbits(self._masks[rows, views], axis=1, count=self._mask_size)
+        out[:] = bits.reshape(out.shape).view(bool)
+
+    def _places(self, rows: np.ndarray, views: np.ndarray) -> list[tuple[int, int]]:
+        """The shards and views in which these clips lie, each once."""
+        return sorted(set(zip((rows // self._sizes.shard_clips).tolist(), views.tolist(), strict=True)))
+
+    def _slice(self, shard: int) -> slice:
+        rows = self._sizes.rows(shard)
+        return slice(rows.start, rows.stop)

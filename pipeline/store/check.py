@@ -1,0 +1,115 @@
+"""Whether a place is, or may become, the token store that is asked for.
+
+In: Blobs, sizes, what the store is to be made from. Out: the attributes of the store that is there, None where there is
+none yet, or one sentence that says what differs. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.artifacts.fingerprint import differences, fingerprint
+from pipeline.errors import ArtifactError, CorruptError
+from pipeline.store.blobs import Blobs
+from pipeline.store.commit_records import METADATA_RECORD, read_metadata_record, stamp_of_records
+from pipeline.store.layout import FIRST_KEY, FORMAT, StoreSizes, root_names
+
+SAME_OR_ANOTHER = "use the same options again, or another --out"
+
+
+def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The attributes of the store that is there, or None where there is none yet; writes nothing.
+
+    Raises:
+        ArtifactError: there is a store made from something else (the differences are named), or something else.
+    """
+    data, stamp = blobs.get("zarr.json"), fingerprint(made_from)
+    if data is None:
+        _check_place(blobs, sizes, stamp)
+        return None
+    attributes = attributes_of(blobs, data)
+    try:
+        before, there, stamp_there = attributes["made_from"], StoreSizes.of(attributes), attributes["fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise damaged_metadata(blobs) from error
+    _check_same(blobs, before, made_from, there, sizes)
+    if stamp_there != stamp:
+        raise CorruptError(
+            f"{blobs.url}/zarr.json",
+            "its fingerprint is not that of what it says the store was made from",
+            remedy="restore it from a copy; `star verify` tells what else is damaged",
+        )
+    return attributes
+
+
+def _check_place(blobs: Blobs, sizes: StoreSizes, stamp: str) -> None:
+    """Raises ArtifactError where there is no `zarr.json`, but something else than a store of ours without one."""
+    names = blobs.names()
+    others = [name for name in names if name not in root_names(sizes)]
+    stamp_there = None if others else stamp_of_records(blobs)
+    if names and not others and stamp_there is None and blobs.get(FIRST_KEY) is None:
+        others = names  # named like ours, but we have begun nothing here
+    if others:
+        raise ArtifactError(
+            blobs.url, "is not empty and is no token store", got=", ".join(others[:5]), remedy="choose another --out"
+        )
+    if stamp_there not in (None, stamp):
+        raise ArtifactError(
+            blobs.url, "holds commit records of a store that was made from something else", remedy=SAME_OR_ANOTHER
+        )
+    record = read_metadata_record(blobs)
+    if record is not None:
+        _check_same(blobs, {}, {}, StoreSizes.of(record), sizes)
+
+
+def damaged_metadata(blobs: Blobs) -> CorruptError:
+    """The sentence for a `zarr.json` that cannot be understood."""
+    return CorruptError(
+        f"{blobs.url}/zarr.json",
+        "is damaged",
+        remedy=f"restore it from a copy, or delete it and {METADATA_RECORD} and run the same command again",
+    )
+
+
+def attributes_of(blobs: Blobs, data: bytes) -> dict[str, Any]:
+    """What a `zarr.json` says of its store.
+
+    Raises:
+        CorruptError: it is damaged. ArtifactError: it is of something else.
+    """
+    try:
+        attributes = dict(json.loads(data).get("attributes", {}))
+    except (ValueError, TypeError, AttributeError):
+        raise damaged_metadata(blobs) from None
+    if attributes.get("format") != FORMAT:
+        raise ArtifactError(
+            blobs.url,
+            "is a Zarr group, but no token store",
+            got=attributes.get("format", "no format version"),
+            expected=FORMAT,
+            remedy="choose another --out",
+        )
+    return attributes
+
+
+def _check_same(
+    blobs: Blobs,
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    sizes_found: StoreSizes,
+    sizes_wanted: StoreSizes,
+) -> None:
+    lines = differences(found, wanted, exact=True)
+    names = ("codec", "clips", "shard_clips", "views")
+    left, right = ({name: getattr(sizes, name) for name in names} for sizes in (sizes_found, sizes_wanted))
+    if right["views"] > left["views"]:  # the others are appended
+        right["views"] = left["views"]
+    lines += differences(left, right)
+    if lines:
+        raise ArtifactError(
+            blobs.url,
+            "was made from something else: " + "; ".join(lines),
+            remedy=SAME_OR_ANOTHER,
+        )

@@ -1,0 +1,133 @@
+"""The bytes of chunks and shards: to them from the arrays of a shard's clips, and back, checksums and all.
+
+In: an ArraySpec and (n, *tail) values of a shard's n clips, or bytes. Out: bytes, or values. They are the bytes of
+Zarr v3's `bytes`, `zstd`, `blosc`, `crc32c` and `sharding_indexed` codecs, so that plain zarr reads them; written out
+here because zarr's own way to a shard takes longer, and gives no part of a shard's index to a reader.
+
+A shard: the encoded clips, each followed by its CRC-32C; then for every row its (offset, length) as two little-endian
+uint64, all ones where there is none; then the CRC-32C of that index.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numcodecs import Blosc, Zstd
+
+from pipeline.artifacts.checksum import CRC_BYTES, crc_tail
+from pipeline.errors import CorruptError
+from pipeline.store.layout import ArraySpec, StoreSizes
+
+ABSENT = np.uint64(2**64 - 1)
+REMEDY = "run `star verify` on the store: it names every damaged clip"
+
+
+def encode_chunk(spec: ArraySpec, values: np.ndarray, sizes: StoreSizes) -> bytes:
+    """The file of one shard and view: `values` (n, *tail) of its n rows, n <= shard_clips."""
+    values = np.ascontiguousarray(values)
+    assert values.shape[1:] == spec.tail, (spec.name, values.shape)
+    assert values.dtype == spec.dtype, (spec.name, values.dtype)
+    if not spec.sharded:
+        whole = spec.blank(sizes.shard_clips)
+        whole[: len(values)] = values
+        data = whole.tobytes()
+        return data + crc_tail(data)
+    pieces: list[Any] = []
+    index = np.full((sizes.shard_clips, 2), ABSENT)
+    offset = 0
+    for row, value in enumerate(values):
+        encoded = encode_clip(value, sizes.codec)
+        pieces += [encoded, crc_tail(encoded)]
+        index[row] = offset, len(encoded) + CRC_BYTES
+        offset += len(encoded) + CRC_BYTES
+    table = index.astype("<u8").tobytes()
+    return b"".join([*pieces, table, crc_tail(table)])
+
+
+def encode_clip(value: np.ndarray, codec: str) -> Any:
+    """The bytes of one clip in a shard's file, without their checksum."""
+    flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+    return flat.data if codec == "none" else _codec(codec).encode(flat)
+
+
+def decode_chunk(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, item: str) -> np.ndarray:
+    """(clips, *tail) of an unsharded chunk.
+
+    Raises:
+        CorruptError: its bytes do not match their checksum; `item` says of what.
+    """
+    count = sizes.shard_clips * spec.clip_bytes
+    if len(data) != count + CRC_BYTES or crc_tail(memoryview(data)[:count]) != data[count:]:
+        raise CorruptError(item, "does not match its checksum", remedy=REMEDY)
+    return np.frombuffer(data, spec.dtype, count // np.dtype(spec.dtype).itemsize).reshape(-1, *spec.tail)[:clips]
+
+
+def index_bytes(sizes: StoreSizes) -> int:
+    """How long the index at the end of every shard is."""
+    return 16 * sizes.shard_clips + CRC_BYTES
+
+
+def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
+    """(shard_clips, 2) int64 offsets and lengths, -1 where a row has none, from the last bytes of a shard.
+
+    Raises:
+        CorruptError: they do not match their checksum.
+    """
+    table = data[: 16 * sizes.shard_clips]
+    if len(data) != index_bytes(sizes) or crc_tail(table) != data[len(table) :]:
+        raise CorruptError(item, "the index of its shard does not match its checksum", remedy=REMEDY)
+    return np.frombuffer(table, "<i8").reshape(-1, 2)
+
+
+def decode_clip(spec: ArraySpec, data: bytes, row: int, sizes: StoreSizes, item: str) -> np.ndarray:
+    """(*tail) of one row of a whole shard in memory; for batches there is `pipeline.store.clip_reader`.
+
+    Raises:
+        CorruptError: the bytes of the index, or of this row, do not match their checksum.
+    """
+    offset, length = decode_index(data[-index_bytes(sizes) :], sizes, item)[row].tolist()
+    encoded = memoryview(data)[offset : offset + length - CRC_BYTES]
+    if offset < 0 or crc_tail(encoded) != data[offset + length - CRC_BYTES : offset + length]:
+        raise CorruptError(item, "does not match its checksum", remedy=REMEDY)
+    value = np.empty(spec.tail, spec.dtype)
+    decompress(encoded, value.reshape(-1).view(np.uint8).data, sizes.codec, item)
+    return value
+
+
+def decode_file(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, item: str) -> np.ndarray:
+    """(clips, *tail), writable: the inverse of `encode_chunk`. Raises CorruptError."""
+    if not spec.sharded:
+        return decode_chunk(spec, data, clips, sizes, item).copy()
+    return np.stack([decode_clip(spec, data, row, sizes, item) for row in range(clips)])
+
+
+def decompress(encoded: memoryview, out: memoryview, codec: str, item: str) -> None:
+    """The bytes of one clip, without their checksum, into the bytes of an array.
+
+    Raises:
+        CorruptError: they are not what the codec wrote (their checksum is right: another program wrote them).
+    """
+    try:
+        if codec == "none":
+            out[:] = encoded
+        else:
+            _codec(codec).decode(encoded, out=out)
+    except (ValueError, RuntimeError) as error:
+        raise CorruptError(item, f"cannot be decoded by {codec} ({error})", remedy=REMEDY) from error
+
+
+@functools.cache
+def _codec(codec: str) -> Any:
+    """As zarr makes them of the metadata in `store_layout`."""
+    if codec == "zstd":
+        return Zstd(level=1)
+    return Blosc(cname="lz4", clevel=1, shuffle=Blosc.BITSHUFFLE, typesize=2)
+
+
+def file_bytes(spec: ArraySpec, clips: int, sizes: StoreSizes) -> int:
+    """The size of a shard's file without compression."""
+    if not spec.sharded:
+        return sizes.shard_clips * spec.clip_bytes + CRC_BYTES
+    return clips * (spec.clip_bytes + CRC_BYTES) + index_bytes(sizes)

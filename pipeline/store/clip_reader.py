@@ -1,0 +1,227 @@
+"""Reads what the owner of a shard wrote, straight from its files: single clips of the large arrays, at the speed of the
+hardware, and the small arrays a shard at a time.
+
+In: Blobs and sizes; rows and views. Out: values in the caller's buffers. The index of a shard is read once; every byte
+is checked against its CRC-32C. Plain zarr reads the same files, and is what the tests compare this with.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.artifacts.checksum import CRC_BYTES
+from pipeline.errors import CorruptError
+from pipeline.store.blobs import Blobs, Parts
+from pipeline.store.blobs_object import ReplacedError
+from pipeline.store.chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, index_bytes
+from pipeline.store.commit_records import file_entry
+from pipeline.store.layout import ArraySpec, StoreSizes, chunk_key, specs
+
+# A process may usually have 1,024 open. So many are kept, and each thread that reads may hold one more. NTU 120 has
+# 3,578 for each view; `benchmarks/store.py --shard 1` measures a store of more files than are kept.
+OPEN_FILES = 256
+
+
+class Shard:
+    """What is known of a shard's file: its index once that has been read, and the open file while it is kept."""
+
+    __slots__ = ("identity", "index", "opening", "parts")
+
+    def __init__(self) -> None:
+        self.opening = threading.Lock()  # of several threads that want it, one opens it
+        self.parts: Parts | None = None
+        self.index: np.ndarray | None = None  # (shard_clips, 2) int64; lists of numbers would be larger
+        self.identity: Hashable = None  # of the file that the index is of
+
+
+class Wanted(NamedTuple):
+    """One clip of one array, and where its bytes are to go."""
+
+    name: str
+    shard: int
+    view: int
+    row: int
+    out: memoryview
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Which shard's file it lies in."""
+        return self[:3]
+
+
+class Room:
+    """A thread's memory for the bytes that are not the caller's: checksums, and clips before they are decompressed."""
+
+    def __init__(self) -> None:
+        self.crc, self._encoded = memoryview(bytearray(CRC_BYTES)), memoryview(b"")
+
+    def encoded(self, size: int) -> memoryview:
+        if size > len(self._encoded):
+            self._encoded = memoryview(bytearray(size))
+        return self._encoded[:size]
+
+
+class ClipReader:
+    """Reads clips of a store, for the threads of a process; in a fork it begins anew."""
+
+    def __init__(self, blobs: Blobs, sizes: StoreSizes, name: Callable[[int, int], str], threads: int) -> None:
+        """`name(row, view)` is how messages call a clip; so many threads read."""
+        self._blobs, self._sizes, self._name, self._count = blobs, sizes, name, threads
+        self._specs = {spec.name: spec for spec in specs(sizes)}
+        self._begin()
+
+    def _begin(self) -> None:
+        """Threads do not survive a fork, and a lock that one of them held stays held."""
+        self._shards: dict[tuple[str, int, int], Shard] = {}
+        self._kept: OrderedDict[Shard, None] = OrderedDict()  # those whose files are open, the one used last at the end
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def forget(self) -> None:
+        """Read the indices anew: a shard may have been put again."""
+        if self._process != os.getpid():
+            self._begin()
+        with self._lock:
+            self._shards.clear()
+            self._kept.clear()
+
+    def small(self, spec: ArraySpec, shard: int, view: int) -> np.ndarray:
+        """(n, *tail) of an unsharded array for the n rows of a shard; all fill where nothing is written yet.
+
+        Raises:
+            CorruptError: its bytes do not match their checksum.
+        """
+        key = chunk_key(spec, shard, view)
+        return self._small(spec, shard, key, self._blobs.get(key))
+
+    def small_of_all(self, spec: ArraySpec, views: Iterable[int]) -> np.ndarray:
+        """(N, K', *tail) of an unsharded array for some views."""
+        numbers = list(views)
+        keys = [chunk_key(spec, shard, view) for view in numbers for shard in range(self._sizes.shards)]
+        found = iter(zip(keys, self._blobs.get_many(keys), strict=True))
+        columns = []
+        for _ in numbers:
+            parts = [self._small(spec, shard, *next(found)) for shard in range(self._sizes.shards)]
+            columns.append(np.concatenate(parts))
+        return np.stack(columns, axis=1)
+
+    def _small(self, spec: ArraySpec, shard: int, key: str, data: bytes | None) -> np.ndarray:
+        clips = len(self._sizes.rows(shard))
+        if data is None:
+            return spec.blank(clips)
+        return decode_chunk(spec, data, clips, self._sizes, f"{self._blobs.url}/{key}")
+
+    def read(self, wanted: Mapping[str, np.ndarray], rows: list[int], views: list[int]) -> None:
+        """Clips of the sharded arrays `wanted`, in the order asked, each into its `out` (B, *tail), contiguous.
+
+        Raises:
+            CorruptError: bytes that are missing or do not match their checksum, and of which clip.
+        """
+        if self._process != os.getpid():
+            self._begin()
+        clips: list[Wanted] = []
+        for name, out in wanted.items():
+            flat, size = out.reshape(-1).view(np.uint8).data, self._specs[name].clip_bytes
+            for i, (row, view) in enumerate(zip(rows, views, strict=True)):
+                shard = row // self._sizes.shard_clips
+                clips.append(Wanted(name, shard, view, row, flat[i * size : (i + 1) * size]))
+        clips.sort(key=lambda clip: clip[:4])  # file by file, in its order: a disk likes that
+        # One iterator for all threads: one that is held up by another program holds up no batch.
+        left = iter(clips)
+        others = [self._threads().submit(self._fetch, left) for _ in range(min(self._count, len(clips)) - 1)]
+        try:
+            self._fetch(left)  # this thread works too
+        finally:
+            others = [other for other in others if not other.cancel()]  # begun, or nothing was left for it
+            wait(others)  # nobody writes into the caller's arrays any more
+        for other in others:
+            other.result()
+
+    def _fetch(self, left: Iterator[Wanted]) -> None:
+        room = Room()
+        for clip in left:
+            try:
+                self._read_clip(clip, room)
+            except ReplacedError:  # what is there now is read, by its own index
+                with self._lock:
+                    self._shards.pop(clip.place, None)
+                self._read_clip(clip, room)
+
+    def _read_clip(self, clip: Wanted, room: Room) -> None:
+        parts, index = self._opened(clip)
+        offset, length = index[clip.row % self._sizes.shard_clips].tolist()
+        size, codec = length - CRC_BYTES, self._sizes.codec
+        if size < 0 or (codec == "none" and size != len(clip.out)):
+            raise self._damaged(clip, "is not in its shard")
+        buffer = clip.out if codec == "none" else room.encoded(size)
+        if parts.read_into(buffer, room.crc, offset) != int.from_bytes(room.crc, "little"):
+            raise self._damaged(clip, "does not match its checksum")
+        if codec != "none":
+            decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
+
+    def _opened(self, clip: Wanted) -> tuple[Parts, np.ndarray]:
+        """The open file of a clip's shard, and its index."""
+        with self._lock:
+            shard = self._shards.get(clip.place)
+            if shard is None:
+                shard = self._shards[clip.place] = Shard()
+        with shard.opening:
+            parts, index = shard.parts, shard.index
+            if parts is None or index is None:
+                parts, index = self._open(clip, shard)
+        if parts.holds_file:
+            self._keep(shard)
+        return parts, index
+
+    def _open(self, clip: Wanted, shard: Shard) -> tuple[Parts, np.ndarray]:
+        key = chunk_key(self._specs[clip.name], clip.shard, clip.view)
+        parts = self._blobs.parts(key)
+        if parts is None:
+            raise self._damaged(clip, f"is missing with its whole shard {key}")
+        index = shard.index
+        if index is None or shard.identity != parts.identity:  # unread, or of a file that was put again since
+            tail = parts.tail(index_bytes(self._sizes))
+            index = decode_index(tail, self._sizes, f"{self._blobs.url}/{key}")
+        shard.parts, shard.index, shard.identity = parts, index, parts.identity
+        return parts, index
+
+    def _keep(self, shard: Shard) -> None:
+        """Keep its file open, and close the one that was used longest ago where they become too many."""
+        oldest = None
+        with self._lock:
+            self._kept[shard] = None
+            self._kept.move_to_end(shard)
+            if len(self._kept) > OPEN_FILES:
+                oldest, _ = self._kept.popitem(last=False)
+        if oldest is not None:
+            oldest.parts = None  # who reads from it still holds it
+
+    def _damaged(self, clip: Wanted, problem: str) -> CorruptError:
+        return CorruptError(self._name(clip.row, clip.view), f"{clip.name} {problem}", remedy=REMEDY)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """Made when first needed."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._count - 1, thread_name_prefix="star-read")
+        return self._pool
+
+
+def read_committed(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> dict[str, np.ndarray] | None:
+    """All arrays (n, *tail) of a committed shard and view, or None where a file is not as it was committed."""
+    entries = {entry["key"]: entry for entry in record["files"]}
+    arrays = {}
+    for spec in specs(sizes):
+        key = chunk_key(spec, record["shard"], record["view"])
+        data = blobs.get(key)
+        if data is None or file_entry(key, data) != entries[key]:
+            return None
+        arrays[spec.name] = decode_file(spec, data, len(record["clips"]), sizes, f"{blobs.url}/{key}")
+    return arrays

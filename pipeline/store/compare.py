@@ -1,0 +1,85 @@
+"""Two token stores side by side: made alike, of the same clips, with the same tokens?
+
+In: two TokenStores. Out: a plain dict for `star inspect A B`. Equality is told from the digests in the commit records,
+so it covers every clip; how far unequal tokens are apart is measured on a few of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts.fingerprint import differences
+from pipeline.store.token_store import TokenStore
+
+MOST_CLIPS = 16
+
+
+def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str, Any]:
+    """What differs between two stores.
+
+    Returns:
+        "same_content": the content digests agree. "made_from": a line for each difference. "sizes": likewise.
+        "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views that
+        ended otherwise. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `most` of the
+        latter. "gg", "jm": of at most `most` unequal ones the largest difference, alone and in units of A's spread, and
+        the root of the mean square in these units; absent where shapes differ or nothing is unequal.
+    """
+    rows = _rows_of_both(a, b)
+    views = min(a.sizes.views, b.sizes.views)
+    report: dict[str, Any] = {
+        "same_content": a.content_digest() == b.content_digest(),
+        "made_from": differences(a.attrs["made_from"], b.attrs["made_from"]),
+        "sizes": differences(a.sizes.attributes(), b.sizes.attributes()),
+        "only_in_a": len(a) - len(rows),
+        "only_in_b": len(b) - len(rows),
+        "clips": len(rows),
+        "views": views,
+        "outcomes_differ": 0,
+        "equal": 0,
+        "unequal": 0,
+    }
+    unequal: list[tuple[int, int, int]] = []
+    for view in range(views):
+        left, right = a.outcomes(view), b.outcomes(view)
+        for i, j in rows:
+            if left[i]["outcome"] != right[j]["outcome"]:
+                report["outcomes_differ"] += 1
+            elif left[i]["outcome"] == "done":
+                same = left[i]["sha256"] == right[j]["sha256"]
+                report["equal" if same else "unequal"] += 1
+                if not same:
+                    unequal.append((i, j, view))
+    report["unequal_clips"] = [f"{a.clip_ids[i]}, view {view}" for i, _, view in unequal[:most]]
+    return report | _apart(a, b, unequal, most)
+
+
+def _rows_of_both(a: TokenStore, b: TokenStore) -> list[tuple[int, int]]:
+    """The rows of each clip that both have."""
+    of_b = {name: row for row, name in enumerate(b.clip_ids.tolist())}
+    return [(row, of_b[name]) for row, name in enumerate(a.clip_ids.tolist()) if name in of_b]
+
+
+def _apart(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], most: int) -> dict[str, Any]:
+    if not unequal:
+        return {}
+    chosen = [unequal[i] for i in np.unique(np.linspace(0, len(unequal) - 1, most).round().astype(int))]
+    told: dict[str, Any] = {}
+    for name in ("gg", "jm"):
+        if a.array(name).shape[2:] != b.array(name).shape[2:]:
+            continue
+        largest, spreads, squares = 0.0, [], []
+        for i, j, view in chosen:
+            left, right = (
+                getattr(store.read([row], view=view, tokens=(name,)), name).astype(np.float64)
+                for store, row in ((a, i), (b, j))
+            )
+            largest = max(largest, float(np.abs(left - right).max()))
+            spreads.append(float(left.std()))
+            squares.append(float(np.square(left - right).mean()))
+        spread = float(np.mean(spreads))
+        told[name] = {"largest": largest}
+        for key, value in (("of_spread", largest), ("rms_of_spread", float(np.sqrt(np.mean(squares))))):
+            told[name][key] = round(value / spread, 6) if spread else None
+    return told

@@ -1,0 +1,191 @@
+"""What lies where in a token store: the arrays' names, axes, types and codecs, and the metadata that say so.
+
+In: sizes, records, attributes. Out: {key: bytes} of a Zarr v3 group that plain `zarr.open` reads; the chunks of its
+tokens are `pipeline.store.chunks`. Metadata are encoded by zarr itself. Writes nothing.
+
+Axes: N clips, K views, M persons, T frames, V joints, P grid cells, D and D' channels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.storage import MemoryStore
+
+from pipeline.records import VideoRecord
+
+FORMAT = "star-tokens/1"
+COLUMNS = {"label": "int64", "subject": "int32", "camera": "int32", "setup": "int32", "replication": "int32"}
+NAMES = ("clip_id", "key", "split")  # columns of text
+FIRST_KEY = "camera/zarr.json"  # put before any other: it tells that a store was being made
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSizes:
+    """N, K, the clips in a shard, the lengths of the axes above, and how tokens are stored.
+
+    `dtype` is "float16", or "int8" with a float16 scale for each token; `codec` is "none", "zstd" or "lz4".
+    """
+
+    clips: int
+    views: int
+    shard_clips: int
+    persons: int
+    frames: int
+    joints: int
+    cells: int
+    gg_channels: int
+    jm_channels: int
+    dtype: str = "float16"
+    codec: str = "none"
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> StoreSizes:
+        """From a store's attributes, or from a commit record of its metadata."""
+        return cls(**attributes["sizes"], dtype=attributes["dtype"], codec=attributes["codec"])
+
+    def attributes(self) -> dict[str, Any]:
+        """The inverse of `of`."""
+        sizes = asdict(self)
+        kept = {name: sizes.pop(name) for name in ("dtype", "codec")}
+        return {"sizes": sizes, **kept}
+
+    @property
+    def shards(self) -> int:
+        """Shards of each view."""
+        return -(-self.clips // self.shard_clips)
+
+    def rows(self, shard: int) -> range:
+        """The rows of a shard."""
+        return range(shard * self.shard_clips, min((shard + 1) * self.shard_clips, self.clips))
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array (N, K, *tail) that the owner of a shard writes, a file for each shard and view.
+
+    A `sharded` one has an inner chunk for each clip, so that a clip is read alone; the others are small, and one chunk.
+    """
+
+    name: str
+    tail: tuple[int, ...]
+    dtype: str
+    axes: tuple[str, ...]
+    fill: float | int | bool = 0
+    sharded: bool = False
+
+    @property
+    def clip_bytes(self) -> int:
+        """Of one clip and view, before any codec."""
+        return int(np.prod(self.tail)) * np.dtype(self.dtype).itemsize
+
+    def blank(self, clips: int) -> np.ndarray:
+        """(clips, *tail), all fill."""
+        shape = (clips, *self.tail)
+        # zeros cost no memory until they are overwritten
+        return np.full(shape, self.fill, self.dtype) if self.fill else np.zeros(shape, self.dtype)
+
+
+def specs(sizes: StoreSizes) -> list[ArraySpec]:
+    """The arrays that hold something for each view, in the order in which they are put: `status` last."""
+    t, v, m = sizes.frames, sizes.joints, sizes.persons
+    return [
+        *_tokens("gg", (t, sizes.cells), sizes.gg_channels, ("T", "P", "D"), sizes.dtype),
+        *_tokens("jm", (t, v), sizes.jm_channels, ("T", "V", "D'"), sizes.dtype),
+        ArraySpec("joint_mask", (t, v), "bool", ("T", "V"), fill=False),
+        ArraySpec("joints", (m, t, v, 2), "float32", ("M", "T", "V", "xy"), fill=float("nan")),
+        ArraySpec("frame_index", (t,), "int64", ("T",), fill=-1),
+        ArraySpec("persons", (), "uint8", ()),
+        ArraySpec("status", (), "uint8", ()),
+    ]
+
+
+def spec_of(sizes: StoreSizes, name: str) -> ArraySpec:
+    """One of them by name."""
+    return next(spec for spec in specs(sizes) if spec.name == name)
+
+
+def _tokens(name: str, grid: tuple[int, int], channels: int, axes: tuple[str, ...], dtype: str) -> list[ArraySpec]:
+    arrays = [ArraySpec(name, (*grid, channels), dtype, axes, sharded=True)]
+    if dtype == "int8":
+        arrays.append(ArraySpec(f"{name}_scale", grid, "float16", axes[:2], sharded=True))
+    return arrays
+
+
+def root_names(sizes: StoreSizes) -> set[str]:
+    """What may lie at the root of a store, beside `log`."""
+    return {spec.name for spec in specs(sizes)} | {*COLUMNS, *NAMES, "clips.txt", "commits", "zarr.json"}
+
+
+def chunk_key(spec: ArraySpec, shard: int, view: int) -> str:
+    """Where the chunk (or shard file) of one shard and view lies."""
+    return "/".join([spec.name, "c", str(shard), str(view), *("0" for _ in spec.tail)])
+
+
+def encode_metadata(sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """Metadata and the columns of the rows, in the order in which a record names them; `put_order` is another."""
+    memory: dict[str, Any] = {}
+    group = zarr.create_group(MemoryStore(memory), attributes={**attributes, **sizes.attributes()})
+    for spec in specs(sizes):
+        create_array(group, spec, sizes)
+    for name, dtype in COLUMNS.items():
+        _column(group, name, np.asarray([getattr(record, name) for record in records], dtype))
+    for name in NAMES:
+        _column(group, name, np.asarray([getattr(record, name) for record in records], np.dtypes.StringDType()))
+    with warnings.catch_warnings():
+        # readers that do not know consolidated metadata ignore it; those that do need one request instead of sixteen
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        zarr.consolidate_metadata(MemoryStore(memory))
+    keys = [key for key in sorted(memory) if key != "zarr.json"] + ["zarr.json"]
+    files = {key: memory[key].to_bytes() for key in keys}
+    return {"clips.txt": "".join(f"{record.clip_id}\n" for record in records).encode(), **files}
+
+
+def put_order(files: Mapping[str, bytes]) -> list[str]:
+    """The keys of metadata as they are to be put; the last one, the group's `zarr.json`, makes the store exist."""
+    between = [key for key in files if "/" in key and key != FIRST_KEY]
+    return [FIRST_KEY, *between, "clips.txt", "zarr.json"]  # others have a clips.txt too: it tells nothing
+
+
+def create_array(group: zarr.Group, spec: ArraySpec, sizes: StoreSizes) -> zarr.Array[Any]:
+    """The array of all clips and views, without a chunk."""
+    chunk = (sizes.shard_clips, 1, *spec.tail)
+    return group.create_array(
+        spec.name,
+        shape=(sizes.clips, sizes.views, *spec.tail),
+        dtype=spec.dtype,
+        chunks=(1, 1, *spec.tail) if spec.sharded else chunk,
+        shards=chunk if spec.sharded else None,
+        compressors=[*_compressors(sizes.codec if spec.sharded else "none"), Crc32cCodec()],
+        fill_value=spec.fill,
+        dimension_names=["N", "K", *spec.axes],
+        config={"write_empty_chunks": True},
+    )
+
+
+def _column(group: zarr.Group, name: str, values: np.ndarray) -> None:
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=str if name in NAMES else values.dtype,
+        chunks=values.shape,
+        compressors=[Crc32cCodec()],  # a flipped label must not train
+        dimension_names=["N"],
+        config={"write_empty_chunks": True},
+    )
+    array[:] = values
+
+
+def _compressors(codec: str) -> list[Any]:
+    """What stands between the bytes of a clip's tokens and their checksum."""
+    if codec == "zstd":
+        return [ZstdCodec(level=1)]
+    if codec == "lz4":
+        return [BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=2)]
+    return []

@@ -1,0 +1,83 @@
+"""How the clips of a whole store ended, told by its commit records.
+
+In: Blobs. Out: outcomes by row, accounts by view, the content digest. Decodes no array.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from pipeline.artifacts.fingerprint import canonical_json
+from pipeline.artifacts.outcomes import Account, account_of
+from pipeline.store.blobs import Blobs
+from pipeline.store.commit_records import each_record, places, read_metadata_record
+from pipeline.store.layout import StoreSizes
+
+WORST_FIRST = ("pending", "failed", "excluded", "done")
+
+
+class Survey(NamedTuple):
+    """What the commit records tell of a whole store.
+
+    Attributes:
+        outcomes: for each row the entry of the view that went worst; account: how many of them ended how.
+        views: the account of each view.
+        nbytes: of what is committed: arrays, metadata; without commit records and `log/`.
+        content_digest: SHA-256 over metadata and every clip's outcome and digest, for all views; not over `log/`.
+    """
+
+    outcomes: list[dict[str, Any]]
+    account: Account
+    views: list[Account]
+    nbytes: int
+    content_digest: str
+
+
+def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], str]) -> Survey:
+    """All that the records tell, in one pass over them; `id_of` gives a row's clip."""
+    metadata = read_metadata_record(blobs)
+    files = [] if metadata is None else metadata["files"]
+    digest, nbytes = hashlib.sha256(canonical_json([files])), sum(entry["bytes"] for entry in files)
+    worst: list[dict[str, Any]] = []
+    accounts = []
+    for view in range(sizes.views):
+        of_view: list[dict[str, Any]] = []
+        for place, record in each_record(blobs, stamp, places(sizes, [view])):
+            told = [] if record is None else record["clips"]
+            rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in told]
+            digest.update(canonical_json([place, rows]))
+            nbytes += 0 if record is None else sum(entry["bytes"] for entry in record["files"])
+            of_view += told or _pending(sizes, place[1], id_of)
+        accounts.append(account_of_entries(of_view))
+        worst = _worse(worst, of_view)
+    return Survey(worst, account_of_entries(worst), accounts, nbytes, digest.hexdigest())
+
+
+def outcomes_of(
+    blobs: Blobs, stamp: str, sizes: StoreSizes, views: Iterable[int], id_of: Callable[[int], str]
+) -> list[dict[str, Any]]:
+    """For each row its entry in the record of that one of some views which went worst, or one that says pending."""
+    worst: list[dict[str, Any]] = []
+    for view in views:
+        of_view: list[dict[str, Any]] = []
+        for (_, shard), record in each_record(blobs, stamp, places(sizes, [view])):
+            of_view += _pending(sizes, shard, id_of) if record is None else record["clips"]
+        worst = _worse(worst, of_view)
+    return worst
+
+
+def account_of_entries(entries: list[dict[str, Any]]) -> Account:
+    """How many clips ended how."""
+    return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries])
+
+
+def _pending(sizes: StoreSizes, shard: int, id_of: Callable[[int], str]) -> list[dict[str, Any]]:
+    return [{"id": id_of(row), "outcome": "pending"} for row in sizes.rows(shard)]
+
+
+def _worse(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each row the one of two entries that went worse; those alone where there are no others."""
+    pairs = zip(these or those, those, strict=True)
+    return [min(pair, key=lambda entry: WORST_FIRST.index(entry["outcome"])) for pair in pairs]

@@ -1,0 +1,211 @@
+"""Makes a token store, lets it grow by views, and commits its shards.
+
+In: sizes, records, what the store is made from; then, for each shard and view, the arrays of its rows. Out: keys of the
+store, whole ones only, the commit record of a shard and view last. A worker writes its own shard's keys and nothing
+else; metadata are the coordinator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import manifest
+from pipeline.artifacts.fingerprint import fingerprint, sha256
+from pipeline.artifacts.outcomes import OUTCOMES
+from pipeline.errors import ConfigError
+from pipeline.records import VideoRecord
+from pipeline.store.blobs import Blobs, open_blobs
+from pipeline.store.check import attributes_of, check_store
+from pipeline.store.chunks import encode_chunk
+from pipeline.store.commit_records import (
+    clip_digest,
+    file_entry,
+    is_whole,
+    places,
+    read_metadata_record,
+    write_metadata_record,
+    write_record,
+)
+from pipeline.store.int8 import stored
+from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, encode_metadata, put_order, specs
+
+
+def create_store(
+    blobs: Blobs,
+    *,
+    sizes: StoreSizes,
+    records: list[VideoRecord],
+    made_from: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> str:
+    """Create the store, or check that the one that is there was made from the same; returns the fingerprint.
+
+    A store that is there may have fewer views than `sizes`: it keeps saying so until `grow_views`.
+
+    Args:
+        made_from: all that changes a token's value; its digest is the fingerprint.
+        about: dataset, class_names, joint_names, topology, protocols and versions, for readers.
+
+    Raises:
+        ArtifactError: there is a store made from something else (the differences are named), or something else.
+    """
+    attributes = check_store(blobs, sizes=sizes, made_from=made_from)
+    stamp = fingerprint(made_from)
+    if attributes is None:
+        attributes = {"format": FORMAT, "fingerprint": stamp, "made_from": dict(made_from), **about}
+        _put_metadata(blobs, sizes, records, attributes)
+    elif read_metadata_record(blobs) is None:  # the end came between the last of them and their record
+        _put_metadata(blobs, StoreSizes.of(attributes), records, attributes)
+    return stamp
+
+
+def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -> None:
+    """Let a store say that it has `sizes.views` views, once all of them are committed; nothing else is rewritten."""
+    data, record = blobs.get("zarr.json"), read_metadata_record(blobs)
+    assert data is not None
+    attributes = attributes_of(blobs, data)
+    # the record and its files too: an earlier attempt, at other views perhaps, may have ended among them
+    whole = record is not None and StoreSizes.of(record) == sizes and all(is_whole(blobs, e) for e in record["files"])
+    if StoreSizes.of(attributes) != sizes or not whole:
+        _put_metadata(blobs, sizes, records, attributes)
+
+
+def commit_shard(
+    blobs: Blobs,
+    *,
+    sizes: StoreSizes,
+    stamp: str,
+    shard: int,
+    view: int,
+    arrays: Mapping[str, np.ndarray],
+    clips: Sequence[Mapping[str, Any]],
+) -> None:
+    """`put_shard`, then its commit record."""
+    files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)
+    write_record(blobs, stamp, (view, shard), files, entries)
+
+
+def put_shard(
+    blobs: Blobs,
+    *,
+    sizes: StoreSizes,
+    shard: int,
+    view: int,
+    arrays: Mapping[str, np.ndarray],
+    clips: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Put the chunks of one shard and view; returns what their commit record is to say: its "files" and "clips".
+
+    Args:
+        arrays: by name, (n, *tail) for the shard's n rows, as stored (`pipeline.store.int8`); `status` is derived.
+        clips: for each row {"id", "outcome", and "reason" or "source"}; a done one without "sha256" is given it.
+    """
+    status = np.asarray([OUTCOMES.index(clip["outcome"]) for clip in clips], np.uint8)
+    arrays = {**arrays, "status": status}
+    entries = [dict(clip) for clip in clips]
+    for i, entry in enumerate(entries):
+        if entry["outcome"] == "done" and "sha256" not in entry:
+            entry["sha256"] = clip_digest(sizes, arrays, i)
+    files = []
+    for spec in specs(sizes):
+        assert len(arrays[spec.name]) == len(clips), spec.name
+        data = encode_chunk(spec, arrays[spec.name], sizes)
+        key = chunk_key(spec, shard, view)
+        blobs.put(key, data)
+        files.append(file_entry(key, data))
+    return files, entries
+
+
+def write_arrays(
+    url: str | Path,
+    *,
+    gg: np.ndarray,
+    jm: np.ndarray,
+    joint_mask: np.ndarray,
+    records: list[VideoRecord],
+    class_names: Sequence[str],
+    dataset: str,
+    topology: str = "ntu25",
+    shard_clips: int = 64,
+    codec: str = "none",
+    dtype: str = "float16",
+) -> None:
+    """A complete store from tokens in memory: gg (N, K, T, P, D), jm (N, K, T, V, D'), joint_mask (N, K, T, V).
+
+    For tokens that were made elsewhere; joints are unknown (NaN), frames are numbered 0 to T - 1, all clips are done.
+
+    Raises:
+        ConfigError: the arrays' shapes do not belong together, or not to the records or the topology.
+    """
+    joint_names = manifest.topology(topology).joint_names
+    sizes = _sizes_of(gg, jm, joint_mask, len(records), len(joint_names), shard_clips, codec, dtype)
+    about = {
+        "dataset": dataset,
+        "class_names": list(class_names),
+        "topology": topology,
+        "joint_names": list(joint_names),
+        "protocols": list(manifest.protocols(dataset)),
+    }
+    contents = [np.ascontiguousarray(array) for array in (gg, jm, joint_mask)]
+    made_from = {"arrays": sha256(*(array.reshape(-1).view(np.uint8).data for array in contents)), "dtype": dtype}
+    blobs = open_blobs(url)
+    stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
+    for view, shard in places(sizes):
+        rows = np.asarray(sizes.rows(shard))
+        blank = {spec.name: spec.blank(len(rows)) for spec in specs(sizes)}
+        arrays = {
+            **blank,
+            **stored("gg", gg[rows, view].astype(np.float16), dtype),
+            **stored("jm", jm[rows, view].astype(np.float16), dtype),
+            "joint_mask": joint_mask[rows, view].astype(bool),
+            "frame_index": np.tile(np.arange(sizes.frames, dtype=np.int64), (len(rows), 1)),
+            "persons": np.ones(len(rows), np.uint8),
+        }
+        clips = [{"id": records[row].clip_id, "outcome": "done"} for row in rows]
+        commit_shard(blobs, sizes=sizes, stamp=stamp, shard=shard, view=view, arrays=arrays, clips=clips)
+
+
+def _sizes_of(
+    gg: np.ndarray,
+    jm: np.ndarray,
+    joint_mask: np.ndarray,
+    clips: int,
+    joints: int,
+    shard_clips: int,
+    codec: str,
+    dtype: str,
+) -> StoreSizes:
+    n, k, t, p, d = gg.shape
+    if jm.shape[:4] != (n, k, t, joints) or joint_mask.shape != (n, k, t, joints) or clips != n:
+        raise ConfigError(
+            "the arrays",
+            "do not belong together",
+            got=f"gg {gg.shape}, jm {jm.shape}, joint_mask {joint_mask.shape}, {clips} records",
+            expected=f"(N, K, T, P, D), (N, K, T, {joints}, D'), (N, K, T, {joints}), N",
+        )
+    return StoreSizes(
+        clips=n,
+        views=k,
+        shard_clips=shard_clips,
+        persons=2,
+        frames=t,
+        joints=joints,
+        cells=p,
+        gg_channels=d,
+        jm_channels=jm.shape[4],
+        dtype=dtype,
+        codec=codec,
+    )
+
+
+def _put_metadata(blobs: Blobs, sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> None:
+    files = encode_metadata(sizes, records, attributes)
+    order = put_order(files)
+    for key, found in zip(order, blobs.get_many(order), strict=True):
+        if found != files[key]:  # who reads while views are added sees no file change that need not
+            blobs.put(key, files[key])
+    write_metadata_record(blobs, attributes["fingerprint"], sizes, files)

@@ -1,0 +1,197 @@
+"""What decides a training run, and how text and files become it.
+
+In: defaults (`star.config.presets`), a JSON file, `key=value` from a command line. Out: a frozen, strict
+`TrainConfig`; equal configs on equal stores give equal runs. How a run is carried out (device, loader workers, how
+often to save) is no part of it, so that a run can be continued elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import at_least
+from pipeline.errors import ConfigError
+from star.config.options import OF_THE_STORE, DataConfig, ModelConfig, OptimConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        preset: where its values started from; a name only.
+        seed: of initial weights, order, views, dropout and mixup.
+        eval_every: epochs between evaluations on the test split; 0: at the end only. No evaluation ever chooses a
+            checkpoint: what a run reports is its last step.
+        log_every: steps between the lines of training in metrics.jsonl.
+    """
+
+    preset: str = ""
+    seed: int = 0
+    eval_every: int = 1
+    log_every: int = 1
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        at_least("seed", self.seed, 0)
+        if self.seed >= 1 << 63:
+            raise ConfigError("seed", "the number is too large", got=self.seed, expected="below 2^63")
+        at_least("eval_every", self.eval_every, 0)
+        at_least("log_every", self.log_every, 1)
+
+
+def with_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
+    """`config` with `key=value` settings in order, for instance `optim.lr=1e-3`, `model.encoder_modules=full,binary`.
+
+    Raises:
+        ConfigError: no "=", an unknown key (the nearest ones are named), a value of another type, or a size of the
+            model that is a fact of the store.
+    """
+    values = to_dict(config)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}", "has no '='", expected="key=value, for instance optim.lr=1e-3")
+        *sections, name = key.strip().split(".")
+        kinds, target = typing.get_type_hints(TrainConfig), values
+        for section in sections:
+            if not dataclasses.is_dataclass(kinds.get(section)):
+                raise _unknown(key)
+            kinds, target = typing.get_type_hints(kinds[section]), target[section]
+        if name not in kinds or dataclasses.is_dataclass(kinds[name]):
+            raise _unknown(key)
+        _require_own(sections, [name])
+        target[name] = _from_text(key, text.strip(), kinds[name])
+    return from_dict(values)
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain nested values; JSON can hold them and `from_dict` gives the equal config back."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any], *, over: TrainConfig | None = None) -> TrainConfig:
+    """The config with these values, those of `over` (None: the defaults) for the rest.
+
+    Raises:
+        ConfigError: an unknown key, a value of another type, or one that does not fit.
+    """
+    config = _build(TrainConfig() if over is None else over, values, "")
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def load_config(path: Path | str, *, over: TrainConfig | None = None) -> TrainConfig:
+    """The settings in a JSON file, any part of what `to_dict` gives, laid over a config.
+
+    A run's `config.json` has them under "config", with the sizes of its store: those are left to the next store.
+
+    Raises:
+        ConfigError: not there, not JSON, a size of the model that is a fact of the store, or see `from_dict`.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read ({error.strerror})", remedy="name a JSON file") from error
+    except ValueError as error:
+        raise ConfigError(path, f"is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(path, "holds no JSON object", got=type(values).__name__)
+    of_run = isinstance(values.get("config"), dict)
+    values = values["config"] if of_run else values
+    model = values.get("model")
+    if isinstance(model, dict) and of_run:
+        values = {**values, "model": {name: value for name, value in model.items() if name not in OF_THE_STORE}}
+    elif isinstance(model, dict):
+        _require_own(["model"], model)
+    return from_dict(values, over=over)
+
+
+def _require_own(sections: list[str], names: Iterable[str]) -> None:
+    """Refuse a setting that would have no effect."""
+    given = [name for name in names if name in OF_THE_STORE] if sections == ["model"] else []
+    if given:
+        raise ConfigError(
+            f"model.{given[0]}",
+            "is a fact of the store, which training takes from there",
+            remedy="leave it out, or name a store that has it",
+        )
+
+
+def _build(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """`base` with these values instead of its own."""
+    kinds = typing.get_type_hints(type(base))
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise _unknown(prefix + name)
+        kind = kinds[name]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ConfigError(prefix + name, "is a group of settings", got=repr(value))
+            given[name] = _build(getattr(base, name), value, f"{prefix}{name}.")
+        else:
+            given[name] = _typed(prefix + name, value, kind)
+    return dataclasses.replace(base, **given)
+
+
+def _typed(key: str, value: Any, kind: Any) -> Any:
+    """`value` if it is of the field's type; an int may stand for a float, a list for a tuple."""
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(key, "the number is too large", expected=_named(kind)) from None
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ConfigError(key, "has a value of another type", got=repr(value), expected=_named(kind))
+
+
+def _from_text(key: str, text: str, kind: Any) -> Any:
+    """The value that a command line's text stands for."""
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if typing.get_origin(kind) is tuple:
+            return tuple(part.strip() for part in text.split(","))
+        if isinstance(kind, types.UnionType):  # str | int
+            return int(text) if text.isdecimal() else text
+        return kind(text)
+    except (ValueError, KeyError):
+        raise ConfigError(f"--set {key}={text}", "has a value of another type", expected=_named(kind)) from None
+
+
+def _named(kind: Any) -> str:
+    if kind is bool:
+        return "true or false"
+    return "names with commas between" if typing.get_origin(kind) is tuple else getattr(kind, "__name__", str(kind))
+
+
+def _keys(cls: type, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, kind in typing.get_type_hints(cls).items():
+        found += (
+            _keys(typing.cast(type, kind), f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else [prefix + name]
+        )
+    return found
+
+
+def _unknown(key: str) -> ConfigError:
+    known = _keys(TrainConfig)
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or [
+        name for name in known if name.endswith("." + key.rsplit(".", 1)[-1])
+    ]
+    return ConfigError(key, "no such setting", expected=" | ".join(near or known), remedy="correct the name")

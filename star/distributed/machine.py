@@ -1,0 +1,81 @@
+"""The machine that a process trains on: its device, and the memory that is free there.
+
+In: names of devices, the system's control groups. Out: a torch device, bytes. Knows nothing of other processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import psutil
+import torch
+
+from pipeline.errors import ConfigError
+
+
+def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
+    """ "auto" is a GPU where there is one; "cuda" is the one of this local rank.
+
+    Raises:
+        ConfigError: no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(
+            "--device", "no such device", got=repr(device), expected="auto | cpu | cuda | cuda:0"
+        ) from None
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", local_rank if chosen.index is None else chosen.index)
+        if not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count():
+            raise ConfigError("--device", "this machine has no such GPU", got=str(chosen), remedy="use --device cpu")
+        torch.cuda.set_device(chosen)
+    return chosen
+
+
+def free_bytes(device: torch.device) -> int:
+    """What new arrays of this process may take.
+
+    On a GPU what it has free and what torch keeps of it for later; on the CPU this process's share (torchrun may have
+    started several here) of what the system, or the container, can give without swapping.
+    """
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    left = min([int(psutil.virtual_memory().available), *(_left_in(group) for group in _control_groups())])
+    return left // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _control_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[Path]:
+    """Folders of this process's control groups and all above them (Linux): a container's limit is set at the root, a
+    batch system's some way down, a service's at the end."""
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():  # "0::/path" (v2) or "7:memory:/path" (v1)
+            _, controllers, path = line.split(":", 2)
+            if controllers in ("", "memory"):
+                top = root / controllers
+                below = top / path.lstrip("/")
+                return [below, *(folder for folder in below.parents if folder.is_relative_to(top))]
+    return [root]
+
+
+def _left_in(group: Path) -> int:
+    """Bytes below the limit of a control group, the file cache that it would give back with them; 2^63 without one."""
+    try:
+        for limit, taken, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            if (group / limit).exists():
+                most = (group / limit).read_text().strip()
+                if most == "max":
+                    return 1 << 63
+                statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                return max(0, int(most) - int((group / taken).read_text()) + int(statistics[cache]))
+    except (OSError, KeyError, ValueError):
+        pass
+    return 1 << 63

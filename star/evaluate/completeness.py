@@ -1,0 +1,58 @@
+"""How far a run is, and how much of a split its scores leave out: what an accuracy must not keep to itself.
+
+In: a run and where its store lies. Out: numbers. Reads no tokens and runs no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.store.token_store import TokenStore
+from star.data.dataset import TokenDataset
+from star.data.sampler import Batches
+from star.evaluate.scoring import store_of
+from star.runs.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Of a run that is evaluated.
+
+    Attributes:
+        step, steps: of the newest checkpoint, and of the whole training.
+        left_out: clips of the split that have no tokens (failed or excluded), so are not scored.
+    """
+
+    step: int
+    steps: int
+    left_out: int
+
+    @property
+    def finished(self) -> bool:
+        return self.step == self.steps
+
+
+def standing_of(
+    run: Run,
+    *,
+    store: TokenStore | Path | str | None = None,
+    protocol: str | None = None,
+    split: str = "test",
+    views: str | int = "all",
+) -> Standing:
+    """Of a run and a split; the arguments are those of `star.evaluate.evaluate_run`.
+
+    Raises:
+        ArtifactError: no checkpoint, no store. ConfigError, DataError: see `TokenDataset`.
+    """
+    opened, optim = store_of(run, store), run.config.optim
+    items = run.store["clips"]["train"]["count"]  # of when it was trained: the store may have got more
+    if run.config.data.views == "all":
+        items *= len(run.store["views"]["train"])
+    asked = protocol if protocol is not None else run.store["protocol"]
+    scored = TokenDataset(
+        opened, protocol=asked, split=split, views=views, among=run.store["views"]["test"], in_memory=False
+    )
+    batches = Batches(items=items, batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
+    return Standing(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)

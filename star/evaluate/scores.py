@@ -1,0 +1,152 @@
+"""What a model says about each clip of a split, as a value and as a file.
+
+In: probabilities (N, A), labels and ids of clips. Out: `Scores`, the numbers that follow from them, .npz files, and the
+fusion of several models. Runs no model.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts.files import write_atomic
+from pipeline.errors import ArtifactError, ConfigError, CorruptError
+from star.evaluate.metrics import confusion, mean_class_accuracy, per_class, predictions, top_k, wilson_interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a model says about each clip of a split.
+
+    Attributes:
+        clip_ids: (N,) str; labels: (N,) int64; probabilities: (N, A) float64, the mean over the views.
+        class_names: by label. split, protocol: of what.
+    """
+
+    clip_ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+    split: str
+    protocol: str
+
+    @property
+    def top1(self) -> float:
+        return top_k(self.probabilities, self.labels, 1)
+
+    @property
+    def top5(self) -> float:
+        return top_k(self.probabilities, self.labels, 5)
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,) bool."""
+        return predictions(self.probabilities) == self.labels
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of top1 (Wilson), for clips drawn alike; it knows nothing of other seeds."""
+        return wilson_interval(int(self.right.sum()), len(self.labels))
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        return mean_class_accuracy(self.probabilities, self.labels)
+
+    @property
+    def per_class(self) -> np.ndarray:
+        return per_class(self.probabilities, self.labels)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        return confusion(self.probabilities, self.labels)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "split": self.split,
+            "protocol": self.protocol,
+            "clips": len(self.labels),
+            "top1": self.top1,
+            "top5": self.top5,
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "interval95": list(self.interval),
+        }
+
+
+def save_scores(scores: Scores, path: Path | str) -> None:
+    """An .npz with clip_ids, labels, probabilities, class_names, split and protocol, whole or absent."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        clip_ids=np.asarray(scores.clip_ids, dtype=np.str_),
+        labels=scores.labels,
+        probabilities=scores.probabilities,
+        class_names=np.asarray(scores.class_names, dtype=np.str_),
+        split=scores.split,
+        protocol=scores.protocol,
+    )
+    write_atomic(Path(path), buffer.getbuffer())
+
+
+def load_scores(path: Path | str) -> Scores:
+    """What `save_scores` wrote.
+
+    Raises:
+        ArtifactError: no such file. CorruptError: it is no score file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return Scores(
+                clip_ids=held["clip_ids"],
+                labels=held["labels"],
+                probabilities=held["probabilities"],
+                class_names=tuple(held["class_names"].tolist()),
+                split=str(held["split"]),
+                protocol=str(held["protocol"]),
+            )
+    except FileNotFoundError:
+        raise ArtifactError(path, "does not exist", remedy="write it with `star evaluate --scores`") from None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CorruptError(path, "is no score file", expected="an .npz written by `star evaluate --scores`") from error
+
+
+def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> Scores:
+    """The weighted mean of several models' probabilities on the same clips.
+
+    Raises:
+        ConfigError: none given, weights that do not fit, or clips, labels or classes that differ.
+    """
+    if not several:
+        raise ConfigError("fusion", "needs at least one score file")
+    first = several[0]
+    shares = np.asarray(weights if weights is not None else [1.0] * len(several), np.float64)
+    if len(shares) != len(several) or not shares.sum() > 0 or (shares < 0).any():
+        raise ConfigError("fusion", "needs a weight, 0 or more, for each score file", got=weights)
+    for other in several[1:]:
+        require_same_clips(first, other)
+    fused = sum(share * scores.probabilities for share, scores in zip(shares / shares.sum(), several, strict=True))
+    return Scores(**{**vars(first), "probabilities": fused})
+
+
+def require_same_clips(a: Scores, b: Scores, *, what: str = "score files") -> None:
+    """Refuse to compare scores of other clips, labels or classes; `what` they are opens the sentence.
+
+    Raises:
+        ConfigError: naming the first difference.
+    """
+    if a.class_names != b.class_names:
+        raise ConfigError(what, "are of other classes", got=f"{len(a.class_names)} and {len(b.class_names)}")
+    if not np.array_equal(a.clip_ids, b.clip_ids) or not np.array_equal(a.labels, b.labels):
+        only = sorted(set(a.clip_ids.tolist()) ^ set(b.clip_ids.tolist()))
+        raise ConfigError(
+            what,
+            "are of other clips",
+            got=f"{len(only)} clips in one of them alone" + (f", for instance {only[0]}" if only else ", other labels"),
+            remedy="evaluate both on the same store, protocol and split",
+        )

@@ -1,0 +1,212 @@
+"""How good a model is on a split: every clip scored exactly, over all views.
+
+In: a model and a data set, or a run's folder. Out: `star.evaluate.scores.Scores`. Every batch has the same size, the
+last one filled up and the filling cut off again, so the batch size cannot move a number. Always fp32. Never chooses a
+checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
+from pipeline.store.token_store import TokenStore
+from star.data.dataset import Batch, TokenDataset
+from star.data.loader import loader, workers_for
+from star.data.splits import train_split
+from star.data.statistics import require_finite
+from star.distributed.batch_size import evaluated_at_once
+from star.distributed.world import World, join_world
+from star.evaluate.scores import Scores, load_scores
+from star.runs.run import TEST_SCORES, Run, open_run, restored_model
+from star.runs.store_identity import clip_facts, clips_digest, facts_of, identity_of, require_same_store
+
+ITS_OWN = "give the store it was trained on"
+Progress = Callable[[int, int], None]  # (clips done, clips in all)
+
+
+def score(
+    model: nn.Module,
+    dataset: TokenDataset,
+    *,
+    batch_size: int = 64,
+    world: World | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every clip of a data set (views="all" for the mean over views) with a model in evaluation mode.
+
+    Args:
+        batch_size: items of a forward pass.
+        world: its processes share the items; every one gets all scores.
+        workers: threads that read ahead; None: `star.data.loader.workers_for`.
+
+    Raises:
+        DataError: a token that is not finite (the clip is named), or a model whose scores are not. ConfigError: the
+            device has not the memory for so many items.
+    """
+    world = world or World(device=torch.device("cpu"))
+    device = world.device
+    mine = list(range(world.rank, len(dataset), world.size))
+    logits = torch.empty(len(mine), len(dataset.class_names))
+    batches = [_filled(mine[first : first + batch_size], batch_size) for first in range(0, len(mine), batch_size)]
+    workers = workers_for(dataset, device) if workers is None else workers
+    was_training = model.training
+    model.eval()
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # CUDA's recurrent layers would round otherwise
+    with world.agreed(), torch.inference_mode(), exact:
+        for i, batch in enumerate(loader(dataset, batches, workers=workers, pin=device.type == "cuda")):
+            found = _logits(model, batch, device)
+            if not found.isfinite().all():
+                require_finite(dataset, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
+                raise DataError(
+                    "the model's scores", "are not finite numbers", remedy="train again with a lower optim.lr"
+                )
+            place = slice(i * batch_size, min((i + 1) * batch_size, len(mine)))
+            logits[place] = found[: place.stop - place.start]
+            if progress is not None:
+                progress(min(len(dataset), (i + 1) * batch_size * world.size), len(dataset))
+    model.train(was_training)
+    every = np.empty((len(dataset), logits.shape[1]))
+    for rank, part in enumerate(world.gather(logits.double().softmax(dim=1).numpy())):
+        every[rank :: world.size] = part
+    return Scores(
+        clip_ids=dataset.clip_ids(),
+        labels=dataset.labels,
+        probabilities=every.reshape(len(dataset.rows), -1, every.shape[1]).mean(axis=1),
+        class_names=tuple(dataset.class_names),
+        split=dataset.split,
+        protocol=dataset.protocol,
+    )
+
+
+def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+    """(B, A) float32 on the CPU."""
+    try:
+        gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
+        return model(gg, jm, mask).float().cpu()  # type: ignore[no-any-return]
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            "--batch",
+            f"{len(batch.clips)} clips at once do not fit into the memory of {device}",
+            remedy="free some of it (`nvidia-smi` tells who uses it) and run the same command again, or give "
+            "`star evaluate` a smaller one",
+        ) from None
+
+
+def _filled(items: list[int], size: int) -> list[int]:
+    """Filled up to the size with an item that is there anyway; what it gives is cut off."""
+    return items + items[:1] * (size - len(items))
+
+
+def evaluate_run(
+    run: Run | Path | str,
+    *,
+    store: TokenStore | Path | str | None = None,
+    protocol: str | None = None,
+    split: str = "test",
+    views: str | int = "all",
+    batch_size: int | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score a run's newest checkpoint on its own store, or on another that has the same fingerprint.
+
+    Args:
+        store: None: the one it was trained on. protocol: None: the one it was trained on.
+        batch_size: items of a forward pass; None: `star.distributed.batch_size.evaluated_at_once`.
+
+    Raises:
+        ArtifactError: no run, no checkpoint, or a store of another fingerprint.
+        ConfigError, DataError: see `TokenDataset`.
+    """
+    world = join_world(device)
+    with world.agreed():
+        run = run if isinstance(run, Run) else open_run(run)
+        checkpoint = run.checkpoint()
+        model = restored_model(checkpoint)
+        opened = store_of(run, store)
+        require_same_store(run.path, checkpoint.store, identity_of(opened), remedy=ITS_OWN)
+        dataset = TokenDataset(
+            opened,
+            protocol=run.store["protocol"] if protocol is None else protocol,
+            split=split,
+            tokens=run.config.model.tokens,
+            views=views,
+            among=run.store["views"]["test"],
+            frame_step=run.config.data.frame_step,
+            in_memory=False,  # a single pass
+        )
+        found = facts_of(dataset)
+        if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # what its metrics tell of
+            found["clips"] = {"test": clip_facts(dataset)}
+        require_same_store(run.path, checkpoint.store, found, remedy=ITS_OWN)
+    model.to(world.device)
+    clips = batch_size if batch_size is not None else evaluated_at_once(run.config, world)
+    return score(model, dataset, batch_size=clips, world=world, workers=workers, progress=progress)
+
+
+def final_scores(
+    run: Run,
+    *,
+    store: TokenStore | Path | str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Scores:
+    """Of a finished run on its test split: what its last evaluation left beside it, or else `evaluate_run`.
+
+    Raises: as `evaluate_run`.
+    """
+    world = join_world(device)
+    left = _left_by_training(run)
+    if world.any(left is None):
+        return evaluate_run(run, store=store, device=device, workers=workers)
+    assert left is not None
+    return left
+
+
+def _left_by_training(run: Run) -> Scores | None:
+    try:
+        scores = load_scores(run.path / TEST_SCORES)
+    except ArtifactError:  # none, or damaged
+        return None
+    same = clips_digest(scores.clip_ids, scores.labels) == run.store["clips"]["test"]["sha256"]
+    told = [line for line in run.metrics() if "top1" in line][-1:]  # else somebody put other scores in its place
+    same = same and bool(told) and scores.summary().items() <= told[0].items()
+    return scores if same and scores.class_names == run.class_names else None
+
+
+def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:
+    """(n,) str: the clips that the run was trained on. `store`: as in `evaluate_run`."""
+    opened = store_of(run, store)
+    require_same_store(run.path, run.store, identity_of(opened), remedy=ITS_OWN)
+    dataset = train_split(opened, run.config, among=run.store["views"]["train"], in_memory=False)
+    found = {**facts_of(dataset), "clips": {"train": clip_facts(dataset)}}
+    require_same_store(run.path, run.store, found, remedy=ITS_OWN)
+    return dataset.clip_ids()
+
+
+def store_of(run: Run, store: TokenStore | Path | str | None = None) -> TokenStore:
+    """The store that was asked for, or, with None, the run's own, open.
+
+    Raises:
+        ArtifactError: there is none; for the run's own the option that names its new place is said.
+    """
+    if store is not None:
+        return store if isinstance(store, TokenStore) else TokenStore.open(store)
+    try:
+        return TokenStore.open(run.store["url"])
+    except CorruptError:
+        raise
+    except ArtifactError as error:
+        raise ArtifactError(
+            run.path,
+            f"its store is no longer where it was trained from: {run.store['url']} {error.problem}",
+            remedy="name the store's place with --store, or train on from there with --from-cache",
+        ) from error

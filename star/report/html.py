@@ -1,0 +1,177 @@
+"""One self-contained HTML page about a run: no script, no font, no picture that a network would have to bring.
+
+In: a run, its scores, and whatever pictures there are. Out: HTML text. Figures come from `star.report.figures` as PNG
+data; all text is escaped. Reads no store and runs no model.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from star.config.text import to_dict
+from star.evaluate.completeness import Standing
+from star.evaluate.scores import Scores
+from star.report.figures import confusion_figure, curve_figure, png
+from star.runs.run import Run
+
+HALF_PAGE = 7.0  # inches: figures up to here stand side by side
+STYLE = """
+:root { --ink: #1f2933; --soft: #52606d; --line: #e4e7eb; --blue: #0072b2; --orange: #d55e00 }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 68rem; padding: 2.5rem 1.5rem 4rem; color: var(--ink); background: #fff;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
+h1 { font-size: 1.7rem; margin: 0 0 .2rem } h2 { font-size: 1.15rem; margin: 2.6rem 0 .8rem }
+p.sub { color: var(--soft); margin: 0 0 1.6rem; max-width: 52rem } h2 + p.sub { margin: -.4rem 0 .8rem }
+p.caution { color: var(--orange); margin: -.8rem 0 1.6rem }
+.numbers { display: flex; flex-wrap: wrap; gap: 1rem }
+.number { flex: 1 1 11rem; border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem }
+.number b { display: block; font-size: 1.8rem; line-height: 1.2; color: var(--blue) }
+.number span { color: var(--soft); font-size: .9rem }
+.sections { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 2rem; align-items: start;
+  grid-auto-flow: dense }
+section.wide { grid-column: 1 / -1 } @media (max-width: 60rem) { .sections { grid-template-columns: minmax(0, 1fr) } }
+figure { margin: 0 } img { max-width: 100%; height: auto; display: block }
+table { border-collapse: collapse; width: 100%; font-size: .92rem }
+th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: anywhere }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.bar { background: var(--line); height: .6rem; border-radius: .3rem; min-width: 5rem; margin-top: .45rem }
+.bar i { display: block; height: 100%; border-radius: .3rem; background: var(--blue) }
+td code { white-space: nowrap } code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure with a heading over it and a sentence or two that say what it shows."""
+
+    heading: str
+    caption: str
+    figure: Figure
+
+
+def report(run: Run, scores: Scores, *, standing: Standing, pictures: Sequence[Picture] = ()) -> str:
+    """The page.
+
+    Args:
+        scores: of the run's test split. standing: how far the run is, and what they leave out.
+        pictures: beside curve and confusion matrix, for instance attention over time.
+    """
+    sections = [
+        _figure_section("Training", curve_figure(run.metrics())),
+        _figure_section("Where it errs", confusion_figure(scores.confusion, scores.class_names)),
+        *(_figure_section(each.heading, each.figure, each.caption) for each in pictures),
+        _section("Classes, worst first", _class_table(scores)),
+        _section("Settings", _table(_leaves(to_dict(run.config) | {"model": run.checkpoint().model_config}))),
+        _section("Tokens it was trained on", _table(_leaves(run.store))),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{_text(run.path.name)}: {100 * scores.top1:.1f} %</title>'
+        f"<style>{STYLE}</style></head><body>{_head(run, scores, standing)}"
+        f'<div class="sections">{"".join(sections)}</div></body></html>\n'
+    )
+
+
+def _head(run: Run, scores: Scores, standing: Standing) -> str:
+    """What it is, the numbers, and what they must not keep to themselves."""
+    low, high = scores.interval
+    model, optim = run.config.model, run.config.optim
+    numbers = [
+        (f"{100 * scores.top1:.1f} %", f"top-1 accuracy, 95 % interval {100 * low:.1f} to {100 * high:.1f}"),
+        (f"{100 * scores.top5:.1f} %", "top-5 accuracy"),
+        (f"{100 * scores.mean_class_accuracy:.1f} %", f"mean class accuracy over {_classes_seen(scores)} classes"),
+    ]
+    return (
+        f"<h1>{_text(run.path.name)}</h1>"
+        f'<p class="sub">{len(scores.labels)} clips of {_text(scores.protocol)} {_text(scores.split)}; '
+        f"{_text(model.kind)}, {_text(model.tokens)} tokens, width {model.width}, {model.encoder_depth} + "
+        f"{model.decoder_depth} layers; {standing.step} steps of {optim.batch_size} clips, "
+        f"seed {run.config.seed}</p>"
+        f"{_cautions(scores, standing)}"
+        f'<div class="numbers">{"".join(_number(value, what) for value, what in numbers)}</div>'
+    )
+
+
+def _cautions(scores: Scores, standing: Standing) -> str:
+    told = []
+    if not standing.finished:
+        told.append(f"Unfinished: step {standing.step} of {standing.steps}.")
+    if standing.left_out:
+        split = f"{scores.protocol} {scores.split}"
+        told.append(f"{standing.left_out} clips of {split} have no tokens (failed or excluded) and are not scored.")
+    return f'<p class="caution">{_text(" ".join(told))}</p>' if told else ""
+
+
+def _section(heading: str, content: str, caption: str = "", *, wide: bool = False) -> str:
+    words = f'<p class="sub">{_text(caption)}</p>' if caption else ""
+    kind = "wide" if wide else "half"
+    return f'<section class="{kind}"><h2>{_text(heading)}</h2>{words}{content}</section>'
+
+
+def _figure_section(heading: str, figure: Figure, caption: str = "") -> str:
+    return _section(heading, _image(figure, heading), caption, wide=figure.get_figwidth() > HALF_PAGE)
+
+
+def _classes_seen(scores: Scores) -> int:
+    return len(np.unique(scores.labels))
+
+
+def _number(value: str, what: str) -> str:
+    return f'<div class="number"><b>{_text(value)}</b><span>{_text(what)}</span></div>'
+
+
+def _image(figure: Figure, alt: str) -> str:
+    data = base64.b64encode(png(figure, dpi=110)).decode()
+    width = round(figure.get_figwidth() * 96)
+    return f'<figure><img width="{width}" alt="{_text(alt)}" src="data:image/png;base64,{data}"></figure>'
+
+
+def _class_table(scores: Scores) -> str:
+    """A row for each class that has clips: name, clips, accuracy with a bar, and what it is most taken for."""
+    counts, shares = scores.confusion, scores.per_class
+    rows = []
+    for label in sorted(np.flatnonzero(~np.isnan(shares)).tolist(), key=lambda label: (shares[label], label)):
+        wrong = counts[label].copy()
+        wrong[label] = 0
+        taken = f"{scores.class_names[int(wrong.argmax())]} ({wrong.max()})" if wrong.any() else ""
+        bar = f'<div class="bar"><i style="width:{100 * shares[label]:.1f}%"></i></div>'
+        rows.append(
+            f'<tr><td>{_text(scores.class_names[label])}</td><td class="n">{counts[label].sum()}</td>'
+            f'<td class="n">{100 * shares[label]:.1f} %</td><td>{bar}</td><td>{_text(taken)}</td></tr>'
+        )
+    head = '<th>class</th><th class="n">clips</th><th class="n">right</th><th></th><th>taken for</th>'
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _table(rows: Sequence[tuple[str, Any]]) -> str:
+    cells = (f"<tr><td><code>{_text(name)}</code></td><td>{_text(_plain(value))}</td></tr>" for name, value in rows)
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        found += _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return found
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:g}"
+    return str(value)
+
+
+def _text(value: str) -> str:
+    return html.escape(str(value), quote=True)

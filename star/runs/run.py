@@ -1,0 +1,171 @@
+"""The folder of a training run: RUN/config.json, metrics.jsonl, checkpoint-*.pt, at the end test.npz.
+
+In: a folder. Out: what it was trained with, its metrics, its model. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.files import write_atomic
+from pipeline.artifacts.fingerprint import differences
+from pipeline.errors import ArtifactError, ConfigError, CorruptError
+from star.build import TokenModel, seeded_model
+from star.config.options import ModelConfig
+from star.config.text import TrainConfig, from_dict, to_dict
+from star.runs.checkpoint import FORMAT, Checkpoint, checkpoints, load_checkpoint
+from star.runs.metrics_log import read_metrics
+from star.runs.store_identity import require_same_store
+
+CONFIG = "config.json"
+TEST_SCORES = "test.npz"  # of the finished model (`star.evaluate.scores`)
+ITS_OWN_OR_NEW = "give the store it was trained on, or another --out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that has been trained, or is being trained.
+
+    Attributes:
+        path: its folder; config: what it was asked to be.
+        store: what it trains on (`star.runs.store_identity.store_facts`).
+        class_names: by label.
+    """
+
+    path: Path
+    config: TrainConfig
+    store: dict[str, Any]
+    class_names: tuple[str, ...]
+
+    def checkpoint(self) -> Checkpoint:
+        """The newest.
+
+        Raises:
+            ArtifactError: there is none yet. CorruptError: it cannot be read.
+        """
+        found = load_checkpoint(self.path)
+        if found is None:
+            raise ArtifactError(self.path, "has no checkpoint yet", remedy="run the same `star train` again")
+        return found
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line (the writer was killed) is left out."""
+        return read_metrics(self.path)
+
+    def model(self) -> TokenModel:
+        """The newest checkpoint's model, in evaluation mode; with averaged weights where the run keeps them."""
+        return restored_model(self.checkpoint())
+
+
+def restored_model(checkpoint: Checkpoint) -> TokenModel:
+    """A checkpoint's model as it is to be evaluated."""
+    model = seeded_model(_model_config(checkpoint.model_config), seed=checkpoint.seed)
+    model.load_state_dict({**checkpoint.model, **checkpoint.average})
+    return model.eval()
+
+
+def _model_config(values: Mapping[str, Any]) -> ModelConfig:
+    return from_dict({"model": dict(values)}).model
+
+
+def open_run(path: Path | str) -> Run:
+    """The run in a folder.
+
+    Raises:
+        ArtifactError: it holds none, or one of another format. CorruptError: its config.json is damaged.
+    """
+    path = Path(path)
+    try:
+        about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        found = str(about["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptError(
+            path / CONFIG,
+            "is damaged",
+            remedy="restore it from a copy (each checkpoint holds the same settings), or train into another --out",
+        ) from error
+    except OSError:
+        raise ArtifactError(
+            path,
+            "is no training run" if path.exists() else "does not exist",
+            expected=f"a folder with {CONFIG}, made by `star train --out`",
+        ) from None
+    if found != FORMAT:
+        raise ArtifactError(
+            path,
+            "is a run of another version of this program",
+            got=found,
+            expected=FORMAT,
+            remedy="train it again into another --out",
+        )
+    return Run(
+        path=path,
+        config=from_dict(about["config"]),
+        store=about["store"],
+        class_names=tuple(about["class_names"]),
+    )
+
+
+def run_there(path: Path) -> Run | None:
+    """The run in a folder, None where none has begun."""
+    return open_run(path) if (path / CONFIG).exists() else None
+
+
+def require_place(path: Path) -> None:
+    """Refuse a folder in which something lies that is no run.
+
+    Raises:
+        ArtifactError: it does.
+    """
+    if run_there(path) is None and path.is_dir() and any(not name.startswith(".") for name in os.listdir(path)):
+        raise ArtifactError(path, "is not empty and is no training run", remedy="choose another --out")
+
+
+def has_begun(path: Path) -> bool:
+    """Whether the run in a folder has made a step that other settings could spoil."""
+    return bool(checkpoints(path) or read_metrics(path))
+
+
+def start_run(run: Run) -> None:
+    """Write config.json, or check that the one that is there asks for the same, on the same clips.
+
+    Where the store lies is a fact that may change: the file then says where it lies now. And a run that was refused
+    before its first step, for its memory say, has nothing yet that other settings could spoil.
+
+    Raises:
+        ConfigError: the run there has other settings (they are named). ArtifactError: another store, or cannot be
+            written.
+    """
+    before = run_there(run.path)
+    if before is not None and not has_begun(run.path):
+        _write_config(run)
+        return
+    if before is not None:
+        lines = differences(to_dict(before.config), to_dict(run.config))
+        if lines:
+            raise ConfigError(
+                run.path,
+                "was started with other settings: " + "; ".join(lines),
+                remedy="use the same settings again, or another --out",
+            )
+        require_same_store(run.path, before.store, run.store, remedy=ITS_OWN_OR_NEW)
+        if before.store["url"] != run.store["url"]:
+            _write_config(run)
+        return
+    require_place(run.path)
+    _write_config(run)
+
+
+def _write_config(run: Run) -> None:
+    about = {
+        "format": FORMAT,
+        "config": to_dict(run.config),
+        "store": run.store,
+        "class_names": list(run.class_names),
+    }
+    write_atomic(run.path / CONFIG, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())

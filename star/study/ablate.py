@@ -1,0 +1,220 @@
+"""Several trainings compared: variants of a config, each with several seeds.
+
+In: a store, a study (`star.study.studies`), a config. Out: a folder with a run for each variant and seed, table.md,
+table.csv and figure.png. Each run is a run like any other, so a stopped study goes on by the same call. Chooses
+nothing: every variant is reported, in the study's order.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.files import write_atomic
+from pipeline.errors import StarError
+from pipeline.store.token_store import TokenStore
+from star.config.text import TrainConfig, with_overrides
+from star.data.splits import open_splits
+from star.distributed.world import World, join_world
+from star.evaluate.metrics import mcnemar
+from star.evaluate.scores import Scores, fuse
+from star.report.figures import comparison_figure, png
+from star.runs.run import CONFIG
+from star.study.folders import require_folder_of_seeds, require_folder_of_studies, require_folder_of_variants
+from star.study.seeds import SeedProgress, Spread, seed_folders, spread_of, train_seeds, views_begun_with
+from star.study.studies import variants
+from star.train.plan import fitting_model
+from star.train.progress import TrainEvent
+from star.train.start import Stop
+
+Progress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs done, runs in all, event)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Spread):
+    """One variant of a study.
+
+    Attributes:
+        label: of the variant.
+        p_value: exact McNemar test of the seeds' fused scores against the first variant's; NaN for the first.
+    """
+
+    label: str
+    p_value: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON, which knows no NaN."""
+        p_value = None if math.isnan(self.p_value) else self.p_value
+        return {"label": self.label, **super().summary(), "p_value": p_value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One variant of a study, before it is trained.
+
+    Attributes:
+        label, settings: as `star.study.studies.variants` has them.
+        config: the study's with these settings; folder: of its seeds.
+        runs: {a run's folder: its config}, one for each seed.
+    """
+
+    label: str
+    settings: list[str]
+    config: TrainConfig
+    folder: Path
+    runs: dict[Path, TrainConfig]
+
+
+def planned(
+    store: TokenStore | Path | str, out: Path | str, *, study: str, config: TrainConfig, seeds: int
+) -> list[Variant]:
+    """All that `ablate` would train, in order.
+
+    Raises:
+        ConfigError: no such study, no seeds, or settings that exclude each other.
+        Else as `star.data.splits.open_splits`.
+    """
+    views = len(open_splits(store, config, in_memory=False).test.views)
+    found = []
+    for label, settings in variants(study, config, views=views).items():
+        variant, folder = with_overrides(config, settings), Path(out) / study / file_name(label)
+        folders = seed_folders(folder, config=variant, seeds=seeds)
+        runs = {path: with_overrides(variant, [f"seed={seed}"]) for seed, path in folders.items()}
+        found.append(Variant(label=label, settings=settings, config=variant, folder=folder, runs=runs))
+    return found
+
+
+def require_all_fit(store: TokenStore, found: Sequence[Variant], *, world: World) -> None:
+    """Refuse a study of which any variant would be refused, before the first is trained.
+
+    A variant whose runs have all been begun was looked at then.
+
+    Raises:
+        ArtifactError, ConfigError, DataError: what `star.train.train` would refuse before its first step.
+    """
+    for variant in found:
+        if all((path / CONFIG).exists() for path in variant.runs):
+            continue
+        try:
+            fitting_model(open_splits(store, variant.config, in_memory=False), variant.config, world)
+        except StarError as error:
+            raise type(error)(
+                f"variant {variant.label!r}: {error.item}",
+                error.problem,
+                got=error.got,
+                expected=error.expected,
+                remedy=error.remedy,
+            ) from error
+
+
+def ablate(
+    store: TokenStore | Path | str,
+    out: Path | str,
+    *,
+    study: str,
+    config: TrainConfig,
+    seeds: int = 3,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> list[Row]:
+    """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
+
+    All use the views that the first of them began with, whatever the store has got since.
+
+    Raises:
+        ConfigError: no such study, or no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`,
+            for whichever variant, before the first is trained.
+    """
+    world, folder = join_world(device), Path(out) / study
+    with world.agreed():
+        opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
+        chosen = planned(opened, out, study=study, config=config, seeds=seeds)
+        require_folder_of_studies(Path(out))
+        require_folder_of_variants(folder)
+        for variant in chosen:
+            require_folder_of_seeds(variant.folder)
+        require_all_fit(opened, chosen, world=world)
+        among = views_begun_with(run for variant in chosen for run in variant.runs)
+    rows: list[Row] = []
+    reference: Scores | None = None
+    for i, variant in enumerate(chosen):
+        scores = train_seeds(
+            opened,
+            variant.folder,
+            config=variant.config,
+            seeds=seeds,
+            device=device,
+            workers=workers,
+            progress=_named(progress, variant.label, first=config.seed, done=i * seeds, total=len(chosen) * seeds),
+            stop=stop,
+            among=among,
+        )
+        rows.append(row_of(variant.label, scores, reference))
+        reference = reference if reference is not None else fuse(scores)
+    if world.leads:
+        write_tables(folder, study, rows)
+    return rows
+
+
+def write_tables(folder: Path, study: str, rows: Sequence[Row]) -> None:
+    """table.md, table.csv and figure.png of a study."""
+    write_atomic(folder / "table.md", markdown(study, rows).encode())
+    write_atomic(folder / "table.csv", as_csv(rows).encode())
+    figure = comparison_figure([row.label for row in rows], [row.top1 for row in rows], title=f"Study: {study}")
+    write_atomic(folder / "figure.png", png(figure))
+
+
+def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> Row:
+    """A variant's row from its seeds' scores; `reference`: fused scores of the variant it is compared with."""
+    p_value = math.nan if reference is None else mcnemar(reference.right, fuse(scores).right)
+    return Row(label=label, p_value=p_value, **vars(spread_of(scores)))
+
+
+def markdown(study: str, rows: Sequence[Row]) -> str:
+    """The table for people: percentages; the last column compares with the first row, the seeds of both fused."""
+    head = f"| {study} | top-1 | ± over seeds | 95 % over clips | mean class | seeds | p of fused seeds |"
+    lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        spread = "" if math.isnan(row.spread) else f"{100 * row.spread:.1f}"
+        p_value = "" if math.isnan(row.p_value) else f"{row.p_value:.2g}"
+        low, high = row.interval
+        lines.append(
+            f"| {row.label.replace('|', '/')} | {100 * row.mean:.1f} | {spread} | {100 * low:.1f} to {100 * high:.1f} "
+            f"| {100 * row.mean_class_accuracy:.1f} | {len(row.top1)} | {p_value} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The table for programs: shares, a column for each seed."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    seeds = range(len(rows[0].top1))
+    table.writerow(
+        ["variant", "top1_mean", "top1_std", "low95", "high95", "mean_class_accuracy", "p_value"]
+        + [f"top1_{k}" for k in seeds]
+    )
+    for row in rows:
+        table.writerow(
+            [row.label, row.mean, row.spread, *row.interval, row.mean_class_accuracy, row.p_value, *row.top1]
+        )
+    return text.getvalue()
+
+
+def file_name(label: str) -> str:
+    """The label as a folder's name."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def _named(progress: Progress | None, label: str, *, first: int, done: int, total: int) -> SeedProgress | None:
+    if progress is None:
+        return None
+    return lambda seeds, event: progress(f"{label}, seed {first + seeds}", done + seeds, total, event)

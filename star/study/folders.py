@@ -1,0 +1,76 @@
+"""Whether a folder may take several runs: the seeds of one config, or the studies of `star ablate`.
+
+In: a folder that is to be written. Out: nothing, or an ArtifactError. One run looks after its own folder
+(`star.runs.run.start_run`); these are the folders above it, which hold nothing of their own to be known by. Writes
+nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import ArtifactError
+
+SEED_FOLDER = re.compile(r"seed-\d+")
+ARTIFACTS = {"dataset.json": "prepared clips", "zarr.json": "a token store", "config.json": "a run"}
+REMEDY = "choose another --out, a new folder"
+
+
+def require_folder_of_seeds(out: Path) -> None:
+    """Refuse a folder that is there, not empty, and holds no seed-N run; files beside such runs are left alone.
+
+    Raises:
+        ArtifactError: it is a file or something else's folder.
+    """
+    _require(out, lambda: any(map(_is_seed, _entries(out))), "seed-N run")
+
+
+def require_folder_of_studies(out: Path) -> None:
+    """Refuse a folder that is there, not empty, and holds no study: a folder of variants, each with its seed-N runs.
+
+    Raises:
+        ArtifactError: it is a file or something else's folder.
+    """
+    _require(out, lambda: any(map(_is_study, _entries(out))), "study")
+
+
+def require_folder_of_variants(study: Path) -> None:
+    """The same for OUT/STUDY itself, whose name is a common word.
+
+    Raises:
+        ArtifactError: it is a file or something else's folder.
+    """
+    _require(study, lambda: _is_study(study), "variant of the study")
+
+
+def _is_seed(path: Path) -> bool:
+    """A run, or one that was stopped before it wrote anything."""
+    if SEED_FOLDER.fullmatch(path.name) is None or not path.is_dir():
+        return False
+    return not _visible(path) or (path / "config.json").is_file()
+
+
+def _is_study(path: Path) -> bool:
+    return path.is_dir() and any(_is_seed(seed) for variant in path.iterdir() for seed in _entries(variant))
+
+
+def _require(out: Path, holds: Callable[[], bool], what: str) -> None:
+    """Refuse a file, one of our artifacts, and a folder with something in it, but not `what` it would hold of ours."""
+    if out.exists() and not out.is_dir():
+        raise ArtifactError(out, "is no folder", remedy=REMEDY)
+    for name, artifact in ARTIFACTS.items():
+        if (out / name).exists():
+            raise ArtifactError(out, f"holds {artifact} itself", got=name, remedy=REMEDY)
+    names = _visible(out)
+    if names and not holds():
+        raise ArtifactError(out, f"is not empty and holds no {what}", got=names[0], remedy=REMEDY)
+
+
+def _visible(path: Path) -> list[str]:
+    return [entry.name for entry in _entries(path) if not entry.name.startswith(".")]
+
+
+def _entries(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else []

@@ -1,0 +1,134 @@
+"""One config trained with several seeds, and what they say together.
+
+In: a store, a config, a number of seeds. Out: a run and its test scores for each, in OUT/seed-N; mean, spread over the
+seeds and an interval over the clips. Each is a run like any other, so a stopped call goes on by the same call, and a
+finished run is not trained again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import at_least
+from pipeline.store.token_store import TokenStore
+from star.config.text import TrainConfig, with_overrides
+from star.distributed.world import join_world
+from star.evaluate.metrics import wilson_interval
+from star.evaluate.scores import Scores
+from star.evaluate.scoring import final_scores
+from star.runs.run import has_begun, open_run
+from star.study.folders import require_folder_of_seeds
+from star.train.progress import TrainEvent
+from star.train.start import Stop, train
+
+SeedProgress = Callable[[int, TrainEvent], None]  # (seeds done, event)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """What several seeds reach.
+
+    Attributes:
+        top1: of each seed.
+        mean, spread: over the seeds (sample standard deviation; NaN for one seed).
+        interval: 95 % Wilson interval of the mean over the test clips; it does not hold the seeds' spread.
+        mean_class_accuracy: the mean over the seeds.
+    """
+
+    top1: tuple[float, ...]
+    mean: float
+    spread: float
+    interval: tuple[float, float]
+    mean_class_accuracy: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON, which knows no NaN."""
+        return {
+            "top1": list(self.top1),
+            "mean": self.mean,
+            "spread": None if math.isnan(self.spread) else self.spread,
+            "interval95": list(self.interval),
+            "mean_class_accuracy": self.mean_class_accuracy,
+        }
+
+
+def spread_of(scores: Sequence[Scores]) -> Spread:
+    """Of the seeds' scores on the same clips."""
+    top1 = [each.top1 for each in scores]
+    clips, mean = len(scores[0].labels), float(np.mean(top1))
+    return Spread(
+        top1=tuple(top1),
+        mean=mean,
+        spread=float(np.std(top1, ddof=1)) if len(top1) > 1 else math.nan,
+        interval=wilson_interval(mean * clips, clips),
+        mean_class_accuracy=float(np.mean([each.mean_class_accuracy for each in scores])),
+    )
+
+
+def seed_folders(out: Path, *, config: TrainConfig, seeds: int) -> dict[int, Path]:
+    """{seed: its run's folder} for the seeds config.seed, config.seed + 1, ...
+
+    Raises:
+        ConfigError: no seeds.
+    """
+    at_least("--seeds", seeds, 1)
+    return {seed: out / f"seed-{seed}" for seed in range(config.seed, config.seed + seeds)}
+
+
+def views_begun_with(folders: Iterable[Path]) -> list[int] | None:
+    """The store's views that the first of these runs could use when it began; None where none of them has."""
+    begun = (open_run(folder) for folder in folders if has_begun(folder))
+    return next((list(run.store["views"]["test"]) for run in begun), None)
+
+
+def train_seeds(
+    store: TokenStore | Path | str,
+    out: Path,
+    *,
+    config: TrainConfig,
+    seeds: int,
+    device: str = "auto",
+    workers: int | None = None,
+    tensorboard: bool = False,
+    progress: SeedProgress | None = None,
+    stop: Stop | None = None,
+    among: Sequence[int] | None = None,
+) -> list[Scores]:
+    """Train or go on training `seed_folders`, and score each on the test split.
+
+    All use the views that the first of them began with, whatever the store has got since; or those of `among`.
+
+    Raises:
+        ConfigError: no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`.
+    """
+    with join_world(device).agreed():
+        folders = seed_folders(out, config=config, seeds=seeds)
+        require_folder_of_seeds(out)
+        among = views_begun_with(folders.values()) if among is None else among
+    scores = []
+    for done, (seed, folder) in enumerate(folders.items()):
+        run = train(
+            store,
+            folder,
+            config=with_overrides(config, [f"seed={seed}"]),
+            among=among,
+            device=device,
+            workers=workers,
+            tensorboard=tensorboard,
+            progress=_after(done, progress),
+            stop=stop,
+        )
+        scores.append(final_scores(run, store=store, device=device, workers=workers))
+    return scores
+
+
+def _after(done: int, progress: SeedProgress | None) -> Callable[[TrainEvent], None] | None:
+    if progress is None:
+        return None
+    return lambda event: progress(done, event)

@@ -1,0 +1,115 @@
+"""The studies of `star ablate`: for each, the variants of a config that are compared.
+
+In: a config, the number of the store's views. Out: {label: settings for `star.config.with_overrides`}. The paper's
+tables are tokens, layers, modules and attention; the rest are ours. One variant of a study may be the given config
+itself. Trains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.config import one_of
+from star.config.text import TrainConfig
+
+Variants = dict[str, list[str]]
+VIEWS: dict[str, str | int] = {"view 0 alone": 0, "random views": "random"}  # alike where a store has one view
+
+
+def tokens(config: TrainConfig) -> Variants:
+    """Which kinds of tokens: grid, joints, both."""
+    return {kind: [f"model.tokens={kind}"] for kind in ("gg", "jm", "both")}
+
+
+def layers(config: TrainConfig) -> Variants:
+    """Depth of encoder and decoder together: 1 to 4."""
+    return {f"{n} + {n}": [f"model.encoder_depth={n}", f"model.decoder_depth={n}"] for n in (1, 2, 3, 4)}
+
+
+def modules(config: TrainConfig) -> Variants:
+    """Pairs of attention modules, encoder | decoder: alike in both parts, the paper's zigzag | binary, and turned."""
+    pairs = {
+        "full | full": ("full,full", "full,full"),
+        "full zigzag | full zigzag": ("full,zigzag", "full,zigzag"),
+        "full binary | full binary": ("full,binary", "full,binary"),
+        "full zigzag | full binary": ("full,zigzag", "full,binary"),
+        "full binary | full zigzag": ("full,binary", "full,zigzag"),
+        "zigzag binary | zigzag binary": ("zigzag,binary", "zigzag,binary"),
+    }
+    return {
+        label: [f"model.encoder_modules={encoder}", f"model.decoder_modules={decoder}"]
+        for label, (encoder, decoder) in pairs.items()
+    }
+
+
+def attention(config: TrainConfig) -> Variants:
+    """Softmax, or every answer alike."""
+    return {"softmax": ["model.uniform_attention=false"], "uniform": ["model.uniform_attention=true"]}
+
+
+def positions(config: TrainConfig) -> Variants:
+    """Which tokens carry a learned position; only kinds in use are varied."""
+    kinds = {"joints": "jm", "grid": "gg"}
+    used = [name for name, kind in kinds.items() if config.model.tokens in (kind, "both")]
+    chosen: list[tuple[str, ...]] = [(), *((name,) for name in used)]
+    chosen += [tuple(used)] if len(used) > 1 else []
+    return {
+        " and ".join(names) or "none": [f"model.{kinds[name]}_positions={str(name in names).lower()}" for name in used]
+        for names in chosen
+    }
+
+
+def sampling(config: TrainConfig) -> Variants:
+    """Every frame, every second, every fourth; one view or random views.
+
+    The first is the config as it is, and each of the others changes one of the two: frames or views.
+    """
+    steps = dict.fromkeys((config.data.frame_step, 1, 2, 4))
+    frames = {_every(step): [f"data.frame_step={step}"] for step in steps}
+    views = {label: [f"data.views={value}"] for label, value in VIEWS.items() if value != config.data.views}
+    return frames | views
+
+
+def _every(step: int) -> str:
+    """ "every frame", "every 2nd frame", ..."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(step % 10 if step % 100 not in (11, 12, 13) else 0, "th")
+    return "every frame" if step == 1 else f"every {step}{ending} frame"
+
+
+def data_fraction(config: TrainConfig) -> Variants:
+    """A tenth, a quarter, half, all of each class's training clips."""
+    return {f"{100 * share:g} %": [f"data.fraction={share}"] for share in (0.1, 0.25, 0.5, 1.0)}
+
+
+def baselines(config: TrainConfig) -> Variants:
+    """The STAR-Transformer beside `star.baselines`, by the same recipe."""
+    return {
+        "STAR-Transformer": ["model.kind=star"],
+        "attentive probe": ["model.kind=attentive_probe"],
+        "linear probe": ["model.kind=linear_probe"],
+        "one frame, linear": ["model.kind=frame_probe"],
+        "GRU over joints": ["model.tokens=jm", "model.kind=joint_gru"],
+    }
+
+
+STUDIES: dict[str, Callable[[TrainConfig], Variants]] = {
+    "tokens": tokens,
+    "layers": layers,
+    "modules": modules,
+    "attention": attention,
+    "positions": positions,
+    "sampling": sampling,
+    "data-fraction": data_fraction,
+    "baselines": baselines,
+}
+
+
+def variants(study: str, config: TrainConfig, *, views: int) -> Variants:
+    """The variants of a study on a store of so many views.
+
+    Raises:
+        ConfigError: no such study.
+    """
+    one_of("--study", study, tuple(STUDIES))
+    found = STUDIES[study](config)
+    return found if views > 1 else {label: settings for label, settings in found.items() if label not in VIEWS}

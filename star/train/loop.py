@@ -1,0 +1,188 @@
+"""The steps of a training, with their evaluations and checkpoints.
+
+In: a run, its data, the processes, a checkpoint to go on from. Out: lines of metrics.jsonl, checkpoints, events. An
+evaluation comes after the checkpoint of its step: whatever it meets, the training is kept; one that was due and is
+missing (`owed`) is made before the next step. Opens and refuses nothing: `star.train` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pipeline.errors import DataError
+from star.build import TokenModel, seeded_model
+from star.config.text import TrainConfig, to_dict
+from star.data.dataset import Batch, TokenDataset
+from star.data.loader import loader, workers_for
+from star.data.sampler import Batches
+from star.data.splits import Splits, fitted
+from star.data.statistics import channel_statistics, require_finite
+from star.distributed.batch_size import evaluated_at_once
+from star.distributed.world import World
+from star.evaluate.scores import Scores, save_scores
+from star.evaluate.scoring import score
+from star.runs.checkpoint import Checkpoint, save_checkpoint
+from star.runs.metrics_log import MetricsLog
+from star.runs.run import TEST_SCORES, Run, restored_model
+from star.train.memory import out_of_memory
+from star.train.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
+from star.train.progress import Clock, Progress, TrainEvent, tell
+from star.train.step import train_step
+
+
+def batches(config: TrainConfig, dataset: TokenDataset, world: World, *, start: int) -> Batches:
+    """This process's share of the steps from `start` on."""
+    return Batches(
+        items=len(dataset),
+        batch_size=config.optim.batch_size,
+        epochs=config.optim.epochs,
+        seed=config.seed,
+        start=start,
+        rank=world.rank,
+        world=world.size,
+    )
+
+
+def evaluates(config: TrainConfig, plan: Batches, step: int) -> bool:
+    """Whether an evaluation is due when so many steps are done: after every `eval_every`-th epoch, and at the end."""
+    epoch, rest = divmod(step, plan.steps_per_epoch)
+    return step == plan.steps or (step > 0 and rest == 0 and config.eval_every > 0 and epoch % config.eval_every == 0)
+
+
+class Training:
+    """A run while it is being trained: model, optimiser, average, and the number of steps done."""
+
+    def __init__(self, run: Run, data: Splits, world: World, plan: Batches, checkpoint: Checkpoint | None) -> None:
+        self.run, self.data, self.world, self.batches, self.config = run, data, world, plan, run.config
+        self.model_config = fitted(self.config.model, data.train)
+        self.step = plan.start
+        optim = self.config.optim
+        self.model = self._model(checkpoint)
+        self.optimizer = make_optimizer(self.model, optim)
+        self.average = MovingAverage(self.model, optim.ema) if optim.ema > 0 else None
+        if checkpoint is not None:
+            self.optimizer.load_state_dict(checkpoint.optimizer)
+            if self.average is not None:
+                self.average.weights = {name: w.to(world.device) for name, w in checkpoint.average.items()}
+
+    def _model(self, checkpoint: Checkpoint | None) -> TokenModel:
+        model = seeded_model(self.model_config, seed=self.config.seed)
+        if checkpoint is not None:
+            model.load_state_dict(checkpoint.model)
+        elif self.config.data.standardise:
+            found = channel_statistics(self.data.train, most=self.config.data.statistics_clips)
+            model.standardise(gg=found.get("gg"), jm=found.get("jm"))
+        return model.to(self.world.device)
+
+    def loop(
+        self,
+        log: MetricsLog | None,
+        *,
+        owed: bool,
+        workers: int | None,
+        save_every_s: float,
+        progress: Progress | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        """From the step that is next to the end, after the evaluation that is `owed`; `log` in the leader alone."""
+        clock = Clock(first=self.step, total=self.batches.steps, epochs=self.config.optim.epochs)
+        if owed:
+            self._evaluation(log, clock, workers)
+        forward = torch.compile(self.model) if self.config.optim.compile else self.model
+        saved_at = time.monotonic()
+        for batch in clock.waiting(self._loader(workers)):
+            event = self._one_step(forward, batch, clock)
+            last, due = self.step == self.batches.steps, evaluates(self.config, self.batches, self.step)
+            if log is not None:
+                if self.step % self.config.log_every == 0 or last:
+                    log.write({"step": event.done, "epoch": event.epoch, "loss": event.loss, "lr": event.lr})
+                tell(progress, event)
+            stopped = stop is not None and self.world.any(stop()) and not last
+            if stopped:
+                with self.world.agreed():  # who started the others ends all of them as soon as one has gone
+                    self._save(log)
+                raise KeyboardInterrupt
+            if log is not None and (due or time.monotonic() - saved_at >= save_every_s):
+                with clock.aside():
+                    self._save(log)
+                saved_at = time.monotonic()
+            if due:
+                with clock.aside():
+                    scores = self._evaluation(log, clock, workers)
+                if log is not None:
+                    tell(progress, replace(event, top1=scores.top1))
+
+    def _save(self, log: MetricsLog | None) -> None:
+        """In the leader: the lines first, since the checkpoint counts on them."""
+        if log is not None:
+            log.sync()
+            save_checkpoint(self.run.path, self.checkpoint())
+
+    def _evaluation(self, log: MetricsLog | None, clock: Clock, workers: int | None) -> Scores:
+        """Of the step that has been done last; its line is on the disk when this returns."""
+        scores = self.evaluate(workers=workers)
+        if log is not None:
+            if self.step == self.batches.steps:  # before the line, whose absence has all of this done again
+                save_scores(scores, self.run.path / TEST_SCORES)
+            log.write({"step": self.step, "epoch": clock.epoch(self.step), **scores.summary()})
+            log.sync()
+        return scores
+
+    def _loader(self, workers: int | None) -> Iterator[Batch]:
+        dataset = self.data.train
+        workers = workers_for(dataset, self.world.device) if workers is None else workers
+        return loader(dataset, self.batches, workers=workers, pin=self.world.device.type == "cuda")
+
+    def _one_step(self, forward: Any, batch: Batch, clock: Clock) -> TrainEvent:
+        optim, step = self.config.optim, self.step
+        rate = learning_rate(step, self.batches.steps, optim)
+        set_learning_rate(self.optimizer, rate)
+        self.model.train()
+        clips = self.batches.count(step)
+        try:
+            loss = train_step(
+                forward,
+                self.optimizer,
+                batch,
+                config=optim,
+                clips=clips,
+                step=step,
+                seed=self.config.seed,
+                world=self.world,
+            )
+        except DataError:
+            with self.world.agreed():  # the likelier cause, and a clip's name
+                require_finite(self.data.train, batch.gg, batch.jm, batch.clips)
+            with self.world.agreed():  # all processes are here: the loss is that of all
+                raise
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.config, self.world, clips=clips) from error
+        if self.average is not None:
+            self.average.update(self.model)
+        self.step += 1
+        return clock.event(done=self.step, clips=clips, loss=loss, lr=rate)
+
+    def evaluate(self, *, workers: int | None = None) -> Scores:
+        """The test split's scores, with the averaged weights where there are any."""
+        model = restored_model(self.checkpoint()).to(self.world.device) if self.average is not None else self.model
+        clips = evaluated_at_once(self.config, self.world)
+        return score(model, self.data.test, batch_size=clips, world=self.world, workers=workers)
+
+    def checkpoint(self) -> Checkpoint:
+        """The state as it is now."""
+        return Checkpoint(
+            step=self.step,
+            seed=self.config.seed,
+            config=to_dict(self.config),
+            model_config=vars(self.model_config),
+            store=self.run.store,
+            class_names=list(self.run.class_names),
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            average={} if self.average is None else self.average.weights,
+        )

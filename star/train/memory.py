@@ -1,0 +1,92 @@
+"""Whether a training step fits into memory, found out before the first one.
+
+In: a model, a config, the processes. Out: bytes, or a ConfigError that says which setting makes it fit. A system that
+has run out of memory ends a process without a word, so this is asked before and not found out by trying.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+from star.build import TokenModel
+from star.config.options import ModelConfig
+from star.config.text import TrainConfig
+from star.data.dataset import Batch
+from star.distributed.batch_size import clips_at_once
+from star.distributed.machine import free_bytes
+from star.distributed.world import World
+
+MOST = 0.8  # of what is free may be kept for the backward pass; the gradients that pass through it need the rest
+
+
+def made_up_batch(config: ModelConfig, clips: int) -> Batch:
+    """Tokens of the right shape, every joint there; zeros, since no cost depends on a value."""
+    return Batch(
+        gg=torch.zeros(clips, config.frames, config.cells, config.gg_channels * config.uses_gg, dtype=torch.float16),
+        jm=torch.zeros(clips, config.frames, config.joints, config.jm_channels * config.uses_jm, dtype=torch.float16),
+        joint_mask=torch.ones(clips, config.frames, config.joints, dtype=torch.bool),
+        labels=torch.arange(clips) % config.classes,
+        clips=torch.arange(clips),
+    )
+
+
+def kept_for_backward(model: TokenModel, config: TrainConfig, world: World) -> tuple[int, int]:
+    """Bytes that a forward pass keeps for its backward pass: whatever the clips (weights cast to bf16), and a clip."""
+    one, two = (_kept(model, config, world, clips) for clips in (1, 2))
+    return 2 * one - two, two - one
+
+
+def _kept(model: TokenModel, config: TrainConfig, world: World, clips: int) -> int:
+    storages: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    gg, jm, mask = (tensor.to(world.device) for tensor in made_up_batch(model.config, clips)[:3])
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    half = torch.autocast(world.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16")
+    devices = [world.device] if world.device.type == "cuda" else []
+    with hooks, half, torch.random.fork_rng(devices=devices):
+        model.train()(gg, jm, mask)
+    return sum(storages.values())
+
+
+def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips: int) -> int:
+    """Bytes that a step of `clips` keeps for its backward pass in each process.
+
+    Raises:
+        ConfigError: more than the device has free; the sentence names an `optim.micro_batch` that fits.
+    """
+    (fixed, each), held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
+    needed, most = fixed + each * held, MOST * free_bytes(world.device)
+    if needed > most:
+        facts = (f"{needed / 1e9:.1f} GB", f"at most {most / 1e9:.1f} GB")
+        raise _too_large(held, world, fits=int((most - fixed) / each), facts=facts)
+    return needed
+
+
+def out_of_memory(config: TrainConfig, world: World, *, clips: int) -> ConfigError:
+    """The sentence for a step of `clips` that a device had no memory for, though `require_room` foretold otherwise."""
+    held = clips_at_once(config, world, clips)
+    return _too_large(held, world, fits=held // 2, facts=(None, None))
+
+
+def _too_large(held: int, world: World, *, fits: int, facts: tuple[str | None, str | None]) -> ConfigError:
+    remedy = "make the model smaller, or use a device with more memory"
+    if fits > 0:
+        part = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
+        remedy = f"--set optim.micro_batch={part} takes the same steps in smaller pieces"
+    got, expected = facts
+    return ConfigError(
+        "optim.micro_batch",
+        f"a step of {held} clips at once does not fit into the memory of {world.device}",
+        got=got,
+        expected=expected,
+        remedy=remedy,
+    )

@@ -1,0 +1,63 @@
+"""Optimisers, schedules and the moving average of weights.
+
+In: a model, an `OptimConfig`, a step. Out: torch optimisers; learning rates as pure functions of the step, so that
+resuming needs no state of a schedule. Moves nothing by itself: `star.train.step` does.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from star.config.options import OptimConfig
+
+
+def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
+    """The rate of a step, counted from 0, of `steps` in all: linear warm-up, then the schedule."""
+    warm = round(config.warmup * steps)
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    return config.lr
+
+
+def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """SGD or AdamW; the weight matrices are decayed: no bias, norm, position, class token or other learned token."""
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        # of nn.Linear "weight", of nn.MultiheadAttention "in_proj_weight", of nn.GRU "weight_ih_l0"
+        matrix = parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
+        (decayed if matrix else others).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if config.kind == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    # one fused kernel instead of some thousand small ones: a step of the smoke model spends most of its time there
+    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """One rate for all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class MovingAverage:
+    """An exponential moving average of a model's parameters, started from their first value.
+
+    Attributes:
+        weights: by name; buffers are not averaged, they do not move.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights: dict[str, Tensor] = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """average = decay * average + (1 - decay) * weights."""
+        for name, parameter in model.named_parameters():
+            self.weights[name].lerp_(parameter, 1 - self.decay)

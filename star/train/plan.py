@@ -1,0 +1,128 @@
+"""What a training will cost, before it starts: parameters, operations, memory, time.
+
+In: a store and a `TrainConfig`. Out: a `Plan`. It takes a few real steps on made-up tokens of the right shape, on the
+device that would train, small ones where whole ones would take long (`star.train.timing`); it reads no tokens and
+writes nothing. Reading, evaluation and `torch.compile` are not in its time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.store.token_store import TokenStore
+from star.build import TokenModel, seeded_model
+from star.config.options import ModelConfig
+from star.config.text import TrainConfig
+from star.data.dataset import Batch
+from star.data.splits import Splits, fitted, open_splits
+from star.distributed.batch_size import clips_at_once
+from star.distributed.machine import choose_device
+from star.distributed.world import World
+from star.train.memory import made_up_batch, require_room
+from star.train.optim import make_optimizer
+from star.train.step import train_step
+from star.train.timing import Pieces, epoch_seconds, timed_pieces
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Facts about a training that has not been done.
+
+    Attributes:
+        parameters: of the model. flops: of one clip's forward pass (a multiply-add is two).
+        train_clips, test_clips, steps: of the run.
+        token_bytes: what the training split's tokens take; in_memory: whether they would be held there.
+        memory_bytes: weights, gradients, optimiser state and what a step keeps for its backward pass, on one device.
+        checkpoint_bytes: of one checkpoint; two are kept.
+        epoch_s: shortest and longest, computing only, in one process and not compiled, as
+            `star.train.timing.epoch_seconds` has it from steps of 1, 2, 4, ... clips, about ten seconds of them.
+        timed_clips: of the largest step that was timed; below a step's own clips, `epoch_s` is extrapolated.
+        device: that was timed.
+    """
+
+    parameters: int
+    flops: int
+    train_clips: int
+    test_clips: int
+    steps: int
+    token_bytes: int
+    in_memory: bool
+    memory_bytes: int
+    checkpoint_bytes: int
+    epoch_s: tuple[float, float]
+    timed_clips: int
+    device: str
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device: str = "auto") -> Plan:
+    """Look at the store, build the model, take a few steps.
+
+    Raises:
+        ArtifactError, ConfigError, DataError: whatever `star.train.train` would refuse before its first step.
+    """
+    splits = open_splits(store, config, in_memory=False)
+    world = World(device=choose_device(device))
+    model, kept = fitting_model(splits, config, world)
+    parameters = sum(p.numel() for p in model.parameters())
+    states = 1 if config.optim.kind == "sgd" else 2
+    items, batch_size = len(splits.train), config.optim.batch_size
+    pieces = _pieces(model, config, world, most=clips_at_once(config, world, min(batch_size, items)))
+    return Plan(
+        parameters=parameters,
+        flops=forward_flops(model.config),
+        train_clips=len(splits.train.rows),
+        test_clips=len(splits.test.rows),
+        steps=-(-items // batch_size) * config.optim.epochs,
+        token_bytes=splits.train.nbytes,
+        in_memory=splits.train.fits_in_memory,
+        memory_bytes=4 * parameters * (2 + states + (config.optim.ema > 0)) + kept,
+        checkpoint_bytes=4 * parameters * (1 + states + (config.optim.ema > 0)),
+        epoch_s=epoch_seconds(pieces, items=items, batch_size=batch_size),
+        timed_clips=max(pieces),
+        device=str(world.device),
+    )
+
+
+def fitting_model(splits: Splits, config: TrainConfig, world: World) -> tuple[TokenModel, int]:
+    """The model that a run would start from, tried on made-up clips, and the bytes that a step keeps in each process.
+
+    Raises:
+        ConfigError: a setting that does not fit the store, or a step that does not fit into memory.
+    """
+    model = seeded_model(fitted(config.model, splits.train), seed=config.seed).to(world.device)
+    return model, require_room(model, config, world, clips=min(config.optim.batch_size, len(splits.train)))
+
+
+def forward_flops(config: ModelConfig) -> int:
+    """Operations of one clip's forward pass in matrix products, as torch counts them; a multiply-add is two."""
+    batch = made_up_batch(config, 1)
+    model = seeded_model(replace(config, dropout=0.0), seed=0).eval()
+    # torch counts attention in its plain form only; this asks for it and changes no number that is counted
+    plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with FlopCounterMode(display=False) as counter, plain, torch.no_grad():
+        model(batch.gg, batch.jm, batch.joint_mask)
+    return int(counter.get_total_flops())
+
+
+def _pieces(model: TokenModel, config: TrainConfig, world: World, *, most: int) -> Pieces:
+    """Seconds of steps that move nothing, of at most so many clips: those that go through the model together."""
+    optimizer = make_optimizer(model, replace(config.optim, lr=0.0))
+    whole = made_up_batch(model.config, most)
+
+    def step(clips: int) -> None:
+        batch = Batch._make(tensor[:clips] for tensor in whole)
+        train_step(model, optimizer, batch, config=config.optim, clips=clips, step=0, seed=config.seed, world=world)
+        if world.device.type == "cuda":
+            torch.cuda.synchronize(world.device)
+
+    with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []):
+        return timed_pieces(step, most)

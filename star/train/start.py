@@ -1,0 +1,207 @@
+"""Training from a token store, which may be stopped anywhere and continued by the same command.
+
+In: a store, a folder, a `TrainConfig`. Out: the folder RUN with config.json, metrics.jsonl, checkpoint-*.pt and
+test.npz (`star.runs.run`). A plain loop; one process, or those of torchrun. Order, views, dropout and mixup are
+functions of (seed, step), so the losses of a resumed run equal the undisturbed one's to the bit (one process, same
+machine and threads, not compiled; on a GPU with `optim.deterministic`). Prints nothing: `progress` is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.artifacts.files import sweep_temporaries
+from pipeline.artifacts.fingerprint import fingerprint, sha256
+from pipeline.artifacts.lock import sole_writer
+from pipeline.errors import ArtifactError
+from pipeline.store.token_store import TokenStore
+from star.config.text import TrainConfig, to_dict
+from star.data.splits import Splits, fitted, open_splits
+from star.data.statistics import require_finite_held
+from star.distributed.world import World, join_world
+from star.runs.checkpoint import Checkpoint, checkpoints, load_checkpoint
+from star.runs.metrics_log import MetricsLog
+from star.runs.run import ITS_OWN_OR_NEW, Run, has_begun, require_place, run_there, start_run
+from star.runs.store_identity import identity_of, require_same_store, store_facts
+from star.train.loop import Training, batches, evaluates
+from star.train.memory import require_room
+from star.train.progress import Progress
+
+Stop = AbstractContextManager[Callable[[], bool]]  # entered for the steps; asked whether to save and end after this one
+
+
+def train(
+    store: TokenStore | Path | str,
+    out: Path | str,
+    *,
+    config: TrainConfig,
+    among: Sequence[int] | None = None,
+    resume: bool = True,
+    device: str = "auto",
+    workers: int | None = None,
+    save_every_s: float = 30.0,
+    tensorboard: bool = False,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Run:
+    """Train, or go on training, the run in `out`.
+
+    Args:
+        store: an open token store or where it lies.
+        out: the run's folder; one that holds a finished run is left as it is.
+        config: all that decides the result. The sizes in `config.model` are taken from the store, and so is the
+            protocol where it is "".
+        among: numbers of the store's views that a run which has not begun yet may use; None: all that are finished.
+        resume: False refuses a folder that holds a run already.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        workers: threads that read ahead; None: `star.data.loader.workers_for`.
+        save_every_s: seconds of training that a kill may cost; 0: a checkpoint after every step.
+        tensorboard: write RUN/tensorboard as well.
+        progress: called after every step and evaluation, in the leading process.
+        stop: held while there are steps to do, and asked after each; where one process says true, all end there.
+
+    Raises:
+        KeyboardInterrupt: `stop` said so; the step is saved.
+        ArtifactError: no store, one of another fingerprint or with other clips than the run's, a folder in use or of
+            another kind, a full disk (the last checkpoint is intact).
+        ConfigError: a setting that does not fit, or not those of the run.
+        DataError: an empty split, a class without training clips, a token or a loss that is not finite.
+    """
+    out = Path(out)
+    with contextlib.ExitStack() as stack:
+        world = join_world(device)
+        with world.agreed():
+            run, data = _opened(store, out, config, among)
+            if world.leads:
+                if not resume and run_there(out) is not None:
+                    raise ArtifactError(out, "holds a run already", remedy="choose another folder, or pass resume=True")
+                require_place(out)
+                stack.enter_context(sole_writer(out))
+                start_run(run)
+                sweep_temporaries(out)
+        with world.agreed():
+            checkpoint = load_checkpoint(out)
+            if checkpoint is not None:
+                require_same_store(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
+        with world.agreed():
+            _require_same_everywhere(run, world)
+        how = {"workers": workers, "save_every_s": save_every_s, "progress": progress}
+        _steps(run, data, world, checkpoint, tensorboard=tensorboard, stop=stop, how=how)
+        world.wait()  # for the last checkpoint, which any process may want to read next
+    return run
+
+
+def _steps(
+    run: Run,
+    data: Splits,
+    world: World,
+    checkpoint: Checkpoint | None,
+    *,
+    tensorboard: bool,
+    stop: Stop | None,
+    how: dict[str, Any],
+) -> None:
+    """What is left of a run, if anything: its tokens are not read before that is known."""
+    step = 0 if checkpoint is None else checkpoint.step
+    plan = batches(run.config, data.train, world, start=step)
+    with world.agreed():
+        missing = world.leads and evaluates(run.config, plan, step) and not _evaluated(run, step)
+    owed = world.any(missing)
+    if step == plan.steps and not owed:
+        return
+    with contextlib.ExitStack() as stack:
+        devices = [world.device] if world.device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices=devices))
+        if run.config.optim.deterministic:
+            stack.enter_context(_deterministic())
+        with world.agreed():
+            _into_memory(data)
+            training = Training(run, data, world, plan, checkpoint)
+            if step < plan.steps:
+                require_room(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
+            log = None
+            if world.leads:
+                log = MetricsLog(run.path, step=step, tensorboard=tensorboard)
+                stack.enter_context(contextlib.closing(log))
+        asked = stack.enter_context(stop) if stop is not None else None
+        training.loop(log, owed=owed, stop=asked, **how)
+
+
+def _opened(
+    store: TokenStore | Path | str, out: Path, config: TrainConfig, among: Sequence[int] | None
+) -> tuple[Run, Splits]:
+    """The run as it is asked for, on the views that it began with, and its data, not yet in memory."""
+    opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
+    views = None if among is None else {"train": among, "test": among}
+    before = run_there(out) if has_begun(out) else None
+    if before is not None:
+        require_same_store(out, before.store, identity_of(opened), remedy=ITS_OWN_OR_NEW)
+        views = before.store["views"]
+    data = open_splits(opened, config, views=views, in_memory=False)
+    found = replace(  # what the store decides, so that config.json says what is so
+        config,
+        model=fitted(config.model, data.train),
+        data=replace(config.data, protocol=data.train.protocol),
+    )
+    facts = store_facts(data.train, data.test)
+    return Run(path=out, config=found, store=facts, class_names=tuple(data.train.class_names)), data
+
+
+def _require_same_everywhere(run: Run, world: World) -> None:
+    """Refuse to train when processes do not go on from the same: hosts may not see the same folder.
+
+    Raises:
+        ArtifactError: they do not.
+    """
+    if world.size == 1:
+        return
+    newest = checkpoints(run.path)[-1:]
+    found = {
+        "settings": fingerprint(to_dict(run.config)),
+        "store": fingerprint({name: value for name, value in run.store.items() if name != "url"}),
+        "checkpoint": [path.name + " " + sha256(path.read_bytes()) for path in newest],
+    }
+    everywhere = world.gather(found)
+    other = [name for name in found if any(each[name] != everywhere[0][name] for each in everywhere)]
+    if other:
+        raise ArtifactError(
+            run.path,
+            f"is not the same for every process of this training: another {' and another '.join(other)}",
+            remedy="start all with the same command and store, and with --out in a folder that all of them see",
+        )
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Only kernels that give the same bits each time; an operation that has none raises."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, and reads it when first used
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # every batch is read into such memory, and fills it
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = filled
+
+
+def _evaluated(run: Run, step: int) -> bool:
+    return any(line["step"] == step and "top1" in line for line in run.metrics())
+
+
+def _into_memory(data: Splits) -> None:
+    """Hold what fits there; a token that is no number is then found before the first step, at little cost."""
+    for split in (data.train, data.test):
+        if split.fits_in_memory:
+            split.hold()
+        require_finite_held(split)

@@ -1,0 +1,276 @@
+"""`pipeline.decode.child_process`: a child that hangs, crashes or is killed costs its clip, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_fixtures import build
+
+from pipeline.decode import child_process
+from pipeline.decode.child_process import DecodeProcess
+from pipeline.decode.read import probe, read_frames
+from pipeline.errors import ConfigError, DecodeError, StarError
+
+# What the child does, before it serves, to files of these names. PyDLL keeps the GIL: a hang that no thread can end.
+STUBS = """
+import ctypes, os, pathlib, signal, sys
+from pipeline import decode_pyav
+survey, frames = decode_pyav.survey, decode_pyav.frames
+
+def misbehave(path):
+    name = pathlib.Path(path).name
+    if "hang" in name:
+        ctypes.PyDLL(None).sleep(1000)
+    if "once" in name and not os.path.exists(path + ".tried"):
+        open(path + ".tried", "w").close()
+        ctypes.PyDLL(None).sleep(1000)
+    if "segfault" in name:
+        ctypes.string_at(0)
+    if "memory" in name:
+        raise MemoryError("no room for a frame")
+    if "killed" in name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "chatty" in name:
+        os.write(1, b"a library that prints to stdout")
+
+def stub_survey(path, **options):
+    if "probe" in path:
+        misbehave(path)
+    return survey(path, **options)
+
+def stub_frames(path, wanted, **options):
+    if "modules" in path:
+        pathlib.Path(path + ".txt").write_text(" ".join(sys.modules))
+    misbehave(path)
+    return frames(path, wanted, **options)
+
+decode_pyav.survey, decode_pyav.frames = stub_survey, stub_frames
+"""
+BUDGET_S = 0.6
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("mpeg4-b0-avi", tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Processes that were started; all of them with the stubs."""
+    pids: list[int] = []
+
+    class Counted(child_process._Child):
+        def __init__(self) -> None:
+            super().__init__()
+            pids.append(self.process.pid)
+
+    monkeypatch.setattr(child_process, "_BOOT", child_process._BOOT.replace("serve(int", STUBS + "serve(int"))
+    monkeypatch.setattr(child_process, "_Child", Counted)
+    return pids
+
+
+def _named(video: Path, folder: Path, name: str) -> Path:
+    path = folder / f"{name}.avi"
+    path.write_bytes(video.read_bytes())
+    return path
+
+
+def test_the_same_as_without_it_and_one_process_for_all_calls(video: Path, starts: list[int], tmp_path: Path) -> None:
+    options = {"box": (-8, 4, 40, 60), "size": (20, 30)}
+    with DecodeProcess() as decoder:
+        assert decoder.probe(video) == probe(video)
+        for indices in ([3, 1, 1, 39], np.arange(5)):
+            decoded = decoder.read_frames(video, indices, **options)
+            np.testing.assert_array_equal(decoded.frames, read_frames(video, indices, **options))
+            assert decoded.reader == "pyav"
+        assert decoder.read_frames(video, [0], reader="opencv").reader == "opencv"
+        chatty = _named(video, tmp_path, "chatty")
+        np.testing.assert_array_equal(decoder.read_frames(chatty, [7]).frames, read_frames(video, [7]))
+    assert len(starts) == 1
+
+
+def test_errors_arrive_as_they_were(video: Path, starts: list[int], tmp_path: Path) -> None:
+    with DecodeProcess() as decoder:
+        with pytest.raises(DecodeError, match="too few frames") as caught:
+            decoder.read_frames(video, [40])
+        assert caught.value.frames == 40
+        with pytest.raises(DecodeError) as expected:
+            read_frames(video, [40])
+        assert str(caught.value) == str(expected.value)
+        with pytest.raises(ConfigError, match="mystery"):
+            decoder.read_frames(video, [0], reader="mystery")
+        with pytest.raises(DecodeError, match="No such file"):
+            decoder.probe(tmp_path / "ü\udcff.avi")
+        os.mkfifo(tmp_path / "pipe.avi")
+        with pytest.raises(DecodeError, match="neither a video file"):
+            decoder.probe(tmp_path / "pipe.avi")
+    assert len(starts) == 1, "an answer, even a bad one, ends no process"
+
+
+def test_a_hang_costs_two_budgets_and_two_new_processes(video: Path, starts: list[int], tmp_path: Path) -> None:
+    path = _named(video, tmp_path, "hang-probe")
+    with DecodeProcess(budget_s=BUDGET_S) as decoder:
+        decoder.probe(video)
+        for call in (decoder.probe, lambda path: decoder.read_frames(path, [0], reader="opencv")):
+            before, start = len(starts), time.monotonic()
+            with pytest.raises(DecodeError, match=r"timed out after 0\.6 s, then .* timed out after"):
+                call(path)
+            waited = time.monotonic() - start
+            assert waited >= 2 * BUDGET_S
+            assert len(starts) - before <= 2
+            assert decoder.read_frames(video, [5]).reader == "pyav", "the next clip is served"
+
+
+def test_the_next_reader_serves_where_one_hangs(video: Path, starts: list[int], tmp_path: Path) -> None:
+    path = _named(video, tmp_path, "hang")
+    with DecodeProcess(budget_s=BUDGET_S) as decoder:
+        decoded = decoder.read_frames(path, [8, 2])
+    assert decoded.reader == "opencv"
+    np.testing.assert_array_equal(decoded.frames, read_frames(video, [8, 2], reader="opencv"))
+
+
+def test_a_hang_that_passes_is_forgiven(video: Path, starts: list[int], tmp_path: Path) -> None:
+    with DecodeProcess(budget_s=BUDGET_S) as decoder:
+        assert decoder.read_frames(_named(video, tmp_path, "once"), [8, 2]).reader == "pyav"
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("segfault", r"crashed \(SIGSEGV"),
+        ("memory", r"crashed \(exit code 1: MemoryError: no room for a frame\)"),
+        ("killed", r"was killed \(SIGKILL: out of memory, perhaps\)"),
+    ],
+)
+def test_a_crash_costs_its_clip_alone(name: str, cause: str, video: Path, starts: list[int], tmp_path: Path) -> None:
+    with DecodeProcess() as decoder:
+        with pytest.raises(DecodeError, match=rf"decoded: pyav {cause}.*, then pyav {cause}"):
+            decoder.probe(_named(video, tmp_path, f"{name}-probe"))
+        assert decoder.read_frames(_named(video, tmp_path, name), [3]).reader == "opencv"
+        assert decoder.probe(video).frames == 40
+
+
+def test_a_child_that_died_between_calls_is_replaced_in_silence(video: Path, starts: list[int]) -> None:
+    with DecodeProcess() as decoder:
+        decoder.probe(video)
+        os.kill(starts[0], signal.SIGKILL)
+        os.waitid(os.P_PID, starts[0], os.WEXITED | os.WNOWAIT)
+        assert decoder.probe(video).frames == 40
+    assert len(starts) == 2
+
+
+def test_an_interrupted_call_does_not_spoil_the_next(video: Path, starts: list[int], tmp_path: Path) -> None:
+    path = _named(video, tmp_path, "hang")
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with DecodeProcess(budget_s=30) as decoder:
+            decoder.probe(video)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                decoder.read_frames(path, [0])
+            assert decoder.probe(video).frames == 40
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_nothing_is_left_behind(video: Path, starts: list[int], tmp_path: Path) -> None:
+    path = _named(video, tmp_path, "segfault-probe")
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    for _ in range(2):
+        decoder = DecodeProcess()
+        with pytest.raises(DecodeError):
+            decoder.probe(path)
+        decoder.probe(video)
+        del decoder
+    assert descriptors() == before
+    for pid in starts:
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_child_imports_nothing_heavy(video: Path, starts: list[int], tmp_path: Path) -> None:
+    path = _named(video, tmp_path, "modules")
+    with DecodeProcess() as decoder:
+        decoder.read_frames(path, [0])
+    loaded = {name.split(".")[0] for name in path.with_name(path.name + ".txt").read_text().split()}
+    assert "av" in loaded
+    assert not loaded & {"torch", "dask", "distributed", "cv2", "decord", "scipy", "h5py", "zarr", "matplotlib"}
+
+
+def test_a_child_that_cannot_start_is_no_fault_of_the_clip(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "_BOOT", "raise SystemExit('no libraries here')")
+    with DecodeProcess() as decoder, pytest.raises(StarError, match=r"does not start.*no libraries here") as caught:
+        decoder.probe(video)
+    assert not isinstance(caught.value, DecodeError)
+
+
+def test_the_child_dies_with_its_parent_even_while_it_hangs(video: Path, tmp_path: Path) -> None:
+    path = _named(video, tmp_path, "hang")
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import sys, threading\n"
+        "from pipeline import watchdog\n"
+        f"watchdog._BOOT = child_process._BOOT.replace('serve(int', {STUBS!r} + 'serve(int')\n"
+        "decoder = child_process.DecodeProcess()\n"
+        f"decoder.probe({str(video)!r})\n"
+        "print(decoder._child.process.pid, flush=True)\n"
+        f"decoder.read_frames({str(path)!r}, [0])\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=_environment())
+    try:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        time.sleep(0.3)  # it hangs by now; it must not have died by itself
+        assert Path(f"/proc/{child}").exists()
+    finally:
+        parent.kill()
+        parent.communicate()
+    deadline = time.monotonic() + 10
+    while _lives(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _lives(child)
+
+
+def _lives(pid: int) -> bool:
+    """A zombie, whom nobody may be there to reap, lives no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(child_process.__file__).parent.parent)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
+
+@pytest.mark.parametrize("where", ["working directory", "PYTHONPATH"])
+def test_a_decoy_does_not_shadow_the_package(where: str, video: Path, tmp_path: Path) -> None:
+    for package in ("pipeline", "av", "numpy") if where == "working directory" else ("pipeline",):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise SystemExit('a decoy was imported')")
+    changed = f"os.environ['PYTHONPATH'] = {str(tmp_path)!r}" if where == "PYTHONPATH" else ""
+    script = (
+        "import os\n"
+        "from pipeline.decode.child_process import DecodeProcess\n"
+        f"{changed}\n"
+        f"print(DecodeProcess().probe({str(video)!r}).frames)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", script], cwd=tmp_path, env=_environment(), capture_output=True, text=True
+    )
+    assert run.stdout == "40\n", run.stderr

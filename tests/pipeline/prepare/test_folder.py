@@ -1,0 +1,272 @@
+"""The prepared folder: what was listed is frozen, every row is accounted for, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts.sealed_json import seal, unseal
+from pipeline.config import PrepareOptions
+from pipeline.errors import ArtifactError, CorruptError, DataError
+from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.shard import SHARDS_AT_ONCE, read_shard
+from pipeline.records import Listing, VideoRecord
+
+OPTIONS = PrepareOptions(shard_clips=4)
+
+
+def _listing(count: int = 10, **changed: object) -> Listing:
+    records = tuple(
+        VideoRecord(
+            clip_id=f"S{i:06d}",
+            key=f"k{i}",
+            label=i % 3,
+            video=f"v/{i}.avi",
+            skeleton=f"s/{i}.skeleton",
+            excluded="no skeleton file" if i == 2 else "",
+        )
+        for i in range(count)
+    )
+    listing = Listing(
+        dataset="ntu60",
+        class_names=("a", "b", "c"),
+        topology="ntu25",
+        protocols=("xsub",),
+        records=records,
+        roots={"videos": "/here/v", "skeletons": "/here/s"},
+    )
+    return dataclasses.replace(listing, **changed)  # type: ignore[arg-type]
+
+
+def _frozen(path: Path, listing: Listing | None = None, options: PrepareOptions = OPTIONS) -> PreparedFolder:
+    folder = PreparedFolder.match(path, listing or _listing(), options)
+    folder.freeze()
+    return folder
+
+
+def _commit(folder: PreparedFolder, number: int, outcomes: list[str]) -> None:
+    shard = folder.shard(number)
+    entries = [
+        {"id": record.clip_id, "outcome": outcome, **({"sha256": "0" * 64} if outcome == "done" else {"reason": "why"})}
+        for record, outcome in zip(shard.records, outcomes, strict=True)
+    ]
+    shard.commit(b"clips", entries)
+
+
+def test_what_is_frozen_comes_back(tmp_path: Path) -> None:
+    listing = _listing()
+    folder = _frozen(tmp_path / "x", listing)
+    opened = PreparedFolder.open(tmp_path / "x")
+    assert opened.listing == listing
+    assert opened.options == OPTIONS
+    assert opened.fingerprint == folder.fingerprint
+    meta = json.loads((tmp_path / "x" / "dataset.json").read_text())
+    assert meta["clips"] == 10
+    assert set(meta["versions"]) >= {"star-tokens", "av"}
+
+
+def test_rows_stay_in_their_shards_for_ever(tmp_path: Path) -> None:
+    folder = _frozen(tmp_path)
+    assert folder.shards == 3
+    assert [list(folder.rows(i)) for i in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    for number in range(3):
+        shard = read_shard(tmp_path, number, shard_clips=4)
+        assert shard == folder.shard(number)
+        assert [record.clip_id for record in shard.records] == [f"S{row:06d}" for row in folder.rows(number)]
+
+
+def test_every_row_is_one_of_the_four_outcomes(tmp_path: Path) -> None:
+    folder = _frozen(tmp_path)
+    _commit(folder, 0, ["done", "failed", "excluded", "done"])
+    _commit(folder, 2, ["failed", "done"])
+    account = folder.account()
+    assert (account.done, account.excluded, account.failed, account.pending, account.total) == (3, 1, 2, 4, 10)
+    assert account.reasons == (("failed", "why", 2), ("excluded", "why", 1))
+    assert [entry["id"] for entry in folder.outcomes()] == [record.clip_id for record in folder.listing.records]
+    folder.write_manifest(folder.outcomes())
+    lines = [json.loads(line) for line in folder.manifest_path.read_text().splitlines()]
+    assert [line["row"] for line in lines] == list(range(10))
+    assert lines[1] == {
+        **{"row": 1, "id": "S000001", "outcome": "failed", "reason": "why", "label": 1, "video": "v/1.avi"}
+    }
+    assert lines[5]["outcome"] == "pending"
+
+
+def test_where_data_lie_and_how_they_are_read_is_no_content(tmp_path: Path) -> None:
+    first = _frozen(tmp_path)
+    moved = _listing(roots={"videos": "/there/v", "skeletons": "/there/s"})
+    faster = dataclasses.replace(OPTIONS, reader="opencv", budget_s=5.0)
+    assert _frozen(tmp_path, moved, faster).fingerprint == first.fingerprint
+    opened = PreparedFolder.open(tmp_path)
+    assert opened.listing.roots == moved.roots  # what retry and the workers read
+    assert opened.options == faster
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (_listing(9), ["1 clip is no longer there", "S000009"]),
+        (_listing(15), ["5 clips are new", "S000010, S000011, S000012, …"]),
+        (
+            _listing(records=(dataclasses.replace(_listing().records[0], label=2), *_listing().records[1:])),
+            ["1 clip is told otherwise", "S000000"],
+        ),
+        (_listing(dataset="ntu120"), ["dataset: ntu60, now ntu120"]),
+        (_listing(class_names=("a", "b", "d")), ["classes"]),
+    ],
+    ids=["gone", "new", "relabelled", "dataset", "classes"],
+)
+def test_another_listing_is_refused_with_the_difference(tmp_path: Path, changed: Listing, words: list[str]) -> None:
+    _frozen(tmp_path)
+    before = (tmp_path / "dataset.json").read_bytes()
+    with pytest.raises(ArtifactError) as error:
+        _frozen(tmp_path, changed)
+    for word in [*words, "another --out"]:
+        assert word in str(error.value), word
+    assert (tmp_path / "dataset.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("sampling", "first"), ("draws", 2), ("geometry", "full"), ("frame_codec", "lossless"), ("seed", 7)],
+)
+def test_other_options_are_refused_by_name(tmp_path: Path, option: str, value: object) -> None:
+    _frozen(tmp_path)
+    with pytest.raises(ArtifactError, match=f"{option}: {getattr(OPTIONS, option)}, now {value}"):
+        _frozen(tmp_path, options=dataclasses.replace(OPTIONS, **{option: value}))
+
+
+def test_what_is_no_prepared_folder_is_named_for_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for name, files in (("store", ["zarr.json"]), ("run", ["config.json"]), ("other", ["notes.txt"])):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+    told = {
+        "nothing": "does not exist",
+        "empty": "is empty",
+        "file": "is a file",
+        "store": "is a token store",
+        "run": "is a training run",
+        "other": "holds no dataset.json",
+    }
+    for name, words in told.items():
+        with pytest.raises(ArtifactError, match=words):
+            PreparedFolder.open(tmp_path / name)
+    for name in ("file", "store", "run", "other"):
+        with pytest.raises(ArtifactError, match=told[name]):
+            PreparedFolder.match(tmp_path / name, _listing(), OPTIONS)
+    for name in ("nothing", "empty"):
+        PreparedFolder.match(tmp_path / name, _listing(), OPTIONS)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_an_empty_listing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no clip"):
+        PreparedFolder.match(tmp_path, _listing(0), OPTIONS)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    _frozen(tmp_path)
+    path = tmp_path / "dataset.json"
+    path.write_bytes(seal({**unseal(path.read_bytes(), path), "format": "star-prepared/9"}))
+    with pytest.raises(ArtifactError, match="star-prepared/9, expected star-prepared/1"):
+        PreparedFolder.open(tmp_path)
+    with pytest.raises(ArtifactError, match="another format"):
+        PreparedFolder.match(tmp_path, _listing(), OPTIONS)
+
+
+def test_a_damaged_listing_is_never_used(tmp_path: Path) -> None:
+    _frozen(tmp_path)
+    path = tmp_path / "dataset.json"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"S000007") + 6] ^= 1  # another clip's name, in valid JSON
+    path.write_bytes(data)
+    for use in (
+        lambda: PreparedFolder.open(tmp_path),
+        lambda: PreparedFolder.match(tmp_path, _listing(), OPTIONS),
+        lambda: read_shard(tmp_path, 0, shard_clips=4),
+    ):
+        with pytest.raises(CorruptError, match="checksum"):
+            use()
+
+
+def test_half_a_shard_is_no_shard(tmp_path: Path) -> None:
+    folder = _frozen(tmp_path)
+    outcomes = ["done", "done", "excluded", "done"]
+    _commit(folder, 0, outcomes)
+    assert folder.shard(0).committed() is not None
+    folder.shard(0).path.write_bytes(b"clip")  # cut short
+    assert folder.shard(0).committed() is None
+    folder.shard(0).path.unlink()
+    assert folder.account().pending == 10
+    _commit(folder, 1, ["done"] * 4)
+    folder.shard(1).commit_path.write_bytes(folder.shard(1).commit_path.read_bytes()[:-9])
+    with pytest.raises(CorruptError):
+        folder.outcomes()
+
+
+def test_a_record_of_another_folder_is_refused(tmp_path: Path) -> None:
+    folder, other = _frozen(tmp_path / "a"), _frozen(tmp_path / "b", options=dataclasses.replace(OPTIONS, seed=1))
+    _commit(other, 0, ["done"] * 4)
+    other.shard(0).commit_path.rename(folder.shard(0).commit_path)
+    with pytest.raises(ArtifactError, match="belongs to another prepared folder"):
+        folder.outcomes()
+    _commit(folder, 1, ["done"] * 4)
+    folder.shard(1).commit_path.rename(folder.shard(0).commit_path)  # nor another shard's
+    with pytest.raises(ArtifactError, match="belongs to another"):
+        folder.outcomes()
+
+
+def test_shards_far_from_each_other_are_read_alike(tmp_path: Path) -> None:
+    folder = _frozen(tmp_path, _listing(4 * 2 * SHARDS_AT_ONCE + 5))
+    for number in (0, 2 * SHARDS_AT_ONCE + 1, SHARDS_AT_ONCE - 1, 2 * SHARDS_AT_ONCE, SHARDS_AT_ONCE, 1):
+        assert read_shard(tmp_path, number, shard_clips=4) == folder.shard(number)
+
+
+def test_the_content_digest_is_of_outcomes_reasons_and_clips(tmp_path: Path) -> None:
+    digests = []
+    for name, outcomes in (("a", ["done"] * 4), ("b", ["done"] * 4), ("c", ["done", "done", "failed", "done"])):
+        folder = _frozen(tmp_path / name)
+        _commit(folder, 0, outcomes)
+        (folder.path / "log").mkdir()
+        (folder.path / "log" / "attempts.jsonl").write_text(str(random.random()))
+        digests.append(folder.content_digest())
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_worker_needs_no_more_memory_for_a_large_data_set(tmp_path: Path) -> None:
+    peaks = []
+    for count in (2000, 20_000):
+        _frozen(tmp_path / str(count), _listing(count), PrepareOptions())
+        tracemalloc.start()
+        shard = read_shard(tmp_path / str(count), 3, shard_clips=64)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert shard.records[0].clip_id == "S000192"
+    assert peaks[1] < 1.5 * peaks[0], peaks
+
+
+def test_a_deleted_dataset_json_is_written_again(tmp_path: Path) -> None:
+    """As the sentence about a damaged one advises; and only by the command that the shards are of."""
+    folder = _frozen(tmp_path / "p")
+    _commit(folder, 0, ["done", "done", "excluded", "failed"])
+    (tmp_path / "p/clips-00000.h5").write_bytes(b"clips")
+    path = tmp_path / "p/dataset.json"
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(ArtifactError, match="holds shards that were made from something else"):
+        PreparedFolder.match(tmp_path / "p", _listing(), dataclasses.replace(OPTIONS, draws=2))
+    assert not path.exists()
+    assert _frozen(tmp_path / "p").account().done == 2
+    assert path.read_bytes() == whole
+    path.unlink()
+    (tmp_path / "p/thesis.tex").write_text("x")
+    with pytest.raises(ArtifactError, match="expected an empty folder"):
+        PreparedFolder.match(tmp_path / "p", _listing(), OPTIONS)
