@@ -34,7 +34,7 @@ from pipeline.extract import compute
 from pipeline.extract.coordinator import extract
 from pipeline.extract.provenance import sizes_of
 from pipeline.extract.shard import view_of_clip
-from pipeline.extract.values import Picture, ShardJob
+from pipeline.extract.values import ClipView, ShardJob
 from pipeline.prepare.clip import attempt
 from pipeline.prepare.coordinator import prepare
 from pipeline.prepare.folder import PreparedFolder
@@ -89,14 +89,14 @@ class Origin:
         """Tokens as stage 2 computes them, then only the kinds and frames that the data set would give."""
         rows = self.data.rows[items]
         views = [self._view(row, clip) for row, clip in zip(rows.tolist(), clips, strict=True)]
-        frames, joints, scores = (np.stack([getattr(view, name) for view in views]) for name in Picture._fields[:3])
+        frames, joints, scores = (np.stack([getattr(view, name) for view in views]) for name in ClipView._fields[:3])
         gg, jm, mask = (
             torch.from_numpy(array)[:, :: self.data.frame_step] for array in self.compute(frames, joints, scores > 0)()
         )
         gg, jm = (kept if kind in self.data.tokens else kept[..., :0] for kind, kept in (("gg", gg), ("jm", jm)))
         return Batch(gg, jm, mask, torch.from_numpy(self.data.labels[items]), torch.from_numpy(rows))
 
-    def _view(self, row: int, clip: ClipContent) -> Picture:
+    def _view(self, row: int, clip: ClipContent) -> ClipView:
         shard, place = divmod(row, self.prepared.options.shard_clips)
         return view_of_clip(
             ShardJob(self.prepared.shard(shard), 0, self.options, self.sizes, {}, [], {place: clip}), place

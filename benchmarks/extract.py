@@ -36,13 +36,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models.video import mc3_18
 
 from pipeline.backbone.frozen import normalize
-from pipeline.cluster.lookahead import ahead, behind, threads
+from pipeline.cluster.lookahead import cancelling_pool, pipelined, prefetch
 from pipeline.config import ExtractOptions, PrepareOptions
 from pipeline.extract import compute
 from pipeline.extract.coordinator import extract
 from pipeline.extract.provenance import sizes_of
 from pipeline.extract.shard import begin_group, decode_group, load_job
-from pipeline.extract.values import Computed, Group, ShardJob
+from pipeline.extract.values import ComputedGroup, Group, ShardJob
 from pipeline.extract.worker import overlap
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import ClipContent, encode_picture, encode_shard
@@ -107,13 +107,13 @@ class Parts:
         self.decoded = [decode_group(group) for group in self.groups]
         self.tokens = self._through_the_backbone()  # which is warm from now on
 
-    def _through_the_backbone(self) -> list[tuple[ShardJob, Computed]]:
-        passed = behind(partial(begin_group, self.compute), self.decoded, depth=self.launches)
+    def _through_the_backbone(self) -> list[tuple[ShardJob, ComputedGroup]]:
+        passed = pipelined(partial(begin_group, self.compute), self.decoded, depth=self.launches)
         return [(decoded.group.job, part) for decoded, computed in passed for part in computed]
 
     def jpeg(self) -> None:
-        with threads(self.decoders) as decoding:
-            for _ in ahead(decoding, decode_group, self.groups, depth=self.decoders):
+        with cancelling_pool(self.decoders) as decoding:
+            for _ in prefetch(decoding, decode_group, self.groups, depth=self.decoders):
                 pass
 
     def backbone(self) -> None:

@@ -14,11 +14,11 @@ import typer
 
 from cli import check
 from cli.commands import ablate, demo, evaluate, extract, inspect, prepare, report, retry, train, verify
-from cli.options import TellingGroup
+from cli.options import ErrorReportingGroup
 from pipeline.errors import StarError
 
 app = typer.Typer(
-    cls=TellingGroup,
+    cls=ErrorReportingGroup,
     name="star",
     help="Video + skeleton data sets into token stores, and the STAR-Transformer trained from them.",
     no_args_is_help=True,

@@ -84,7 +84,7 @@ def sharing(shared: Callable[..., Any]) -> Callable[[Callable[..., None]], Calla
     return decorate
 
 
-class TellingGroup(TyperGroup):
+class ErrorReportingGroup(TyperGroup):
     """Turns errors that a user or a file can cause into one sentence on stderr; usage errors stay Typer's."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -84,7 +84,7 @@ class ClipProgress:
         print(f"{self.title}: {count}, {self._rate():.1f} {self.unit}/s{eta}{failed}", file=sys.stderr, flush=True)
 
 
-def telling(progress: ClipProgress) -> Callable[[int, int], None]:
+def progress_callback(progress: ClipProgress) -> Callable[[int, int], None]:
     """Tells of the clips that are done, of all, a clip in each of its views counting by itself."""
 
     def tell(done: int, total: int) -> None:

@@ -109,12 +109,12 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, kind: str) -> None:
         super().__init__()
         self.kind, self.heads, self.uniform = kind, config.heads, config.uniform_attention
-        self.ask_answer = nn.Linear(config.width, 3 * config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
     def forward(self, z: Tensor, weights: list[Tensor] | None = None) -> Tensor:
         """`weights`, where given, is appended this module's (B, heads, T, S, T, S): only then they are made."""
-        q, k, v = self.ask_answer(z).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)  # (B, heads, T, S, d)
+        q, k, v = self.qkv(z).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)  # (B, heads, T, S, d)
         if weights is not None:
             weights.append(attention_weights(q, k, kind=self.kind, uniform=self.uniform))
         attended = ATTENTION[self.kind](q, k, v, uniform=self.uniform)

@@ -12,7 +12,7 @@ import pytest
 from command_line import one_sentence, star
 from star_stores import one_thread, write_small_store
 
-from pipeline.artifacts.files import write_whole
+from pipeline.artifacts.files import write_unbuffered
 from pipeline.artifacts.lock import sole_writer
 from pipeline.errors import ArtifactError
 from star.config.presets import smoke
@@ -40,7 +40,7 @@ def test_a_disk_that_fills_up_under_the_metrics(tmp_path: Path, small_disk: Path
         if event.done == 3:
             with open(small_disk / "other", "wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
-                    write_whole(file, bytes(4096))
+                    write_unbuffered(file, bytes(4096))
 
     run = small_disk / "run"
     with pytest.raises(ArtifactError, match=TOLD) as told:
@@ -58,7 +58,7 @@ def test_a_disk_without_room_for_a_lock_is_told_by_its_name(small_disk: Path) ->
     (small_disk / "out" / ".lock").touch()
     with open(small_disk / "other", "wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
-            write_whole(file, bytes(4096))
+            write_unbuffered(file, bytes(4096))
     with pytest.raises(ArtifactError, match=rf"{small_disk}/out: the disk is full"), sole_writer(small_disk / "out"):
         pass
 
@@ -69,7 +69,7 @@ def test_the_command_tells_it_in_one_sentence(tmp_path: Path, monkeypatch: pytes
     def full(file: object, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("star.runs.metrics_log.write_whole", full)
+    monkeypatch.setattr("star.runs.metrics_log.write_unbuffered", full)
     command = ["train", "--from-cache", store, "--out", tmp_path / "run", "--preset", "smoke", "--quiet"]
     one_sentence(star(*command, "--device", "cpu"), f"{tmp_path}/run/metrics.jsonl: the disk is full")
 
@@ -83,5 +83,5 @@ def test_what_is_taken_in_parts_is_given_in_parts(tmp_path: Path) -> None:
             return len(taken[-1])
 
     with Slow(tmp_path / "file", "w") as file:
-        write_whole(file, b"abcdefgh")
+        write_unbuffered(file, b"abcdefgh")
     assert taken == [b"abc", b"def", b"gh"]

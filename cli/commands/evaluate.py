@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import Debug, Json, Quiet
-from cli.progress import ClipProgress, telling
+from cli.progress import ClipProgress, progress_callback
 from cli.training import Device, leads, print_result
 from pipeline.errors import ConfigError
 
@@ -145,7 +145,9 @@ def _scores_of(run: Path, asked: Asked, *, batch: int | None, device: str, quiet
 
     if run.suffix != ".npz":
         with ClipProgress(f"evaluate {run}", quiet=quiet or not leads()) as progress:
-            return evaluate_run(run, **vars(asked), batch_size=batch, device=device, progress=telling(progress))
+            return evaluate_run(
+                run, **vars(asked), batch_size=batch, device=device, progress=progress_callback(progress)
+            )
     with join_world(device).agreed():
         return _held_scores(run, asked)
 
@@ -183,10 +185,10 @@ def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int |
 
 def _standings(runs: list[Path], asked: Asked) -> dict[str, Any]:
     """How far each run is, and how many clips of the split have no tokens; score files do not tell."""
-    from star.evaluate.completeness import standing_of
+    from star.evaluate.completeness import completeness_of
     from star.runs.run import open_run
 
-    found = {str(path): standing_of(open_run(path), **vars(asked)) for path in runs if path.suffix != ".npz"}
+    found = {str(path): completeness_of(open_run(path), **vars(asked)) for path in runs if path.suffix != ".npz"}
     return {
         "training": [
             {"run": run, "step": one.step, "steps": one.steps, "finished": one.finished} for run, one in found.items()

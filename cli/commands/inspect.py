@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import Debug, Json
-from pipeline.artifacts.kinds import kind_of
+from pipeline.artifacts.kinds import artifact_type
 
 if TYPE_CHECKING:
     from pipeline.artifacts.outcomes import Account
@@ -32,7 +32,7 @@ def inspect(
         differing = compare(TokenStore.open(path), TokenStore.open(other))
         print(json.dumps(differing, indent=1) if as_json else "\n".join(_lines(differing)))
         return
-    describe = {"prepared": _prepared, "store": _store, "run": _run}[kind_of(path)]
+    describe = {"prepared": _prepared, "store": _store, "run": _run}[artifact_type(path)]
     facts = describe(path)
     print(json.dumps(facts, indent=1) if as_json else "\n".join(_lines(facts)))
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from cli.options import Debug, Quiet
-from cli.progress import ClipProgress, telling
+from cli.progress import ClipProgress, progress_callback
 from cli.training import Device, print_result
 from pipeline.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from star.report.html import Picture
+    from star.report.html import Illustration
 
 Found = TypeVar("Found")
 
@@ -43,7 +43,7 @@ def report(
     from cli.pictures.frames import prepared_of
     from pipeline.artifacts.files import write_atomic
     from star.evaluate.attention_maps import has_attention
-    from star.evaluate.completeness import standing_of
+    from star.evaluate.completeness import completeness_of
     from star.evaluate.scoring import evaluate_run, store_of
     from star.report.html import report as page_of
     from star.runs.run import open_run
@@ -52,8 +52,8 @@ def report(
     opened = store_of(run, store)
     folders = _unless_lost(lambda: prepared_of(opened, prepared), named=prepared is not None)
     with ClipProgress(f"evaluate {path}", quiet=quiet) as progress:
-        scores = evaluate_run(run, store=opened, device=device, progress=telling(progress))
-    pictures: list[Picture] = []
+        scores = evaluate_run(run, store=opened, device=device, progress=progress_callback(progress))
+    pictures: list[Illustration] = []
     if has_attention(run.config.model):
         pictures.append(over_time(run, opened, scores))
         for folder in folders:  # one or none
@@ -61,7 +61,9 @@ def report(
     else:
         print("without attention: the run's model has none", file=sys.stderr)
     target = out if out is not None else path / "report.html"
-    write_atomic(target, page_of(run, scores, standing=standing_of(run, store=opened), pictures=pictures).encode())
+    write_atomic(
+        target, page_of(run, scores, completeness=completeness_of(run, store=opened), pictures=pictures).encode()
+    )
     print_result(scores, str(target), as_json=False)
 
 

@@ -11,7 +11,7 @@ import typer
 from cli.commands.inspect import account_lines
 from cli.options import CLIPS_FAILED, Debug, MaxFailures, Quiet, Scheduler, Workers
 from cli.progress import ClipProgress
-from pipeline.artifacts.kinds import kind_of
+from pipeline.artifacts.kinds import artifact_type
 from pipeline.errors import ConfigError
 
 
@@ -32,7 +32,7 @@ def retry(
     debug: Debug = False,
 ) -> None:
     """Try what failed again; what is done stays as it is."""
-    kind = kind_of(path)
+    kind = artifact_type(path)
     if kind == "run":
         raise ConfigError(path, "is a run, which has no clips to retry", remedy="run the same `star train` again")
     given = {"--prepared": prepared, "--weights": weights, "--device": device != "auto", "--batch": batch}

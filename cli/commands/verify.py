@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Debug
-from pipeline.artifacts.kinds import kind_of
+from pipeline.artifacts.kinds import artifact_type
 
 if TYPE_CHECKING:
     from pipeline.artifacts.outcomes import Damage
@@ -26,7 +26,7 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Re-read every byte against its digest; exit 1 and a list of files and clips where one differs."""
-    kind = kind_of(path)
+    kind = artifact_type(path)
     if kind == "run":
         from star.runs.run import open_run
 

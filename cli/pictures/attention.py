@@ -17,8 +17,8 @@ from pipeline.store.token_store import TokenStore
 from star.evaluate.attention_maps import attention_in_run, class_attention_in_run
 from star.evaluate.metrics import predictions
 from star.evaluate.scores import Scores
-from star.report.figures import attention_figure, looks_figure
-from star.report.html import Picture
+from star.report.figures import attention_figure, class_attention_figure
+from star.report.html import Illustration
 from star.runs.run import Run
 
 ATTENDED = 32  # clips, evenly spread, whose attention is averaged: a steady mean, and seconds
@@ -26,11 +26,11 @@ SHOWN = 2  # clips of each, right and wrong
 FRAMES_SHOWN = 8
 
 
-def over_time(run: Run, store: TokenStore, scores: Scores) -> Picture:
+def over_time(run: Run, store: TokenStore, scores: Scores) -> Illustration:
     """The share of the attention that each frame receives, a line for each module."""
     places = np.unique(np.linspace(0, len(scores.labels) - 1, min(ATTENDED, len(scores.labels))).round().astype(int))
     frames, received = attention_in_run(run, _rows(store, scores, places), store=store)
-    return Picture(
+    return Illustration(
         heading="Attention over time",
         caption=f"The share of the attention that each frame receives, in the mean over {len(places)} clips of the "
         "split, over heads and over all tokens that ask. Frames are those of the store, the first is 1. "
@@ -39,7 +39,7 @@ def over_time(run: Run, store: TokenStore, scores: Scores) -> Picture:
     )
 
 
-def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Scores) -> Picture:
+def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Scores) -> Illustration:
     """Strips of frames of a few clips, right and wrong ones, with what the class tokens look at."""
     places = _chosen(scores)
     rows = _rows(store, scores, places)
@@ -59,12 +59,12 @@ def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Score
     ]
     words = {"cells": "grid cells (shaded where above the strip's mean)", "joints": "joints (the area of the dots)"}
     kinds = " and ".join(words[kind] for kind in sorted(looks))
-    return Picture(
+    return Illustration(
         heading="Where it looks",
         caption=f"The attention of the class tokens to {kinds}, in the mean over all modules; the bar under a frame "
         "is the attention that the whole frame receives. Shown are the clips of which "
         "the model is surest among those that it gets right, and among those that it gets wrong.",
-        figure=looks_figure(clips, bones=manifest.topology(store.attrs["topology"]).bones),
+        figure=class_attention_figure(clips, bones=manifest.topology(store.attrs["topology"]).bones),
     )
 
 

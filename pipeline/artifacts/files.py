@@ -92,7 +92,7 @@ def bytes_free(out: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def require_room(out: Path, needed: int) -> None:
+def require_disk_space(out: Path, needed: int) -> None:
     """Raises ArtifactError where fewer than `needed` bytes are free for `out`."""
     free = bytes_free(out)
     if free < needed:
@@ -105,7 +105,7 @@ def require_room(out: Path, needed: int) -> None:
         )
 
 
-def write_whole(file: FileIO, data: bytes) -> None:
+def write_unbuffered(file: FileIO, data: bytes) -> None:
     """All of `data`; a system that takes only a part of it is given the rest.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import ArtifactError
 
 
-def kind_of(path: str) -> str:
+def artifact_type(path: str) -> str:
     """ "prepared", "store" or "run".
 
     Raises:

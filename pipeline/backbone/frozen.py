@@ -20,7 +20,7 @@ from pipeline.backbone.mc3_18 import CHANNELS, LAYERS, STRIDES, MC18Trunk
 from pipeline.backbone.weights import load_weights
 from pipeline.errors import ConfigError, DataError
 
-__all__ = ["CHANNELS", "LAYERS", "STRIDES", "FrozenMC18", "gpu_told", "normalize", "resolve_precision"]
+__all__ = ["CHANNELS", "LAYERS", "STRIDES", "FrozenMC18", "cuda_errors_explained", "normalize", "resolve_precision"]
 
 # The Kinetics statistics of torchvision's preset for video models, RGB in [0, 1].
 MEAN = (0.43216, 0.394666, 0.37645)
@@ -74,7 +74,7 @@ def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str
 def _bfloat16(device: torch.device) -> tuple[bool, bool]:
     """Whether the device multiplies bfloat16 natively, and whether it can at least emulate it."""
     if device.type == "cuda":
-        with gpu_told(device), torch.cuda.device(device):
+        with cuda_errors_explained(device), torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         return native, native
     able = torch.cpu.get_capabilities()
@@ -83,7 +83,7 @@ def _bfloat16(device: torch.device) -> tuple[bool, bool]:
 
 
 @contextmanager
-def gpu_told(device: torch.device, *, clips: int = 0) -> Iterator[None]:
+def cuda_errors_explained(device: torch.device, *, clips: int = 0) -> Iterator[None]:
     """What CUDA refuses or breaks off in the block, which computes so many clips, as one sentence.
 
     Raises:
@@ -145,7 +145,7 @@ class FrozenMC18:
         self.digest = loaded.digest
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.trunk: nn.Module = MC18Trunk(loaded.tensors, self.layers).eval()
-        with gpu_told(self.device):
+        with cuda_errors_explained(self.device):
             self.trunk.to(self.device, self._dtype).to(memory_format=torch.channels_last_3d)
 
     @torch.no_grad()

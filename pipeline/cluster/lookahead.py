@@ -16,7 +16,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def ahead(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], *, depth: int) -> Iterator[Out]:
+def prefetch(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], *, depth: int) -> Iterator[Out]:
     """`work` of each item, in order, `depth` of them under way while the caller uses one. Raises what `work` raises."""
     waiting: deque[Future[Out]] = deque()
     for item in items:
@@ -27,7 +27,7 @@ def ahead(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[I
         yield waiting.popleft().result()
 
 
-def behind(begin: Callable[[In], Callable[[], Out]], items: Iterable[In], *, depth: int) -> Iterator[tuple[In, Out]]:
+def pipelined(begin: Callable[[In], Callable[[], Out]], items: Iterable[In], *, depth: int) -> Iterator[tuple[In, Out]]:
     """Each item with what was begun of it, waited for when `depth` more have been begun; all in the caller's thread."""
     begun: deque[tuple[In, Callable[[], Out]]] = deque()
     for item in items:
@@ -41,7 +41,7 @@ def behind(begin: Callable[[In], Callable[[], Out]], items: Iterable[In], *, dep
 
 
 @contextmanager
-def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+def cancelling_pool(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that, after an error, end what they are at and begin nothing more."""
     pool = ThreadPoolExecutor(count)
     try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WINDOW = 256  # shards submitted at a time: more than a cluster has threads, fewer than a scheduler would notice
 
 Work = Callable[..., dict[str, Any]]
-Progress = Callable[[dict[str, Any]], None]
+ShardProgress = Callable[[dict[str, Any]], None]
 
 _here = threading.local()  # `.tell`: where `report` goes from this thread
 
@@ -35,7 +35,7 @@ def run_shards(
     *args: Any,
     workers: int = 1,
     scheduler: str | None = None,
-    progress: Progress | None = None,
+    progress: ShardProgress | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Yield `work(shard, *args)` for every shard, in the order in which they end.
 
@@ -53,7 +53,7 @@ def run_shards(
     if workers < 1:
         raise ConfigError("--workers", "must be a positive number", got=workers)
     if scheduler is None and (workers == 1 or len(shards) <= 1):
-        with _telling(progress or (lambda event: None)):
+        with _reporting_to(progress or (lambda event: None)):
             for shard in shards:
                 yield work(shard, *args)
         return
@@ -63,13 +63,13 @@ def run_shards(
 
 def report(event: dict[str, Any]) -> None:
     """Called by the work of a shard: hand a small event with a "clip" to the coordinator's `progress`."""
-    tell: Progress | None = getattr(_here, "tell", None)
+    tell: ShardProgress | None = getattr(_here, "tell", None)
     if tell is not None:  # else a caller of ours runs one shard by hand
         tell(event)
 
 
 @contextmanager
-def _telling(tell: Progress) -> Iterator[None]:
+def _reporting_to(tell: ShardProgress) -> Iterator[None]:
     before, _here.tell = getattr(_here, "tell", None), tell
     try:
         yield
@@ -81,12 +81,12 @@ def _on_worker(work: Work, shard: int, topic: str, args: tuple[Any, ...]) -> dic
     from distributed import get_worker
 
     worker = get_worker()
-    with _telling(lambda event: worker.log_event(topic, {"shard": shard, **event})):
+    with _reporting_to(lambda event: worker.log_event(topic, {"shard": shard, **event})):
         return work(shard, *args)
 
 
 def _gather(
-    client: Client, work: Work, shards: Sequence[int], args: tuple[Any, ...], progress: Progress | None
+    client: Client, work: Work, shards: Sequence[int], args: tuple[Any, ...], progress: ShardProgress | None
 ) -> Generator[dict[str, Any], None, None]:
     from distributed import CancelledError, as_completed
     from distributed.comm import CommClosedError
@@ -132,7 +132,7 @@ def _gather(
 class _Heard:
     """Passes on each clip of a shard once, however often the shard was begun."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: ShardProgress | None) -> None:
         self._progress, self._clips = progress, dict[int, set[str]]()
 
     def __call__(self, message: tuple[float, dict[str, Any]]) -> None:

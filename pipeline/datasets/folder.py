@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.datasets.folder_rows import Row, rows_of_csv, rows_of_folders
+from pipeline.datasets.folder_rows import FolderRow, rows_of_csv, rows_of_folders
 from pipeline.datasets.walk import require_folder
 from pipeline.errors import DataError, SkeletonError
 from pipeline.manifest import TOPOLOGIES, protocols
@@ -76,7 +76,7 @@ def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
     )
 
 
-def _key(row: Row) -> str:
+def _key(row: FolderRow) -> str:
     """The name without the folder of its class, so that nothing keyed by it can depend on the class."""
     first, _, rest = row.name.partition("/")
     return rest if first == row.label and rest else row.name
@@ -96,7 +96,7 @@ def _subject_numbers(names: set[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(ordered, start=1)}
 
 
-def _drawn_sides(rows: list[Row], seed: int) -> dict[str, str]:
+def _drawn_sides(rows: list[FolderRow], seed: int) -> dict[str, str]:
     """By clip name "train" or "test", drawn by subject where all are known, otherwise by clip within each class."""
     subjects = {row.subject for row in rows}
     if "" not in subjects and len(subjects) > 1:

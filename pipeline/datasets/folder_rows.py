@@ -23,7 +23,7 @@ SIDES = ("train", "test", "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class FolderRow:
     """One clip: its name (path without suffix), class, subject and side as written ("" where not), and its files.
 
     `video` and `pose` are paths below the root, with forward slashes; "" where there is none.
@@ -37,7 +37,7 @@ class Row:
     pose: str = ""
 
 
-def rows_of_folders(root: Path) -> list[Row]:
+def rows_of_folders(root: Path) -> list[FolderRow]:
     """Rows of root/<class>/<video> and root/<class>/<subject>/<video>, with the pose of the same stem, if any.
 
     A folder of pictures is a video, a folder of .json files a pose, any other folder of a class a subject. Of several
@@ -46,7 +46,7 @@ def rows_of_folders(root: Path) -> list[Row]:
     Raises:
         DataError: two videos of one stem, or a folder that cannot be read.
     """
-    rows: list[Row] = []
+    rows: list[FolderRow] = []
     for folder in entries(root):
         if not folder.is_dir():
             continue
@@ -70,7 +70,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "video" if suffixes & {*PICTURES} else "pose" if ".json" in suffixes else "folder"
 
 
-def _rows(kinds: dict[str, str], where: str, *, label: str, subject: str = "") -> Iterator[Row]:
+def _rows(kinds: dict[str, str], where: str, *, label: str, subject: str = "") -> Iterator[FolderRow]:
     """The rows of one folder, of which `kinds` says what is in it."""
     videos: dict[str, str] = {}
     poses: dict[str, str] = {}
@@ -86,7 +86,7 @@ def _rows(kinds: dict[str, str], where: str, *, label: str, subject: str = "") -
             poses.setdefault(stem, name)
     for stem in sorted(videos.keys() | poses.keys()):
         video, pose = (f"{where}/{found[stem]}" if stem in found else "" for found in (videos, poses))
-        yield Row(name=f"{where}/{stem}", label=label, subject=subject, video=video, pose=pose)
+        yield FolderRow(name=f"{where}/{stem}", label=label, subject=subject, video=video, pose=pose)
 
 
 def _pose_order(name: str) -> tuple[int, str]:
@@ -94,7 +94,7 @@ def _pose_order(name: str) -> tuple[int, str]:
     return (SUFFIXES.index(suffix) if suffix in SUFFIXES else len(SUFFIXES)), name
 
 
-def rows_of_csv(root: Path, csv: Path) -> list[Row]:
+def rows_of_csv(root: Path, csv: Path) -> list[FolderRow]:
     """Rows of a CSV with a head line: path and label, and if wanted subject, split (train, test or empty) and pose.
 
     A pose that is not named is looked for beside the video, as in `rows_of_folders`.
@@ -112,7 +112,7 @@ def rows_of_csv(root: Path, csv: Path) -> list[Row]:
     if not {"path", "label"} <= {*head} <= {*COLUMNS}:
         expected = f"path,label and perhaps {','.join(COLUMNS[2:])}"
         raise DataError(csv, "has another head line or none", got=head, expected=expected, remedy="give it that head")
-    rows: dict[str, Row] = {}
+    rows: dict[str, FolderRow] = {}
     for number, line in enumerate(lines, start=2):
         if None in line:
             raise DataError(f"{csv}, line {number}", "has more fields than the head line", expected=len(head))
@@ -123,7 +123,7 @@ def rows_of_csv(root: Path, csv: Path) -> list[Row]:
     return list(rows.values())
 
 
-def _row_of_line(root: Path, where: str, line: dict[str, str]) -> Row:
+def _row_of_line(root: Path, where: str, line: dict[str, str]) -> FolderRow:
     path, label, side = line["path"], line["label"], line.get("split", "")
     if not path or not label or side not in SIDES:
         got = f"path {path!r}, label {label!r}, split {side!r}"
@@ -139,4 +139,4 @@ def _row_of_line(root: Path, where: str, line: dict[str, str]) -> Row:
         beside.append(name)
     pose = (pose if (root / pose).exists() else "") if pose else next(iter(beside), "")
     video = str(clean) if (root / clean).exists() else ""
-    return Row(name=name, label=label, subject=line.get("subject", ""), side=side, video=video, pose=pose)
+    return FolderRow(name=name, label=label, subject=line.get("subject", ""), side=side, video=video, pose=pose)

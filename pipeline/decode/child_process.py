@@ -51,7 +51,7 @@ serve(int(sys.argv[2]))
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedFrames:
     """What `DecodeProcess.read_frames` returns: frames uint8 (T, h, w, 3) RGB, and the reader that gave them."""
 
     frames: np.ndarray
@@ -100,7 +100,7 @@ class DecodeProcess:
         box: Box | None = None,
         size: tuple[int, int] | None = None,
         allow_corrupt: bool = False,
-    ) -> Decoded:
+    ) -> DecodedFrames:
         """As `pipeline.decode.read_frames`.
 
         Raises:
@@ -118,7 +118,7 @@ class DecodeProcess:
         half = self._budget_s / 2
         attempts = [(reader, self._budget_s), (reader, half), (NEXT_READER.get(reader, reader), half)]
         header, pixels, served = self._call(path, request, attempts)
-        return Decoded(pixels.reshape(header["shape"]), served)
+        return DecodedFrames(pixels.reshape(header["shape"]), served)
 
     def _call(
         self, path: str | PathLike[str], request: dict[str, Any], attempts: list[tuple[str, float]]

@@ -31,7 +31,7 @@ _ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class StreamInfo:
     """What demuxing tells of a video.
 
     Attributes:
@@ -78,7 +78,7 @@ def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContai
         yield container, stream
 
 
-def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> Survey:
+def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> StreamInfo:
     """Counts the packets without decoding them, all but what it takes to see the first frame.
 
     Raises DecodeError: as `opened`; there is no frame at all; or, unless `allow_corrupt`, the file is cut off or gives
@@ -106,7 +106,7 @@ def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> Survey:
         turn = turn_of(first, path)
         times = tuple(time - min(shown) for time in sorted(shown))
         size = turn.size(first.height, first.width)
-        return Survey(len(shown), *size, times, turn, reordered, len(streams), stream.index == streams[0].index)
+        return StreamInfo(len(shown), *size, times, turn, reordered, len(streams), stream.index == streams[0].index)
 
 
 def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False) -> Iterator[av.VideoFrame]:

@@ -42,13 +42,13 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
     (precision, *others) = {resolve_precision(options.precision, name) for name in device.split(",")}
     if others:
         raise ConfigError("--precision", "differs between the devices", got=options.precision, expected="fp32 or bf16")
-    weights = place_of(options.weights)
+    weights = weights_location(options.weights)
     batch = options.batch_clips or BATCH_CLIPS["cuda" if device.startswith("cuda") else "cpu"]
     options = replace(options, device=device, precision=precision, weights=weights, batch_clips=batch)
     return options, load_weights(weights, seed=options.seed).identity()
 
 
-def place_of(weights: str) -> str:
+def weights_location(weights: str) -> str:
     """A name of weights, or where their file lies, whatever the working directory of who reads it."""
     return weights if weights in NAMED_WEIGHTS else str(Path(weights).resolve())
 
@@ -67,7 +67,7 @@ def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) 
     """
     import torch
 
-    torch.set_num_threads(threads or max(1, devices.cores() // devices.workers_here()))
+    torch.set_num_threads(threads or max(1, devices.cores() // devices.workers_on_this_host()))
     if options.device == "cpu":
         keep_freed_memory()
     return _loaded(options, weights_sha256)
@@ -77,7 +77,7 @@ def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) 
 # until it computes with other options or ends: only the coordinator knows of the end, and may be gone by then.
 @functools.lru_cache(maxsize=1)
 def _loaded(options: ExtractOptions, weights_sha256: str) -> Compute:
-    computer = computer_for(replace(options, device=devices.own_device(options.device.split(","))))
+    computer = computer_for(replace(options, device=devices.device_of_this_worker(options.device.split(","))))
     if computer.backbone.digest != weights_sha256:
         raise DataError(options.weights, "holds other weights here than where the command was started")
     return computer.begin

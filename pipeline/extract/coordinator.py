@@ -13,15 +13,15 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pipeline.artifacts.files import require_room
+from pipeline.artifacts.files import require_disk_space
 from pipeline.artifacts.fingerprint import canonical_json
 from pipeline.artifacts.outcomes import Account
-from pipeline.cluster.run_shards import Progress, run_shards
+from pipeline.cluster.run_shards import ShardProgress, run_shards
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.extract import compute, devices
 from pipeline.extract.provenance import about_of, made_from_of, sizes_of
-from pipeline.extract.worker import Plan, extract_run, is_open
+from pipeline.extract.worker import ExtractPlan, extract_run, is_open
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import check_store
@@ -44,7 +44,7 @@ def extract(
     workers: int = 1,
     scheduler: str | None = None,
     retry: bool = False,
-    progress: Progress | None = None,
+    progress: ShardProgress | None = None,
 ) -> Account:
     """Compute the tokens of every clip and view that the store does not hold yet.
 
@@ -68,7 +68,7 @@ def extract(
     """
     folder = PreparedFolder.open(prepared)
     require_complete(folder)
-    device, workers = devices.deal_out(options.device, workers, scheduler)
+    device, workers = devices.assign_devices(options.device, workers, scheduler)
     options, weights = _resolved(replace(options, device=device), scheduler)
     _require_shared(str(out), workers, scheduler)
     sizes, made_from, blobs = sizes_of(folder, options), made_from_of(folder, options, weights), open_blobs(out)
@@ -79,12 +79,12 @@ def extract(
         source = {"prepared": str(prepared.resolve()), "weights": options.weights}
         blobs.put(SOURCE, canonical_json(source))  # where things lay, for `star retry`; no part of the content
         todo, clips_done = unfinished(blobs, stamp, sizes, retry=retry)
-        _require_room(blobs, sizes, todo)
+        _require_disk_space(blobs, sizes, todo)
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
         how_many = workers if scheduler is None else CLUSTER
-        plan = Plan(
+        plan = ExtractPlan(
             prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, stamp=stamp,
             weights=weights["sha256"], word=word, threads=threads_of(options, workers, scheduler), retry=retry,
             run=run_length(len(todo), how_many, options.device),
@@ -98,14 +98,16 @@ def _resolved(options: ExtractOptions, scheduler: str | None) -> tuple[ExtractOp
     """`compute.resolve`, on the machines that will do the work."""
     if scheduler is None:
         return compute.resolve(options)
-    told_of = replace(options, weights=compute.place_of(options.weights))
+    told_of = replace(options, weights=compute.weights_location(options.weights))
     ends = run_shards(compute.resolve_here, [0], json.dumps(asdict(told_of)), scheduler=scheduler)
     with contextlib.closing(ends):
         (told,) = ends
     return ExtractOptions(**json.loads(told["options"])), told["weights"]
 
 
-def _run(plan: Plan, todo: list[int], workers: int, scheduler: str | None, progress: Progress | None) -> None:
+def _run(
+    plan: ExtractPlan, todo: list[int], workers: int, scheduler: str | None, progress: ShardProgress | None
+) -> None:
     firsts = sorted({number // plan.run * plan.run for number in todo})
     ends = run_shards(extract_run, firsts, plan.to_json(), workers=workers, scheduler=scheduler, progress=progress)
     with contextlib.closing(ends):
@@ -195,7 +197,7 @@ def _require_shared(out: str, workers: int, scheduler: str | None) -> None:
         raise ConfigError(out, "is the memory of one process", remedy="use --workers 1, or a folder or s3:// URL")
 
 
-def _require_room(blobs: Blobs, sizes: StoreSizes, todo: list[int]) -> None:
+def _require_disk_space(blobs: Blobs, sizes: StoreSizes, todo: list[int]) -> None:
     """Raises ArtifactError where a disk cannot hold the shards to be made: without a codec their size is known."""
     root = getattr(blobs, "root", None)
     if not isinstance(root, Path) or sizes.codec != "none":
@@ -207,4 +209,4 @@ def _require_room(blobs: Blobs, sizes: StoreSizes, todo: list[int]) -> None:
             spare = max(spare, size)  # for what is replaced, one after the other
         else:
             needed += size
-    require_room(root, needed + spare)
+    require_disk_space(root, needed + spare)

@@ -23,7 +23,7 @@ def cores() -> int:
     return max(1, cpu_count())
 
 
-def workers_here() -> int:
+def workers_on_this_host() -> int:
     """Workers of this one's Dask cluster on this machine, which share its processors; 1 where this process is none.
 
     Asked of the scheduler, at each run of shards: `dask worker` sets no number of threads that tells it.
@@ -62,7 +62,7 @@ def resolve_device(devices: str) -> str:
     return devices
 
 
-def deal_out(devices: str, workers: int, scheduler: str | None) -> tuple[str, int]:
+def assign_devices(devices: str, workers: int, scheduler: str | None) -> tuple[str, int]:
     """The devices, and how many local workers share them out: any number on a CPU, one on each GPU.
 
     Args:
@@ -95,7 +95,7 @@ def deal_out(devices: str, workers: int, scheduler: str | None) -> tuple[str, in
     return ",".join(names), max(workers, len(names))
 
 
-def own_device(devices: list[str]) -> str:
+def device_of_this_worker(devices: list[str]) -> str:
     """One worker a device: local Dask workers are named 0, 1, …; any other has the first it sees."""
     worker = _dask_worker()
     name = "0" if worker is None else str(worker.name)

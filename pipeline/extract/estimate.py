@@ -51,7 +51,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
     """
     folder = PreparedFolder.open(prepared)
     require_complete(folder)
-    device, workers = devices.deal_out(options.device, workers, None)
+    device, workers = devices.assign_devices(options.device, workers, None)
     options, weights = compute.resolve(replace(options, device=device))
     sizes, account, blobs = sizes_of(folder, options), folder.account(), open_blobs(out)
     made_from = made_from_of(folder, options, weights)

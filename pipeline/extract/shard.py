@@ -15,7 +15,7 @@ import numpy as np
 from pipeline import manifest
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
-from pipeline.extract.values import Compute, Computed, Decoded, Group, Picture, ShardJob
+from pipeline.extract.values import ClipView, Compute, ComputedGroup, DecodedGroup, Group, ShardJob
 from pipeline.prepare.hdf5 import ClipContent, ShardReader, decode_picture
 from pipeline.prepare.shard import Shard
 from pipeline.store.blobs import Blobs
@@ -83,7 +83,7 @@ def _clip(reader: ShardReader, row: int) -> ClipContent | None:
         return None
 
 
-def decode_group(group: Group) -> Decoded:
+def decode_group(group: Group) -> DecodedGroup:
     """Decode, crop and flip the pictures of a group."""
     pictures = {}
     for row in group.rows:
@@ -91,10 +91,10 @@ def decode_group(group: Group) -> Decoded:
             pictures[row] = view_of_clip(group.job, row)
         except CorruptError:
             group.job.fail(row, NOT_DECODED)
-    return Decoded(group, pictures)
+    return DecodedGroup(group, pictures)
 
 
-def view_of_clip(job: ShardJob, row: int) -> Picture:
+def view_of_clip(job: ShardJob, row: int) -> ClipView:
     """A job's view of one of its prepared clips, as the backbone is to see it."""
     clip, crop, draws = job.clips[row], job.options.crop, job.source.options.draws
     pairs = manifest.topology(job.source.topology).pairs
@@ -102,7 +102,7 @@ def view_of_clip(job: ShardJob, row: int) -> Picture:
     key = job.source.records[row].key
     chosen = view_of(key, job.view, seed=job.options.seed, draws=draws, kept=frames.shape[1:3], crop=crop)
     assert chosen.draw == job.view % draws
-    return Picture(
+    return ClipView(
         crop_frames(frames, chosen, crop=crop),
         crop_joints(clip.joints[chosen.draw], chosen, pairs, crop=crop),
         crop_visible(clip.scores[chosen.draw], chosen, pairs),
@@ -110,7 +110,7 @@ def view_of_clip(job: ShardJob, row: int) -> Picture:
     )
 
 
-def begin_group(compute: Compute, decoded: Decoded) -> Callable[[], list[Computed]]:
+def begin_group(compute: Compute, decoded: DecodedGroup) -> Callable[[], list[ComputedGroup]]:
     """Begin to compute a group; call the result to wait for its tokens, in one piece as a rule. Rows that fail are told
     to the job."""
     rows = list(decoded.pictures)
@@ -120,15 +120,15 @@ def begin_group(compute: Compute, decoded: Decoded) -> Callable[[], list[Compute
     frames, joints, scores = (np.stack([getattr(p, name) for p in pictures]) for name in ("frames", "joints", "scores"))
     wait = compute(frames, joints, scores > 0)
 
-    def finish() -> list[Computed]:
+    def finish() -> list[ComputedGroup]:
         try:
-            return [Computed(rows, pictures, *wait())]
+            return [ComputedGroup(rows, pictures, *wait())]
         except DataError as error:
             # a value that float16 cannot hold, in one of them: told of that one, without costing the others
             if len(rows) == 1:
                 decoded.group.job.fail(rows[0], error.problem)
                 return []
-            alone = [Decoded(decoded.group, {row: decoded.pictures[row]}) for row in rows]
+            alone = [DecodedGroup(decoded.group, {row: decoded.pictures[row]}) for row in rows]
             return [computed for one in alone for computed in begin_group(compute, one)()]
 
     return finish

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.backbone.frozen import FrozenMC18, gpu_told, normalize
+from pipeline.backbone.frozen import FrozenMC18, cuda_errors_explained, normalize
 from pipeline.backbone.mc3_18 import STRIDES
 from pipeline.backbone.transfer import to_device, to_host
 from pipeline.errors import ConfigError, DataError
@@ -75,11 +75,11 @@ class TokenComputer:
         if self.backbone.deterministic and len(frames) > 1:
             alone = [self.begin(frames[b : b + 1], joints[b : b + 1], visible[b : b + 1]) for b in range(len(frames))]
             return lambda: Tokens(*(np.concatenate(p) for p in zip(*(finish() for finish in alone), strict=True)))
-        with gpu_told(self.backbone.device, clips=len(frames)):
+        with cuda_errors_explained(self.backbone.device, clips=len(frames)):
             arrived = self._launch(frames, joints, visible)
 
         def finish() -> Tokens:
-            with gpu_told(self.backbone.device, clips=len(frames)):  # what it was at may have failed since
+            with cuda_errors_explained(self.backbone.device, clips=len(frames)):  # what it was at may have failed since
                 arrays = arrived()
             return _tokens(*arrays)
 

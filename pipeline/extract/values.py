@@ -23,7 +23,7 @@ from pipeline.store.layout import StoreSizes
 Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]]
 
 
-class Picture(NamedTuple):
+class ClipView(NamedTuple):
     """One view of a clip: frames (T, H, W, 3) uint8; in their pixels joints (M, T, V, 2), scores (M, T, V); and
     frame_index (T,)."""
 
@@ -66,7 +66,7 @@ class ShardJob:
         """A row that will have no tokens."""
         self.entries[row] = {"id": self.entries[row]["id"], "outcome": "failed", "reason": reason}
 
-    def absorb(self, group: Computed) -> None:
+    def absorb(self, group: ComputedGroup) -> None:
         """Take over a group's tokens, and hash them."""
         for name, tokens in (("gg", group.gg), ("jm", group.jm)):
             for key, values in stored(name, tokens, self.sizes.dtype).items():
@@ -86,18 +86,18 @@ class Group(NamedTuple):
     last: bool
 
 
-class Decoded(NamedTuple):
+class DecodedGroup(NamedTuple):
     """A group's pictures by row; rows that failed are not in it."""
 
     group: Group
-    pictures: dict[int, Picture]
+    pictures: dict[int, ClipView]
 
 
-class Computed(NamedTuple):
+class ComputedGroup(NamedTuple):
     """Rows of a group that have tokens: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V)."""
 
     rows: list[int]
-    pictures: list[Picture]
+    pictures: list[ClipView]
     gg: np.ndarray
     jm: np.ndarray
     joint_mask: np.ndarray

@@ -1,10 +1,11 @@
 """What a worker of stage 2 does: a run of neighbouring shards, from prepared clips to committed tokens.
 
-In: the number of the run's first shard and a Plan. Out: shards of the store. Inside a run four things overlap: the next
-shard is read, pictures of the next clips are decoded, the device computes, and what is computed is hashed and put,
-each commit record after all that it names. Each stage waits for the next one, so that a worker holds the tokens of
-no more than `IN_FLIGHT` + 2 shards (60 MB each; on a GPU as many more as it has threads that write; on a retry, where
-few clips of a shard are to be made, as many more as there are threads that decode), whatever the number of clips.
+In: the number of the run's first shard and an ExtractPlan. Out: shards of the store. Inside a run four things
+overlap: the next shard is read, pictures of the next clips are decoded, the device computes, and what is computed is
+hashed and put, each commit record after all that it names. Each stage waits for the next one, so that a worker holds
+the tokens of no more than `IN_FLIGHT` + 2 shards (60 MB each; on a GPU as many more as it has threads that write; on
+a retry, where few clips of a shard are to be made, as many more as there are threads that decode), whatever the
+number of clips.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.fingerprint import canonical_json
-from pipeline.cluster.lookahead import ahead, behind, threads
+from pipeline.cluster.lookahead import cancelling_pool, pipelined, prefetch
 from pipeline.cluster.run_shards import report
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError
@@ -42,7 +43,7 @@ _one_run = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ExtractPlan:
     """All that a worker is told; it travels as JSON.
 
     Attributes:
@@ -67,7 +68,7 @@ class Plan:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str) -> ExtractPlan:
         """The inverse of `to_json`."""
         told = json.loads(text)
         return cls(**{**told, "options": ExtractOptions(**told["options"]), "sizes": StoreSizes(**told["sizes"])})
@@ -81,23 +82,23 @@ def extract_run(first: int, plan_json: str) -> dict[str, Any]:
         DataError: other weights here than there. ConfigError: this machine has not the device or precision.
     """
     with _one_run:
-        return _extract_run(first, Plan.from_json(plan_json))
+        return _extract_run(first, ExtractPlan.from_json(plan_json))
 
 
-def _extract_run(first: int, plan: Plan) -> dict[str, Any]:
+def _extract_run(first: int, plan: ExtractPlan) -> dict[str, Any]:
     blobs = open_blobs(plan.out)
     blobs.require_writer(plan.word)
     compute_tokens = compute.worker_computer(plan.options, plan.weights, plan.threads)
     decoders, writers, launches = overlap(plan.options.device)
     start, clips = time.monotonic(), 0
-    with threads(1) as reading, threads(decoders) as decoding, threads(writers) as writing:
+    with cancelling_pool(1) as reading, cancelling_pool(decoders) as decoding, cancelling_pool(writers) as writing:
         todo = places(plan.sizes)[first : first + plan.run]
-        jobs = ahead(reading, lambda place: _open_job(plan, blobs, place), todo, depth=1)
+        jobs = prefetch(reading, lambda place: _open_job(plan, blobs, place), todo, depth=1)
         groups = (group for job in jobs if job is not None for group in job.groups())
         absorbing: list[Future[None]] = []
         commits: deque[Future[None]] = deque()
-        pictures = ahead(decoding, decode_group, groups, depth=decoders)
-        for decoded, computed in behind(partial(begin_group, compute_tokens), pictures, depth=launches):
+        pictures = prefetch(decoding, decode_group, groups, depth=decoders)
+        for decoded, computed in pipelined(partial(begin_group, compute_tokens), pictures, depth=launches):
             job = decoded.group.job
             absorbing += [writing.submit(job.absorb, part) for part in computed]
             clips += len(decoded.group.rows)
@@ -124,7 +125,7 @@ def _record_or_none(blobs: Blobs, stamp: str, place: Place) -> dict[str, Any] | 
     return next(each_record_or_none(blobs, stamp, [place]))[1]
 
 
-def _open_job(plan: Plan, blobs: Blobs, place: Place) -> ShardJob | None:
+def _open_job(plan: ExtractPlan, blobs: Blobs, place: Place) -> ShardJob | None:
     view, shard = place
     before = _record_or_none(blobs, plan.stamp, place)
     if not is_open(before, retry=plan.retry):
@@ -133,7 +134,7 @@ def _open_job(plan: Plan, blobs: Blobs, place: Place) -> ShardJob | None:
     return load_job(source, view, plan.options, plan.sizes, blobs, before)
 
 
-def _commit(plan: Plan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None]]) -> None:
+def _commit(plan: ExtractPlan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None]]) -> None:
     """Put a shard whose tokens are all there: `absorbing` was submitted before this, so it cannot be waited for in
     vain."""
     for part in absorbing:
@@ -157,7 +158,9 @@ def _commit(plan: Plan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None
     blobs.put(name, canonical_json({**told, "process": os.getpid(), "device": plan.options.device}))
 
 
-def _record(plan: Plan, blobs: Blobs, place: Place, files: list[dict[str, Any]], entries: list[dict[str, Any]]) -> bool:
+def _record(
+    plan: ExtractPlan, blobs: Blobs, place: Place, files: list[dict[str, Any]], entries: list[dict[str, Any]]
+) -> bool:
     """Commit what was just put, unless another worker has: putting takes a while. Says whether this one did.
 
     Raises:
@@ -192,6 +195,6 @@ def overlap(device: str) -> tuple[int, int, int]:
     its next group waiting; these numbers are a guess that no GPU has confirmed yet.
     """
     if device.startswith("cuda"):
-        workers = max(len(device.split(",")), devices.workers_here())  # one a device, on the same processors
+        workers = max(len(device.split(",")), devices.workers_on_this_host())  # one a device, on the same processors
         return max(1, min(16, devices.cores() // workers - 2)), 4, 1
     return 1, 1, 0

@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import require_room, sweep_temporaries, unwritable
+from pipeline.artifacts.files import require_disk_space, sweep_temporaries, unwritable
 from pipeline.artifacts.lock import sole_writer
 from pipeline.artifacts.outcomes import Account
-from pipeline.cluster.run_shards import run_shards
+from pipeline.cluster.run_shards import ShardProgress, run_shards
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import CorruptError
 from pipeline.prepare.clip import joints_of
@@ -25,8 +24,6 @@ from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import LEAST_PICTURE, known_bytes
 from pipeline.prepare.worker import prepare_shard
 from pipeline.records import Listing
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 def prepare(
@@ -37,7 +34,7 @@ def prepare(
     workers: int = 1,
     scheduler: str | None = None,
     retry: bool = False,
-    progress: Progress | None = None,
+    progress: ShardProgress | None = None,
 ) -> Account:
     """Make every clip of `listing` that is not made yet.
 
@@ -56,7 +53,7 @@ def prepare(
         folder.freeze()
         todo, rows_done = unfinished(folder, retry=retry)
         if todo:
-            require_room(out, least_bytes(folder, todo))
+            require_disk_space(out, least_bytes(folder, todo))
             folder.drop_manifest()
         if progress is not None:
             progress({"total": len(listing.records), "done": rows_done})

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from pipeline.artifacts.files import bytes_free, require_room
+from pipeline.artifacts.files import bytes_free, require_disk_space
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.errors import DataError
@@ -67,7 +67,7 @@ def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, wo
     known = known_bytes(len(rows), len(todo), options.draws, FRAMES, joints_of(listing.topology))
     total = None if sizes is None else [int(known + sizes[0]), int(known + sizes[1]) + 1]
     if rows:
-        require_room(out, known if total is None else total[0])
+        require_disk_space(out, known if total is None else total[0])
     return {
         "dataset": listing.dataset,
         "clips": len(listing.records),

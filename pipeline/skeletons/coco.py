@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.errors import SkeletonError
 from pipeline.skeletons.openpose import People, Person, Size, in_order, load_json, parsed, picture_scale, tracked
-from pipeline.skeletons.skeleton import Skeleton, settled
+from pipeline.skeletons.skeleton import Skeleton, make_skeleton
 
 COCO_JOINTS = 17
 _FLAGS = np.array([1, 1, 0.5], dtype=np.float32)  # x, y and a flag of at most 2 times this: x, y, score
@@ -110,4 +110,4 @@ def _named(path: str | Path, file: _File, *, size: Size | None) -> Skeleton:
         if present[cell]:
             raise SkeletonError(path, f"has track {found.track} twice in frame {found.frame}")
         table[cell], present[cell] = found.person * scale, True
-    return settled(table[..., :2], table[..., 2], present, body_ids=np.array(ids, dtype=np.int64))
+    return make_skeleton(table[..., :2], table[..., 2], present, body_ids=np.array(ids, dtype=np.int64))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.skeleton import Skeleton, settled
+from pipeline.skeletons.skeleton import Skeleton, make_skeleton
 
 PENN_JOINTS, JHMDB_JOINTS = 13, 15
 _REMEDY = "get the file again"
@@ -38,7 +38,7 @@ def read_penn_label(path: str | Path) -> Skeleton:
     shape = (_scalar(path, facts, "nframes"), PENN_JOINTS)
     x, y, visible = (_numbers(path, facts, name, shape) for name in ("x", "y", "visibility"))
     joints = np.stack([x, y], axis=-1)[None]
-    return settled(joints, (visible > 0).astype(np.float32)[None], np.ones((1, shape[0]), dtype=bool))
+    return make_skeleton(joints, (visible > 0).astype(np.float32)[None], np.ones((1, shape[0]), dtype=bool))
 
 
 def read_penn_facts(path: str | Path) -> tuple[str, bool]:
@@ -70,7 +70,9 @@ def read_jhmdb(path: str | Path) -> Skeleton:
     if places.ndim == 2:  # MATLAB drops the last axis of a single frame
         places = places[..., None]
     joints = _numbers(path, {"pos_img": places}, "pos_img", (2, JHMDB_JOINTS, places.shape[-1])).transpose(2, 1, 0)
-    return settled(joints[None], np.ones((1, *joints.shape[:2]), np.float32), np.ones((1, len(joints)), dtype=bool))
+    return make_skeleton(
+        joints[None], np.ones((1, *joints.shape[:2]), np.float32), np.ones((1, len(joints)), dtype=bool)
+    )
 
 
 def mat_topology(path: str | Path) -> str:

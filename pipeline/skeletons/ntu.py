@@ -29,7 +29,7 @@ from pipeline.skeletons.ntu_table import (
     is_whole_number,
     number,
 )
-from pipeline.skeletons.skeleton import Skeleton, settled
+from pipeline.skeletons.skeleton import Skeleton, make_skeleton
 
 _TRUST = np.array([0.0, 0.5, 1.0], dtype=np.float32)  # by trackingState: not tracked, inferred, tracked
 _REMEDY = "get the file again; its bytes are damaged or cut off"
@@ -92,7 +92,7 @@ def _assemble(path: str | Path, table: Table) -> Skeleton:
         places[slots, table.frames] = table.places
     scores = np.zeros((*shape, JOINTS), dtype=np.float32)
     scores[slots, table.frames] = _TRUST[np.where(table.states <= 2, table.states, 0)]
-    return settled(places[..., 3:], scores, present, xyz=places[..., :3], body_ids=body_ids)
+    return make_skeleton(places[..., 3:], scores, present, xyz=places[..., :3], body_ids=body_ids)
 
 
 class _Lines:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
 from pipeline.skeletons.openpose import load_json
-from pipeline.skeletons.skeleton import Skeleton, settled
+from pipeline.skeletons.skeleton import Skeleton, make_skeleton
 
 NAMES = ("joints", "scores", "xyz", "present", "body_ids", "topology")
 
@@ -46,7 +46,7 @@ def read_own(path: str | Path) -> Skeleton:
     scores = _array(path, content, "scores", own) if "scores" in content else np.asarray(found, dtype=np.float32)
     seen = _array(path, content, "present", own[:-1]) if "present" in content else found.any(axis=-1)
     xyz = _array(path, content, "xyz", (*own, 3)).reshape(*full, 3) if "xyz" in content else None
-    return settled(
+    return make_skeleton(
         joints.reshape(*full, 2),
         scores.reshape(full),
         np.asarray(seen > 0).reshape(full[:-1]),

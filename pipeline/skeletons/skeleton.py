@@ -61,7 +61,7 @@ class Skeleton:
         return f"Skeleton(M={m}, T={t}, V={v}, body_ids={self.body_ids.tolist()})"
 
 
-def settled(
+def make_skeleton(
     joints: NDArray[np.float32],
     scores: NDArray[np.float32],
     present: NDArray[np.bool_],

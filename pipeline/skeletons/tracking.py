@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.skeletons.skeleton import Skeleton, settled
+from pipeline.skeletons.skeleton import Skeleton, make_skeleton
 
 Person = NDArray[np.float32]  # (V, 3): x, y, score
 
@@ -59,7 +59,7 @@ def track_persons(frames: Sequence[Sequence[Person]], *, num_joints: int) -> Ske
         for time, person in track.found.items():
             table[slot, time], present[slot, time] = person, True
     joints = np.where(table[..., 2:] > 0, table[..., :2], np.nan).astype(np.float32)
-    return settled(joints, table[..., 2], present)
+    return make_skeleton(joints, table[..., 2], present)
 
 
 def _match(known: list[Person], found: list[Person]) -> dict[int, int]:

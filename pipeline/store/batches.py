@@ -33,7 +33,7 @@ class TokenBatch(NamedTuple):
     labels: np.ndarray
 
 
-def room_for(s: StoreSizes, clips: int, kinds: Sequence[str] = KINDS) -> TokenBatch:
+def empty_batch(s: StoreSizes, clips: int, kinds: Sequence[str] = KINDS) -> TokenBatch:
     """An empty batch of so many clips."""
     return TokenBatch(
         np.empty((clips, s.frames, s.cells, s.gg_channels if "gg" in kinds else 0), np.float16),
@@ -56,7 +56,7 @@ class BatchReader:
         self._mask_size = sizes.frames * sizes.joints
         self._masks = np.zeros((sizes.clips, sizes.views, -(-self._mask_size // 8)), np.uint8)
         self._done = np.zeros((sizes.clips, sizes.views), bool)
-        self._masks_met, self._done_met = (np.zeros((sizes.shards, sizes.views), bool) for _ in range(2))
+        self._masks_cached, self._status_cached = (np.zeros((sizes.shards, sizes.views), bool) for _ in range(2))
 
     def read(self, rows: np.ndarray, views: np.ndarray, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
         """The first len(rows) clips of `out`, or of a new batch, filled; the labels are left to the caller.
@@ -75,7 +75,7 @@ class BatchReader:
         for kind in kinds:
             if kind not in KINDS:
                 raise ConfigError("tokens", "no such kind", got=repr(kind), expected=" | ".join(KINDS))
-        fresh = room_for(self._sizes, clips if out is None else 0, kinds)
+        fresh = empty_batch(self._sizes, clips if out is None else 0, kinds)
         if out is None:
             return fresh
         for name, need, given in zip(TokenBatch._fields, fresh, out, strict=True):
@@ -110,11 +110,13 @@ class BatchReader:
             return
         for shard, view in self._places(rows[missing], views[missing]):
             status = self._reader.small(spec_of(self._sizes, "status"), shard, view)
-            if self._done_met[shard, view]:  # after the status, which is put last: from now on its tokens are there
+            if self._status_cached[
+                shard, view
+            ]:  # after the status, which is put last: from now on its tokens are there
                 self._reader.forget()
-                self._masks_met[:] = False
+                self._masks_cached[:] = False
             self._done[self._slice(shard), view] = status == DONE
-            self._done_met[shard, view] = True
+            self._status_cached[shard, view] = True
         missing = ~self._done[rows, views]
         if missing.any():
             first = int(missing.argmax())
@@ -126,11 +128,11 @@ class BatchReader:
 
     def _read_masks(self, rows: np.ndarray, views: np.ndarray, out: np.ndarray) -> None:
         """(B, T, V) bool."""
-        met = self._masks_met[rows // self._sizes.shard_clips, views]
+        met = self._masks_cached[rows // self._sizes.shard_clips, views]
         for shard, view in self._places(rows[~met], views[~met]):
             masks = self._reader.small(spec_of(self._sizes, "joint_mask"), shard, view)
             self._masks[self._slice(shard), view] = np.packbits(masks.reshape(len(masks), -1), axis=1)
-            self._masks_met[shard, view] = True
+            self._masks_cached[shard, view] = True
         bits = np.unpackbits(self._masks[rows, views], axis=1, count=self._mask_size)
         out[:] = bits.reshape(out.shape).view(bool)
 

@@ -29,7 +29,7 @@ from pipeline.store.layout import ArraySpec, StoreSizes, chunk_key, specs
 OPEN_FILES = 256
 
 
-class Shard:
+class OpenShard:
     """What is known of a shard's file: its index once that has been read, and the open file while it is kept."""
 
     __slots__ = ("identity", "index", "opening", "parts")
@@ -79,8 +79,10 @@ class ClipReader:
 
     def _begin(self) -> None:
         """Threads do not survive a fork, and a lock that one of them held stays held."""
-        self._shards: dict[tuple[str, int, int], Shard] = {}
-        self._kept: OrderedDict[Shard, None] = OrderedDict()  # those whose files are open, the one used last at the end
+        self._shards: dict[tuple[str, int, int], OpenShard] = {}
+        self._kept: OrderedDict[OpenShard, None] = (
+            OrderedDict()
+        )  # those whose files are open, the one used last at the end
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -172,7 +174,7 @@ class ClipReader:
         with self._lock:
             shard = self._shards.get(clip.place)
             if shard is None:
-                shard = self._shards[clip.place] = Shard()
+                shard = self._shards[clip.place] = OpenShard()
         with shard.opening:
             parts, index = shard.parts, shard.index
             if parts is None or index is None:
@@ -181,7 +183,7 @@ class ClipReader:
             self._keep(shard)
         return parts, index
 
-    def _open(self, clip: Wanted, shard: Shard) -> tuple[Parts, np.ndarray]:
+    def _open(self, clip: Wanted, shard: OpenShard) -> tuple[Parts, np.ndarray]:
         key = chunk_key(self._specs[clip.name], clip.shard, clip.view)
         parts = self._blobs.parts(key)
         if parts is None:
@@ -193,7 +195,7 @@ class ClipReader:
         shard.parts, shard.index, shard.identity = parts, index, parts.identity
         return parts, index
 
-    def _keep(self, shard: Shard) -> None:
+    def _keep(self, shard: OpenShard) -> None:
         """Keep its file open, and close the one that was used longest ago where they become too many."""
         oldest = None
         with self._lock:

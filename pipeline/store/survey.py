@@ -18,7 +18,7 @@ from pipeline.store.layout import StoreSizes
 WORST_FIRST = ("pending", "failed", "excluded", "done")
 
 
-class Survey(NamedTuple):
+class StoreSurvey(NamedTuple):
     """What the commit records tell of a whole store.
 
     Attributes:
@@ -35,7 +35,7 @@ class Survey(NamedTuple):
     content_digest: str
 
 
-def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], str]) -> Survey:
+def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], str]) -> StoreSurvey:
     """All that the records tell, in one pass over them; `id_of` gives a row's clip."""
     metadata = read_metadata_record(blobs)
     files = [] if metadata is None else metadata["files"]
@@ -52,7 +52,7 @@ def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], s
             of_view += told or _pending(sizes, place[1], id_of)
         accounts.append(account_of_entries(of_view))
         worst = _worse(worst, of_view)
-    return Survey(worst, account_of_entries(worst), accounts, nbytes, digest.hexdigest())
+    return StoreSurvey(worst, account_of_entries(worst), accounts, nbytes, digest.hexdigest())
 
 
 def outcomes_of(

@@ -18,12 +18,12 @@ import zarr
 from pipeline.artifacts.outcomes import Account
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.records import VideoRecord
-from pipeline.store.batches import DONE, KINDS, BatchReader, TokenBatch, room_for
+from pipeline.store.batches import DONE, KINDS, BatchReader, TokenBatch, empty_batch
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import damaged_metadata
 from pipeline.store.clip_reader import ClipReader
 from pipeline.store.layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
-from pipeline.store.survey import Survey, account_of_entries, outcomes_of, survey
+from pipeline.store.survey import StoreSurvey, account_of_entries, outcomes_of, survey
 from pipeline.store.write import write_arrays
 
 __all__ = ["DONE", "KINDS", "TokenBatch", "TokenStore", "write_arrays"]
@@ -181,7 +181,7 @@ class TokenStore:
 
     def buffers(self, clips: int, tokens: Sequence[str] = KINDS) -> TokenBatch:
         """Room for a batch of at most so many clips, for `read(..., tokens=tokens, out=)`."""
-        return room_for(self.sizes, clips, tokens)
+        return empty_batch(self.sizes, clips, tokens)
 
     def _name_of(self, row: int, view: int) -> str:
         return f"{self.url}: clip {self.clip_ids[row]}, view {view}"
@@ -198,7 +198,7 @@ class TokenStore:
         """How the clips ended, in one view or, over all, in the one that went worst."""
         return account_of_entries(self.outcomes(view))
 
-    def survey(self) -> Survey:
+    def survey(self) -> StoreSurvey:
         """All that the commit records tell, in one pass over them."""
         return survey(self._blobs, self.attrs["fingerprint"], self.sizes, self._id_of)
 

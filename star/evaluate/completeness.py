@@ -16,7 +16,7 @@ from star.runs.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class Completeness:
     """Of a run that is evaluated.
 
     Attributes:
@@ -33,14 +33,14 @@ class Standing:
         return self.step == self.steps
 
 
-def standing_of(
+def completeness_of(
     run: Run,
     *,
     store: TokenStore | Path | str | None = None,
     protocol: str | None = None,
     split: str = "test",
     views: str | int = "all",
-) -> Standing:
+) -> Completeness:
     """Of a run and a split; the arguments are those of `star.evaluate.evaluate_run`.
 
     Raises:
@@ -55,4 +55,4 @@ def standing_of(
         opened, protocol=asked, split=split, views=views, among=run.store["views"]["test"], in_memory=False
     )
     batches = Batches(items=items, batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
-    return Standing(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)
+    return Completeness(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)

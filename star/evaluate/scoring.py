@@ -24,10 +24,10 @@ from star.distributed.batch_size import evaluated_at_once
 from star.distributed.world import World, join_world
 from star.evaluate.scores import Scores, load_scores
 from star.runs.run import TEST_SCORES, Run, open_run, restored_model
-from star.runs.store_identity import clip_facts, clips_digest, facts_of, identity_of, require_same_store
+from star.runs.store_identity import clips_digest, dataset_identity, identity_of_store, require_same_store, split_digest
 
 ITS_OWN = "give the store it was trained on"
-Progress = Callable[[int, int], None]  # (clips done, clips in all)
+ScoreProgress = Callable[[int, int], None]  # (clips done, clips in all)
 
 
 def score(
@@ -37,7 +37,7 @@ def score(
     batch_size: int = 64,
     world: World | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ScoreProgress | None = None,
 ) -> Scores:
     """Score every clip of a data set (views="all" for the mean over views) with a model in evaluation mode.
 
@@ -114,7 +114,7 @@ def evaluate_run(
     batch_size: int | None = None,
     device: str = "auto",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ScoreProgress | None = None,
 ) -> Scores:
     """Score a run's newest checkpoint on its own store, or on another that has the same fingerprint.
 
@@ -132,7 +132,7 @@ def evaluate_run(
         checkpoint = run.checkpoint()
         model = restored_model(checkpoint)
         opened = store_of(run, store)
-        require_same_store(run.path, checkpoint.store, identity_of(opened), remedy=ITS_OWN)
+        require_same_store(run.path, checkpoint.store, identity_of_store(opened), remedy=ITS_OWN)
         dataset = TokenDataset(
             opened,
             protocol=run.store["protocol"] if protocol is None else protocol,
@@ -143,9 +143,9 @@ def evaluate_run(
             frame_step=run.config.data.frame_step,
             in_memory=False,  # a single pass
         )
-        found = facts_of(dataset)
+        found = dataset_identity(dataset)
         if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # what its metrics tell of
-            found["clips"] = {"test": clip_facts(dataset)}
+            found["clips"] = {"test": split_digest(dataset)}
         require_same_store(run.path, checkpoint.store, found, remedy=ITS_OWN)
     model.to(world.device)
     clips = batch_size if batch_size is not None else evaluated_at_once(run.config, world)
@@ -185,9 +185,9 @@ def _left_by_training(run: Run) -> Scores | None:
 def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:
     """(n,) str: the clips that the run was trained on. `store`: as in `evaluate_run`."""
     opened = store_of(run, store)
-    require_same_store(run.path, run.store, identity_of(opened), remedy=ITS_OWN)
+    require_same_store(run.path, run.store, identity_of_store(opened), remedy=ITS_OWN)
     dataset = train_split(opened, run.config, among=run.store["views"]["train"], in_memory=False)
-    found = {**facts_of(dataset), "clips": {"train": clip_facts(dataset)}}
+    found = {**dataset_identity(dataset), "clips": {"train": split_digest(dataset)}}
     require_same_store(run.path, run.store, found, remedy=ITS_OWN)
     return dataset.clip_ids()
 

@@ -88,7 +88,7 @@ def comparison_figure(labels: Sequence[str], values: Sequence[Sequence[float]], 
     return figure
 
 
-def looks_figure(clips: Sequence[Mapping[str, Any]], *, bones: Sequence[tuple[int, int]]) -> Figure:
+def class_attention_figure(clips: Sequence[Mapping[str, Any]], *, bones: Sequence[tuple[int, int]]) -> Figure:
     """Strips of frames, one below the other: what the class tokens look at, laid on the frames.
 
     Args:

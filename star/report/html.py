@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from star.config.text import to_dict
-from star.evaluate.completeness import Standing
+from star.evaluate.completeness import Completeness
 from star.evaluate.scores import Scores
 from star.report.figures import confusion_figure, curve_figure, png
 from star.runs.run import Run
@@ -50,7 +50,7 @@ td code { white-space: nowrap } code { font: .9em ui-monospace, "DejaVu Sans Mon
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Illustration:
     """A figure with a heading over it and a sentence or two that say what it shows."""
 
     heading: str
@@ -58,11 +58,11 @@ class Picture:
     figure: Figure
 
 
-def report(run: Run, scores: Scores, *, standing: Standing, pictures: Sequence[Picture] = ()) -> str:
+def report(run: Run, scores: Scores, *, completeness: Completeness, pictures: Sequence[Illustration] = ()) -> str:
     """The page.
 
     Args:
-        scores: of the run's test split. standing: how far the run is, and what they leave out.
+        scores: of the run's test split. completeness: how far the run is, and what they leave out.
         pictures: beside curve and confusion matrix, for instance attention over time.
     """
     sections = [
@@ -77,12 +77,12 @@ def report(run: Run, scores: Scores, *, standing: Standing, pictures: Sequence[P
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{_text(run.path.name)}: {100 * scores.top1:.1f} %</title>'
-        f"<style>{STYLE}</style></head><body>{_head(run, scores, standing)}"
+        f"<style>{STYLE}</style></head><body>{_head(run, scores, completeness)}"
         f'<div class="sections">{"".join(sections)}</div></body></html>\n'
     )
 
 
-def _head(run: Run, scores: Scores, standing: Standing) -> str:
+def _head(run: Run, scores: Scores, completeness: Completeness) -> str:
     """What it is, the numbers, and what they must not keep to themselves."""
     low, high = scores.interval
     model, optim = run.config.model, run.config.optim
@@ -95,20 +95,20 @@ def _head(run: Run, scores: Scores, standing: Standing) -> str:
         f"<h1>{_text(run.path.name)}</h1>"
         f'<p class="sub">{len(scores.labels)} clips of {_text(scores.protocol)} {_text(scores.split)}; '
         f"{_text(model.kind)}, {_text(model.tokens)} tokens, width {model.width}, {model.encoder_depth} + "
-        f"{model.decoder_depth} layers; {standing.step} steps of {optim.batch_size} clips, "
+        f"{model.decoder_depth} layers; {completeness.step} steps of {optim.batch_size} clips, "
         f"seed {run.config.seed}</p>"
-        f"{_cautions(scores, standing)}"
+        f"{_cautions(scores, completeness)}"
         f'<div class="numbers">{"".join(_number(value, what) for value, what in numbers)}</div>'
     )
 
 
-def _cautions(scores: Scores, standing: Standing) -> str:
+def _cautions(scores: Scores, completeness: Completeness) -> str:
     told = []
-    if not standing.finished:
-        told.append(f"Unfinished: step {standing.step} of {standing.steps}.")
-    if standing.left_out:
+    if not completeness.finished:
+        told.append(f"Unfinished: step {completeness.step} of {completeness.steps}.")
+    if completeness.left_out:
         split = f"{scores.protocol} {scores.split}"
-        told.append(f"{standing.left_out} clips of {split} have no tokens (failed or excluded) and are not scored.")
+        told.append(f"{completeness.left_out} clips of {split} have no tokens (failed or excluded) and are not scored.")
     return f'<p class="caution">{_text(" ".join(told))}</p>' if told else ""
 
 

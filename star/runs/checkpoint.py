@@ -36,7 +36,7 @@ class Checkpoint:
     Attributes:
         step: steps done, and so the next step and the position in the data; seed: of all randomness, keyed with it.
         config: of the run (`star.config.to_dict`); model_config: the same with the store's sizes filled in.
-        store: see `star.runs.store_identity.store_facts`.
+        store: see `star.runs.store_identity.run_inputs`.
         class_names: by label.
         model, optimizer: their states; average: moving average of the weights by name, empty without one.
     """

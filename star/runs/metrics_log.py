@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import unwritable, write_atomic, write_whole
+from pipeline.artifacts.files import unwritable, write_atomic, write_unbuffered
 from pipeline.errors import CorruptError
 
 METRICS = "metrics.jsonl"
@@ -64,7 +64,7 @@ class MetricsLog:
     def write(self, values: Mapping[str, Any]) -> None:
         """One line, handed to the system at once, so that who follows the file sees it."""
         try:
-            write_whole(self._file, _line(values))
+            write_unbuffered(self._file, _line(values))
         except OSError as error:
             raise unwritable(self.path, error) from error
         if self._board is not None:

@@ -33,7 +33,7 @@ class Run:
 
     Attributes:
         path: its folder; config: what it was asked to be.
-        store: what it trains on (`star.runs.store_identity.store_facts`).
+        store: what it trains on (`star.runs.store_identity.run_inputs`).
         class_names: by label.
     """
 

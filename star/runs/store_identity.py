@@ -18,27 +18,27 @@ from pipeline.store.token_store import TokenStore
 from star.data.dataset import TokenDataset
 
 
-def store_facts(train: TokenDataset, test: TokenDataset) -> dict[str, Any]:
+def run_inputs(train: TokenDataset, test: TokenDataset) -> dict[str, Any]:
     """What a run keeps: where its store lies, what it was made from, and by split its views and its clips."""
     return {
-        **facts_of(train),
+        **dataset_identity(train),
         "views": {split.split: split.views.tolist() for split in (train, test)},
-        "clips": {split.split: clip_facts(split) for split in (train, test)},
+        "clips": {split.split: split_digest(split) for split in (train, test)},
     }
 
 
-def facts_of(dataset: TokenDataset) -> dict[str, Any]:
+def dataset_identity(dataset: TokenDataset) -> dict[str, Any]:
     """What holds for any data set of the store under this protocol."""
-    return {**identity_of(dataset), "dataset": dataset.attrs["dataset"], "protocol": dataset.protocol}
+    return {**identity_of_store(dataset), "dataset": dataset.attrs["dataset"], "protocol": dataset.protocol}
 
 
-def identity_of(source: TokenStore | TokenDataset) -> dict[str, Any]:
+def identity_of_store(source: TokenStore | TokenDataset) -> dict[str, Any]:
     """What tells a store from others, for `require_same_store`."""
     made_from = {name: source.attrs[name] for name in ("fingerprint", "made_from")}
     return {"url": str(source.url), **made_from, "clips": {}}
 
 
-def clip_facts(dataset: TokenDataset) -> dict[str, Any]:
+def split_digest(dataset: TokenDataset) -> dict[str, Any]:
     """How many clips, and a digest of their names and labels in order."""
     return {"count": len(dataset.rows), "sha256": clips_digest(dataset.clip_ids(), dataset.labels)}
 

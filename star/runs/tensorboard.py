@@ -18,7 +18,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from pipeline.artifacts.files import unwritable, write_whole
+from pipeline.artifacts.files import unwritable, write_unbuffered
 
 FOLDER = "tensorboard"
 
@@ -73,4 +73,4 @@ class _Whole:
         self._file = file
 
     def write(self, data: bytes) -> None:
-        write_whole(self._file, data)
+        write_unbuffered(self._file, data)

@@ -33,11 +33,11 @@ from star.train.plan import fitting_model
 from star.train.progress import TrainEvent
 from star.train.start import Stop
 
-Progress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs done, runs in all, event)
+StudyProgress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs done, runs in all, event)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row(Spread):
+class VariantResult(Spread):
     """One variant of a study.
 
     Attributes:
@@ -122,9 +122,9 @@ def ablate(
     seeds: int = 3,
     device: str = "auto",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: StudyProgress | None = None,
     stop: Stop | None = None,
-) -> list[Row]:
+) -> list[VariantResult]:
     """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
 
     All use the views that the first of them began with, whatever the store has got since.
@@ -143,7 +143,7 @@ def ablate(
             require_folder_of_seeds(variant.folder)
         require_all_fit(opened, chosen, world=world)
         among = views_begun_with(run for variant in chosen for run in variant.runs)
-    rows: list[Row] = []
+    rows: list[VariantResult] = []
     reference: Scores | None = None
     for i, variant in enumerate(chosen):
         scores = train_seeds(
@@ -164,7 +164,7 @@ def ablate(
     return rows
 
 
-def write_tables(folder: Path, study: str, rows: Sequence[Row]) -> None:
+def write_tables(folder: Path, study: str, rows: Sequence[VariantResult]) -> None:
     """table.md, table.csv and figure.png of a study."""
     write_atomic(folder / "table.md", markdown(study, rows).encode())
     write_atomic(folder / "table.csv", as_csv(rows).encode())
@@ -172,13 +172,13 @@ def write_tables(folder: Path, study: str, rows: Sequence[Row]) -> None:
     write_atomic(folder / "figure.png", png(figure))
 
 
-def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> Row:
+def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> VariantResult:
     """A variant's row from its seeds' scores; `reference`: fused scores of the variant it is compared with."""
     p_value = math.nan if reference is None else mcnemar(reference.right, fuse(scores).right)
-    return Row(label=label, p_value=p_value, **vars(spread_of(scores)))
+    return VariantResult(label=label, p_value=p_value, **vars(spread_of(scores)))
 
 
-def markdown(study: str, rows: Sequence[Row]) -> str:
+def markdown(study: str, rows: Sequence[VariantResult]) -> str:
     """The table for people: percentages; the last column compares with the first row, the seeds of both fused."""
     head = f"| {study} | top-1 | ± over seeds | 95 % over clips | mean class | seeds | p of fused seeds |"
     lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
@@ -193,7 +193,7 @@ def markdown(study: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[VariantResult]) -> str:
     """The table for programs: shares, a column for each seed."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -214,7 +214,7 @@ def file_name(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
-def _named(progress: Progress | None, label: str, *, first: int, done: int, total: int) -> SeedProgress | None:
+def _named(progress: StudyProgress | None, label: str, *, first: int, done: int, total: int) -> SeedProgress | None:
     if progress is None:
         return None
     return lambda seeds, event: progress(f"{label}, seed {first + seeds}", done + seeds, total, event)

@@ -31,7 +31,7 @@ from star.runs.metrics_log import MetricsLog
 from star.runs.run import TEST_SCORES, Run, restored_model
 from star.train.memory import out_of_memory
 from star.train.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
-from star.train.progress import Clock, Progress, TrainEvent, tell
+from star.train.progress import Clock, StepProgress, TrainEvent, tell
 from star.train.step import train_step
 
 
@@ -86,7 +86,7 @@ class Training:
         owed: bool,
         workers: int | None,
         save_every_s: float,
-        progress: Progress | None,
+        progress: StepProgress | None,
         stop: Callable[[], bool] | None,
     ) -> None:
         """From the step that is next to the end, after the evaluation that is `owed`; `log` in the leader alone."""

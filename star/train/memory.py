@@ -57,7 +57,7 @@ def _kept(model: TokenModel, config: TrainConfig, world: World, clips: int) -> i
     return sum(storages.values())
 
 
-def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips: int) -> int:
+def require_memory(model: TokenModel, config: TrainConfig, world: World, *, clips: int) -> int:
     """Bytes that a step of `clips` keeps for its backward pass in each process.
 
     Raises:
@@ -72,7 +72,7 @@ def require_room(model: TokenModel, config: TrainConfig, world: World, *, clips:
 
 
 def out_of_memory(config: TrainConfig, world: World, *, clips: int) -> ConfigError:
-    """The sentence for a step of `clips` that a device had no memory for, though `require_room` foretold otherwise."""
+    """The sentence for a step of `clips` that a device had no memory for, though `require_memory` allowed it."""
     held = clips_at_once(config, world, clips)
     return _too_large(held, world, fits=held // 2, facts=(None, None))
 

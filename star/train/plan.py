@@ -1,8 +1,8 @@
 """What a training will cost, before it starts: parameters, operations, memory, time.
 
-In: a store and a `TrainConfig`. Out: a `Plan`. It takes a few real steps on made-up tokens of the right shape, on the
-device that would train, small ones where whole ones would take long (`star.train.timing`); it reads no tokens and
-writes nothing. Reading, evaluation and `torch.compile` are not in its time.
+In: a store and a `TrainConfig`. Out: a `TrainingPlan`. It takes a few real steps on made-up tokens of the right
+shape, on the device that would train, small ones where whole ones would take long (`star.train.timing`); it reads no
+tokens and writes nothing. Reading, evaluation and `torch.compile` are not in its time.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from star.data.splits import Splits, fitted, open_splits
 from star.distributed.batch_size import clips_at_once
 from star.distributed.machine import choose_device
 from star.distributed.world import World
-from star.train.memory import made_up_batch, require_room
+from star.train.memory import made_up_batch, require_memory
 from star.train.optim import make_optimizer
 from star.train.step import train_step
 from star.train.timing import Pieces, epoch_seconds, timed_pieces
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """Facts about a training that has not been done.
 
     Attributes:
@@ -63,7 +63,7 @@ class Plan:
         return asdict(self)
 
 
-def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device: str = "auto") -> Plan:
+def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device: str = "auto") -> TrainingPlan:
     """Look at the store, build the model, take a few steps.
 
     Raises:
@@ -76,7 +76,7 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
     states = 1 if config.optim.kind == "sgd" else 2
     items, batch_size = len(splits.train), config.optim.batch_size
     pieces = _pieces(model, config, world, most=clips_at_once(config, world, min(batch_size, items)))
-    return Plan(
+    return TrainingPlan(
         parameters=parameters,
         flops=forward_flops(model.config),
         train_clips=len(splits.train.rows),
@@ -99,7 +99,7 @@ def fitting_model(splits: Splits, config: TrainConfig, world: World) -> tuple[To
         ConfigError: a setting that does not fit the store, or a step that does not fit into memory.
     """
     model = seeded_model(fitted(config.model, splits.train), seed=config.seed).to(world.device)
-    return model, require_room(model, config, world, clips=min(config.optim.batch_size, len(splits.train)))
+    return model, require_memory(model, config, world, clips=min(config.optim.batch_size, len(splits.train)))
 
 
 def forward_flops(config: ModelConfig) -> int:

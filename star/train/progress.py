@@ -37,10 +37,10 @@ class TrainEvent:
     top1: float | None = None
 
 
-Progress = Callable[[TrainEvent], None]
+StepProgress = Callable[[TrainEvent], None]
 
 
-def tell(progress: Progress | None, event: TrainEvent) -> None:
+def tell(progress: StepProgress | None, event: TrainEvent) -> None:
     """Tell whoever listens."""
     if progress is not None:
         progress(event)

@@ -30,10 +30,10 @@ from star.distributed.world import World, join_world
 from star.runs.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import ITS_OWN_OR_NEW, Run, has_begun, require_place, run_there, start_run
-from star.runs.store_identity import identity_of, require_same_store, store_facts
+from star.runs.store_identity import identity_of_store, require_same_store, run_inputs
 from star.train.loop import Training, batches, evaluates
-from star.train.memory import require_room
-from star.train.progress import Progress
+from star.train.memory import require_memory
+from star.train.progress import StepProgress
 
 Stop = AbstractContextManager[Callable[[], bool]]  # entered for the steps; asked whether to save and end after this one
 
@@ -49,7 +49,7 @@ def train(
     workers: int | None = None,
     save_every_s: float = 30.0,
     tensorboard: bool = False,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
     stop: Stop | None = None,
 ) -> Run:
     """Train, or go on training, the run in `out`.
@@ -126,7 +126,7 @@ def _steps(
             _into_memory(data)
             training = Training(run, data, world, plan, checkpoint)
             if step < plan.steps:
-                require_room(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
+                require_memory(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
             log = None
             if world.leads:
                 log = MetricsLog(run.path, step=step, tensorboard=tensorboard)
@@ -143,7 +143,7 @@ def _opened(
     views = None if among is None else {"train": among, "test": among}
     before = run_there(out) if has_begun(out) else None
     if before is not None:
-        require_same_store(out, before.store, identity_of(opened), remedy=ITS_OWN_OR_NEW)
+        require_same_store(out, before.store, identity_of_store(opened), remedy=ITS_OWN_OR_NEW)
         views = before.store["views"]
     data = open_splits(opened, config, views=views, in_memory=False)
     found = replace(  # what the store decides, so that config.json says what is so
@@ -151,7 +151,7 @@ def _opened(
         model=fitted(config.model, data.train),
         data=replace(config.data, protocol=data.train.protocol),
     )
-    facts = store_facts(data.train, data.test)
+    facts = run_inputs(data.train, data.test)
     return Run(path=out, config=found, store=facts, class_names=tuple(data.train.class_names)), data
 
 

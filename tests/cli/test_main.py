@@ -260,7 +260,7 @@ def test_of_several_processes_one_tells_of_a_stop(monkeypatch: pytest.MonkeyPatc
     def stopped(path: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.commands.verify.kind_of", stopped)
+    monkeypatch.setattr("cli.commands.verify.artifact_type", stopped)
     for rank, told in (("0", "star: stopped; nothing finished is lost, and the same command goes on\n"), ("1", "")):
         monkeypatch.setenv("RANK", rank)
         shown = star("verify", tmp_path)
@@ -281,7 +281,7 @@ def test_what_the_system_refuses_is_told_with_its_remedy(
     def refused(path: str) -> str:
         raise OSError(number, os.strerror(number), path)
 
-    monkeypatch.setattr("cli.commands.inspect.kind_of", refused)
+    monkeypatch.setattr("cli.commands.inspect.artifact_type", refused)
     one_sentence(star("inspect", "/data/s"), f"star: /data/s: {told}", "nothing finished is lost")
 
 
@@ -312,7 +312,7 @@ def test_verify_names_few_records_of_many() -> None:
 
     damages = [Damage(f"s/{n}", (), f"s/commits/{n:05d}.json") for n in range(100)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "kind_of", lambda path: "store")
+        patch.setattr(verify, "artifact_type", lambda path: "store")
         patch.setattr("pipeline.store.verify.verify_store", lambda path, deep: iter(damages))
         shown = star("verify", "s")
     assert len(shown.stdout.splitlines()) == 100

@@ -74,7 +74,7 @@ def multi_head(z: Array, state: State, name: str, kind: str, heads: int, uniform
     """One attention module over z (T, S, width)."""
     width = z.shape[-1]
     d = width // heads
-    mixed = linear(z, state, f"{name}.ask_answer")
+    mixed = linear(z, state, f"{name}.qkv")
     joined = np.zeros_like(z)
     for h in range(heads):
         q, k, v = (mixed[..., i * width + h * d : i * width + (h + 1) * d] for i in range(3))

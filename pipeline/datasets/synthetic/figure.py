@@ -25,7 +25,7 @@ from pipeline.datasets.synthetic.body import (
     Array,
 )
 from pipeline.datasets.synthetic.camera import FOCAL, HEIGHT, WIDTH, Camera, colour_pixels
-from pipeline.datasets.synthetic.paint import Colour, Layer, facet, shadow, stroke
+from pipeline.datasets.synthetic.paint import Colour, PaintLayer, facet, shadow, stroke
 from pipeline.datasets.synthetic.people import Person
 from pipeline.datasets.synthetic.scene import Props
 
@@ -43,7 +43,7 @@ class Pencil:
 
     def __init__(self, view: Camera) -> None:
         self.view = view
-        self.layers: list[Layer] = []
+        self.layers: list[PaintLayer] = []
 
     def bar(self, start: Array, end: Array, radii: tuple[float, float], colour: Colour, *, nearer: float = 0.0) -> None:
         """A round bar between two points (T, 3), radii in metres; sorted as if `nearer` by so many metres."""

@@ -25,7 +25,7 @@ AMBIENT, DIFFUSE = 0.50, 0.58
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class PaintLayer:
     """A rasterised shape.
 
     Attributes:
@@ -57,7 +57,7 @@ class Layer:
 
 def stroke(
     ends: Array, radii: Array, depth: Array, colour: Colour, *, size: tuple[int, int], roundness: float = 1.0
-) -> Layer:
+) -> PaintLayer:
     """A tapered bar with rounded ends, shaded like a round body lit from the upper left.
 
     Args:
@@ -91,7 +91,9 @@ def stroke(
     return _layer(top, left, cover, cover * shade, colour, depth)
 
 
-def facet(points: Array, depth: Array, colour: Colour, *, size: tuple[int, int], shown: NDArray[np.bool_]) -> Layer:
+def facet(
+    points: Array, depth: Array, colour: Colour, *, size: tuple[int, int], shown: NDArray[np.bool_]
+) -> PaintLayer:
     """A flat convex polygon of points (T, n, 2) in pixels, seen in the frames that are `shown` (T,)."""
     top, left, x, y = _grid(points.min(axis=1) - 1.0, points.max(axis=1) + 1.0, size)
     following = np.roll(points, -1, axis=1)
@@ -107,7 +109,7 @@ def facet(points: Array, depth: Array, colour: Colour, *, size: tuple[int, int],
     return _layer(top, left, cover, cover, colour, depth)
 
 
-def shadow(middle: Array, spread: Array, strength: Array, *, size: tuple[int, int]) -> Layer:
+def shadow(middle: Array, spread: Array, strength: Array, *, size: tuple[int, int]) -> PaintLayer:
     """Soft darkness under all else: a Gaussian about `middle` (T, 2) with standard deviations `spread` (T, 2)."""
     top, left, x, y = _grid(middle - 2.6 * spread, middle + 2.6 * spread, size)
     across, down = (
@@ -125,9 +127,9 @@ def _layer(
     light: NDArray[Any],
     colour: Colour,
     depth: Array,
-) -> Layer:
-    """A Layer of coverage and light (T, h, w)."""
-    return Layer(top=top, left=left, keep=np.float32(1.0) - cover, light=light, colour=colour, depth=depth)
+) -> PaintLayer:
+    """A PaintLayer of coverage and light (T, h, w)."""
+    return PaintLayer(top=top, left=left, keep=np.float32(1.0) - cover, light=light, colour=colour, depth=depth)
 
 
 def _column(values: Array | NDArray[np.bool_]) -> Canvas:

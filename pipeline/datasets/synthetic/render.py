@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.synthetic.body import Array
 from pipeline.datasets.synthetic.camera import HEIGHT, WIDTH
 from pipeline.datasets.synthetic.figure import Pencil, draw_chair, draw_person, draw_props
-from pipeline.datasets.synthetic.paint import Canvas, Layer
+from pipeline.datasets.synthetic.paint import Canvas, PaintLayer
 from pipeline.datasets.synthetic.room import empty_room
 from pipeline.datasets.synthetic.scene import Scene
 from pipeline.records import keyed_rng
@@ -52,7 +52,7 @@ def frames(scene: Scene, *, seed: int) -> Iterator[NDArray[np.uint8]]:
         yield picture
 
 
-def layers_of(scene: Scene) -> list[Layer]:
+def layers_of(scene: Scene) -> list[PaintLayer]:
     """All that moves in a scene, in no order."""
     pencil = Pencil(scene.camera)
     for member, joints in zip(scene.people, scene.joints, strict=True):
@@ -79,7 +79,7 @@ def _luma_chroma(colour: tuple[float, float, float]) -> Array:
     return converted
 
 
-def _touched(layers: list[Layer], frame: int) -> tuple[slice, slice]:
+def _touched(layers: list[PaintLayer], frame: int) -> tuple[slice, slice]:
     """Rows and columns of the canvas that hold all layers in a frame, widened to even numbers for the chroma."""
     windows = [layer.window(frame) for layer in layers]
     rows = slice(min(w[0].start for w in windows) // 2 * 2, -(-max(w[0].stop for w in windows) // 2) * 2)

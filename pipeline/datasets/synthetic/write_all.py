@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.artifacts.files import sweep_temporaries
 from pipeline.artifacts.lock import sole_writer
-from pipeline.cluster.run_shards import Progress, report, run_shards
+from pipeline.cluster.run_shards import ShardProgress, report, run_shards
 from pipeline.datasets.synthetic.recipe import clip_names, write_clip
 
 AT_ONCE = 8  # clips of one task: about a second or two of work
@@ -25,7 +25,7 @@ def write_set(
     seed: int,
     workers: int = 1,
     scheduler: str | None = None,
-    progress: Progress | None = None,
+    progress: ShardProgress | None = None,
 ) -> None:
     """Write `clips_per_class` clips of each class below `root`; arguments and errors as `pipeline.prepare.prepare`."""
     with sole_writer(root):

@@ -17,7 +17,7 @@ from torchvision.models import video
 from torchvision.transforms._presets import VideoClassification
 
 from pipeline.backbone import frozen as backbone_module
-from pipeline.backbone.frozen import FrozenMC18, gpu_told, normalize, resolve_precision
+from pipeline.backbone.frozen import FrozenMC18, cuda_errors_explained, normalize, resolve_precision
 from pipeline.backbone.mc3_18 import CHANNELS, LAYERS, STRIDES
 from pipeline.errors import ConfigError, DataError, StarError
 
@@ -213,5 +213,5 @@ def test_what_a_gpu_refuses_is_one_sentence(error: RuntimeError, monkeypatch: py
 
 
 def test_an_error_of_our_own_is_no_gpus() -> None:
-    with pytest.raises(RuntimeError, match="the sizes differ"), gpu_told(torch.device("cuda")):
+    with pytest.raises(RuntimeError, match="the sizes differ"), cuda_errors_explained(torch.device("cuda")):
         raise RuntimeError("the sizes differ")

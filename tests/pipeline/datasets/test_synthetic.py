@@ -20,7 +20,7 @@ from pipeline.datasets.synthetic.actions import MOVEMENTS
 from pipeline.datasets.synthetic.body import SHOULDERS, two_bones
 from pipeline.datasets.synthetic.camera import FOCAL, HEIGHT, WIDTH, camera, colour_pixels
 from pipeline.datasets.synthetic.figure import Pencil
-from pipeline.datasets.synthetic.paint import Layer, facet, shadow, stroke
+from pipeline.datasets.synthetic.paint import PaintLayer, facet, shadow, stroke
 from pipeline.datasets.synthetic.render import frames, layers_of
 from pipeline.datasets.synthetic.scene import LONGEST, SHORTEST, Scene, scene
 from pipeline.errors import ConfigError, DataError
@@ -186,7 +186,7 @@ def test_everybody_stays_in_the_picture(action: int, number: int) -> None:
 # --- painting --------------------------------------------------------------------------------------------------------
 
 
-def _cover(layer: Layer, frame: int = 0) -> np.ndarray:
+def _cover(layer: PaintLayer, frame: int = 0) -> np.ndarray:
     """How much of each pixel of a picture of SIZE the layer covers."""
     picture = np.zeros(SIZE)
     picture[layer.window(frame)] = 1.0 - layer.keep[frame]

@@ -162,7 +162,7 @@ def test_the_same_weights_saved_again_are_the_same_weights(stub: Any, prepared: 
 
 def test_the_room_asked_for_is_that_of_the_files_to_come(stub: Any, tmp_path: Path) -> None:
     folder, asked = write(tmp_path / "prepared", 9, failed=[1, 6]), list[int]()
-    stub.setattr("pipeline.extract.coordinator.require_room", lambda root, needed: asked.append(needed))
+    stub.setattr("pipeline.extract.coordinator.require_disk_space", lambda root, needed: asked.append(needed))
 
     def chunks(shard: str = "") -> int:
         """Bytes of all shards of view 0, or of one."""

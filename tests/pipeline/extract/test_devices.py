@@ -40,7 +40,7 @@ def test_the_batch_is_the_devices_where_none_is_asked_for() -> None:
 
 
 def test_devices_are_dealt_out_by_the_workers_names() -> None:
-    assert devices.own_device(["cuda:0", "cuda:1"]) == "cuda:0"
+    assert devices.device_of_this_worker(["cuda:0", "cuda:1"]) == "cuda:0"
     assert devices.resolve_device("cpu") == "cpu"
     with pytest.raises(ConfigError, match="--device: names no device"):
         devices.resolve_device("gpu0")
@@ -62,7 +62,7 @@ def test_a_worker_that_is_told_no_threads_takes_its_share(monkeypatch: pytest.Mo
     told: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", told.append)
     for threads, workers in ((0, 1), (3, 1), (0, 2), (0, 8)):
-        monkeypatch.setattr(devices, "workers_here", lambda workers=workers: workers)
+        monkeypatch.setattr(devices, "workers_on_this_host", lambda workers=workers: workers)
         compute._loaded.cache_clear()
         compute.worker_computer(OPTIONS, "f" * 64, threads)
     compute._loaded.cache_clear()
@@ -96,7 +96,7 @@ def test_each_worker_has_a_gpu_of_its_own(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert devices.deal_out(device, workers, None) == dealt
+    assert devices.assign_devices(device, workers, None) == dealt
 
 
 def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,27 +106,27 @@ def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(
             ConfigError, match=r"--workers: a GPU .* one worker .got 4, expected at most 2 on cuda:0,cuda:1"
         ):
-            devices.deal_out(device, 4, None)
+            devices.assign_devices(device, 4, None)
     with pytest.raises(ConfigError, match=r"at most 1 on cuda:1.; use --workers 1, or --device cpu"):
-        devices.deal_out("cuda:1", 2, None)
+        devices.assign_devices("cuda:1", 2, None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert devices.deal_out("auto", 4, None) == ("cpu", 4)
+    assert devices.assign_devices("auto", 4, None) == ("cpu", 4)
 
 
 def test_a_cluster_is_not_dealt_several_devices() -> None:
-    assert devices.deal_out("auto", 1, "tcp://far:8786") == ("auto", 1)  # what its workers have is theirs to say
+    assert devices.assign_devices("auto", 1, "tcp://far:8786") == ("auto", 1)  # what its workers have is theirs to say
     with pytest.raises(
         ConfigError, match=r"--device: .* .got cuda:0,cuda:1.; .* `dask worker` .* CUDA_VISIBLE_DEVICES"
     ):
-        devices.deal_out("cuda:0,cuda:1", 1, "tcp://far:8786")
+        devices.assign_devices("cuda:0,cuda:1", 1, "tcp://far:8786")
 
 
 def test_workers_of_a_machine_are_counted() -> None:
-    assert devices.workers_here() == 1  # this is no worker
+    assert devices.workers_on_this_host() == 1  # this is no worker
     with (
         LocalCluster(
             n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=logging.ERROR
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        assert client.submit(devices.workers_here, pure=False).result() == 3
+        assert client.submit(devices.workers_on_this_host, pure=False).result() == 3

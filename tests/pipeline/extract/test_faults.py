@@ -174,7 +174,7 @@ def test_a_disk_that_fills_up_is_told_and_work_goes_on(
 ) -> None:
     folder = write(tmp_path / "prepared", 12)
     extract(folder.path, tmp_path / "whole", OPTIONS)
-    stub.setattr(extract_module, "require_room", lambda *_: None)  # the room goes away after the start
+    stub.setattr(extract_module, "require_disk_space", lambda *_: None)  # the room goes away after the start
     (small_disk / "other").write_bytes(bytes(1_100_000))
     with pytest.raises(ArtifactError, match="the disk is full; free some space and run the same command again"):
         extract(folder.path, small_disk / "s", OPTIONS)

@@ -16,7 +16,7 @@ from tiny_corpus import JOINTS, joints_of_clip, listing, names, write_corpus, wr
 from pipeline.config import FRAMES, KINDS_OF_GEOMETRY, PrepareOptions
 from pipeline.datasets.synthetic import recipe
 from pipeline.datasets.synthetic.scene import scene
-from pipeline.decode.child_process import Decoded, DecodeProcess
+from pipeline.decode.child_process import DecodedFrames, DecodeProcess
 from pipeline.decode.read import VideoInfo
 from pipeline.errors import DecodeError
 from pipeline.heatmaps import joint_heatmaps, to_cells
@@ -283,13 +283,13 @@ class FakeDecoder(DecodeProcess):
     def probe(self, path: Any, *, allow_corrupt: bool = False) -> VideoInfo:
         return VideoInfo(self.claimed, 48, 64)
 
-    def read_frames(self, path: Any, indices: Any, *, allow_corrupt: bool = False, **_: Any) -> Decoded:
+    def read_frames(self, path: Any, indices: Any, *, allow_corrupt: bool = False, **_: Any) -> DecodedFrames:
         self.asked.append(np.asarray(indices).tolist())
         if max(indices) >= self.decoded:
             raise DecodeError(path, "ended early", frames=self.decoded)
         if self.corrupt and not allow_corrupt:
             raise DecodeError(path, "has a damaged frame")
-        return Decoded(np.zeros((len(indices), 128, 128, 3), np.uint8), "fake")
+        return DecodedFrames(np.zeros((len(indices), 128, 128, 3), np.uint8), "fake")
 
 
 def _attempt_with(decoder: FakeDecoder, tmp_path: Path, **options: Any) -> tuple[ClipContent | None, dict[str, Any]]:
@@ -309,7 +309,7 @@ def test_indices_are_drawn_again_once_where_decoding_gives_another_count(tmp_pat
     assert len(decoder.asked) == 2
 
     class Shrinking(FakeDecoder):
-        def read_frames(self, path: Any, indices: Any, **options: Any) -> Decoded:
+        def read_frames(self, path: Any, indices: Any, **options: Any) -> DecodedFrames:
             self.decoded = max(indices)
             return super().read_frames(path, indices, **options)
 

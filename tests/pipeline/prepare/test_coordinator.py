@@ -371,20 +371,22 @@ def test_of_twelve_kinds_of_damage_each_row_ends_right(tmp_path: Path) -> None:
     rng = np.random.default_rng(int(os.environ.get("SEED", "0")))
     clips = names(len(KINDS) * FILES + 20)
     rows = write_corpus(tmp_path / "raw", clips)
-    kind_of = dict(zip(rng.permutation(clips).tolist(), [kind for kind in KINDS for _ in range(FILES)], strict=False))
+    artifact_type = dict(
+        zip(rng.permutation(clips).tolist(), [kind for kind in KINDS for _ in range(FILES)], strict=False)
+    )
     reference = prepare(rows, PrepareOptions(), tmp_path / "whole")
     assert reference == Account(done=len(clips))
-    for name, kind in kind_of.items():
+    for name, kind in artifact_type.items():
         KINDS[kind][0](_video(tmp_path / "raw", name), _skeleton(tmp_path / "raw", name), rng)
     account = prepare(rows, PrepareOptions(), tmp_path / "out")
     assert account.total == len(clips)
     assert account.pending == 0
     before, after = _entries(tmp_path / "whole"), _entries(tmp_path / "out")
     for name in clips:
-        if name not in kind_of:
+        if name not in artifact_type:
             assert after[name] == before[name]  # its neighbours' damage is none of its own
             continue
-        kind, entry = kind_of[name], after[name]
+        kind, entry = artifact_type[name], after[name]
         assert entry["outcome"] in KINDS[kind][1], (kind, entry)
         if entry["outcome"] != "done":
             assert len(entry["reason"]) > 20, (kind, entry)

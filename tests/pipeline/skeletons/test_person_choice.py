@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pipeline.errors import ConfigError
 from pipeline.skeletons.ntu import read_ntu_skeleton
 from pipeline.skeletons.person_choice import choose_persons
-from pipeline.skeletons.skeleton import Skeleton, settled
+from pipeline.skeletons.skeleton import Skeleton, make_skeleton
 
 FRAMES = 60
-FIGURE = np.random.default_rng(0).uniform([-40, -160], [40, 160], size=(25, 2))  # a standing person, in pixels
+FIGURE = np.random.default_rng(0).uniform([-40, -160], [40, 160], size=(25, 2))  # a completeness person, in pixels
 
 
 def body(
@@ -35,7 +35,7 @@ def skeleton(*bodies: np.ndarray, ids: list[int] | None = None) -> Skeleton:
     joints = np.stack(bodies).astype(np.float32)
     present = np.isfinite(joints).all(axis=(2, 3))
     body_ids = np.array(ids or [1000 + k for k in range(len(bodies))], dtype=np.int64)
-    return settled(joints, np.ones(joints.shape[:3], np.float32), present, body_ids=body_ids)
+    return make_skeleton(joints, np.ones(joints.shape[:3], np.float32), present, body_ids=body_ids)
 
 
 PERSON, PARTNER = body(sway=30, seed=1), body(sway=8, at=900, seed=2)
@@ -102,8 +102,8 @@ def test_joints_that_are_not_to_be_used_do_not_count() -> None:
     wild[:, 3] = np.random.default_rng(8).uniform(-5000, 5000, (FRAMES, 2))
     scores = np.ones((1, FRAMES, 25), np.float32)
     scores[:, :, 3] = 0
-    odd = settled(wild[None].astype(np.float32), scores, np.ones((1, FRAMES), bool))
-    both = settled(
+    odd = make_skeleton(wild[None].astype(np.float32), scores, np.ones((1, FRAMES), bool))
+    both = make_skeleton(
         np.stack([wild, PERSON * 1.0]).astype(np.float32), np.concatenate([scores, scores]), np.ones((2, FRAMES), bool)
     )
     assert choose_persons(odd).body_ids.tolist() == [0]

@@ -77,7 +77,7 @@ def full(file, data):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 for command in json.loads(sys.argv[1]):
     if command.pop() == "full" and rank == 0:
-        star.runs.metrics_log.write_whole = full
+        star.runs.metrics_log.write_unbuffered = full
     shown = star_command(*(word.replace("RANK", str(rank)) for word in command))
     print(json.dumps([shown.exit_code, shown.stdout, shown.stderr.splitlines()]), flush=True)
 os._exit(0)  # as `cli.main.main` does after an error: a group that has lost a process cannot be taken apart

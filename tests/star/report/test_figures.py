@@ -14,7 +14,14 @@ from star.build import seeded_model
 from star.config.options import ModelConfig
 from star.data.dataset import Batch
 from star.evaluate.attention_maps import attention_by_frame, class_attention
-from star.report.figures import attention_figure, confusion_figure, curve_figure, demo_figure, looks_figure, png
+from star.report.figures import (
+    attention_figure,
+    class_attention_figure,
+    confusion_figure,
+    curve_figure,
+    demo_figure,
+    png,
+)
 
 METRICS = [{"step": s, "epoch": (s + 3) // 4, "loss": 2 / s, "lr": 1e-3} for s in range(1, 9)] + [
     {"step": 4, "epoch": 1, "split": "test", "top1": 0.4},
@@ -111,7 +118,7 @@ def test_attention_on_frames_is_scaled_to_the_clips_largest() -> None:
         "name": "sit down", "predicted": "stand up", "frames": np.full((2, 20, 20, 3), 90, np.uint8), "joints": joints,
         "cells": cells, "joint_shares": np.asarray([[0.1, 0.2, 0.0], [0.4, 0.1, 0.1]]), "attention": None,
     }  # fmt: skip
-    figure = looks_figure([clip, {**clip, "cells": None, "joint_shares": None}], bones=[(0, 1)])
+    figure = class_attention_figure([clip, {**clip, "cells": None, "joint_shares": None}], bones=[(0, 1)])
     shown = [axes for axes in figure.axes if axes.images]
     assert [len(axes.images) for axes in shown] == [2, 2, 1, 1]
     first, second = shown[:2]

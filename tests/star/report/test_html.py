@@ -28,11 +28,11 @@ from star.config.presets import smoke
 from star.config.text import with_overrides
 from star.data.dataset import TokenDataset
 from star.evaluate.attention_maps import class_attention, class_attention_in_run
-from star.evaluate.completeness import Standing, standing_of
+from star.evaluate.completeness import Completeness, completeness_of
 from star.evaluate.scoring import evaluate_run
 from star.model import StarTransformer
 from star.report.figures import curve_figure
-from star.report.html import Picture, report
+from star.report.html import Illustration, report
 from star.runs.run import Run
 from star.train.start import train
 
@@ -81,8 +81,8 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     run = train(store, tmp_path / "run", config=config)
     scores = evaluate_run(run)
     hostile = dataclasses.replace(scores, class_names=("<script>alert(1)</script>", 'a "b"', "c & d", "e"))
-    pictures = [Picture(heading="Frames <b>", caption="what & how", figure=curve_figure(run.metrics()))]
-    page = Page(report(run, hostile, standing=standing_of(run), pictures=pictures))
+    pictures = [Illustration(heading="Frames <b>", caption="what & how", figure=curve_figure(run.metrics()))]
+    page = Page(report(run, hostile, completeness=completeness_of(run), pictures=pictures))
     page.require_nothing_outside(pictures=3)
     assert {"<script>alert(1)</script>", 'a "b"', "c & d", "Frames <b>", "what & how"} <= set(page.texts)
     text = " ".join(page.texts)
@@ -92,8 +92,8 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     assert run.store["fingerprint"] in text
     assert "Unfinished" not in text
     assert "not scored" not in text
-    part = Standing(step=3, steps=12, left_out=2)
-    text = " ".join(Page(report(run, scores, standing=part)).texts)
+    part = Completeness(step=3, steps=12, left_out=2)
+    text = " ".join(Page(report(run, scores, completeness=part)).texts)
     assert "Unfinished: step 3 of 12. 2 clips of xsub test have no tokens (failed or excluded) and are not sc" in text
     worst = np.nanargmin(scores.per_class)
     assert page.texts.index(hostile.class_names[worst]) < page.texts.index(hostile.class_names[worst - 1])

@@ -16,7 +16,7 @@ from pipeline.store.token_store import TokenStore
 from star.config.options import OF_THE_STORE
 from star.config.presets import smoke
 from star.config.text import TrainConfig, with_overrides
-from star.evaluate.completeness import standing_of
+from star.evaluate.completeness import completeness_of
 from star.evaluate.scoring import evaluate_run, trained_clips
 from star.runs.run import Run, open_run
 from star.study.ablate import ablate
@@ -92,7 +92,7 @@ def test_a_run_that_was_refused_before_its_first_step_holds_to_no_views(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("star.train.start.require_room", no_room)
+        patch.setattr("star.train.start.require_memory", no_room)
         with pytest.raises(ConfigError, match="no room"):
             train(path, tmp_path / "run", config=config("data.views=0"))
     assert open_run(tmp_path / "run").store["views"]["train"] == [0]
@@ -123,7 +123,7 @@ def test_a_finished_run_stays_finished(path: Path, tmp_path: Path) -> None:
     """`star retry` may have finished more clips of its training split."""
     run = train(at_a_time(path, failed=(0,)), tmp_path / "run", config=config("data.views=all"))
     for store in (at_a_time(path, failed=(0,)), at_a_time(path)):
-        assert standing_of(run, store=store).finished
+        assert completeness_of(run, store=store).finished
 
 
 @pytest.mark.parametrize(("row", "split"), [(0, "train"), (-1, "test")])

@@ -17,7 +17,7 @@ from star.config.text import TrainConfig, with_overrides
 from star.distributed.batch_size import clips_at_once, evaluated_at_once
 from star.distributed.world import World
 from star.train import memory
-from star.train.memory import kept_for_backward, require_room
+from star.train.memory import kept_for_backward, require_memory
 from star.train.start import train
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -73,7 +73,7 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
     whole = train(store, tmp_path / "whole", config=small("optim.batch_size=8"))
     model, config = whole.model(), small("optim.batch_size=8")
     fixed, each = kept_for_backward(model, config, CPU)
-    assert require_room(model, config, CPU, clips=8) == fixed + 8 * each
+    assert require_memory(model, config, CPU, clips=8) == fixed + 8 * each
     monkeypatch.setattr(memory, "free_bytes", lambda device: int((fixed + 5.5 * each) / memory.MOST))
     with pytest.raises(ConfigError, match="does not fit into the memory of cpu") as refused:
         train(store, tmp_path / "run", config=config)
