@@ -21,8 +21,8 @@ from pipeline.errors import ConfigError, DecodeError, StarError
 # What the child does, before it serves, to files of these names. PyDLL keeps the GIL: a hang that no thread can end.
 STUBS = """
 import ctypes, os, pathlib, signal, sys
-from pipeline import decode_pyav
-survey, frames = decode_pyav.survey, decode_pyav.frames
+from pipeline.decode import pyav_reader
+survey, frames = pyav_reader.survey, pyav_reader.frames
 
 def misbehave(path):
     name = pathlib.Path(path).name
@@ -51,7 +51,7 @@ def stub_frames(path, wanted, **options):
     misbehave(path)
     return frames(path, wanted, **options)
 
-decode_pyav.survey, decode_pyav.frames = stub_survey, stub_frames
+pyav_reader.survey, pyav_reader.frames = stub_survey, stub_frames
 """
 BUDGET_S = 0.6
 
@@ -223,8 +223,8 @@ def test_the_child_dies_with_its_parent_even_while_it_hangs(video: Path, tmp_pat
     script = tmp_path / "parent.py"
     script.write_text(
         "import sys, threading\n"
-        "from pipeline import watchdog\n"
-        f"watchdog._BOOT = child_process._BOOT.replace('serve(int', {STUBS!r} + 'serve(int')\n"
+        "from pipeline.decode import child_process\n"
+        f"child_process._BOOT = child_process._BOOT.replace('serve(int', {STUBS!r} + 'serve(int')\n"
         "decoder = child_process.DecodeProcess()\n"
         f"decoder.probe({str(video)!r})\n"
         "print(decoder._child.process.pid, flush=True)\n"
@@ -254,7 +254,7 @@ def _lives(pid: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    root = str(Path(child_process.__file__).parent.parent)
+    root = str(Path(child_process.__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
 
 
