@@ -1,7 +1,7 @@
 """Rows of the backbone: clips a second and the shares of two measured ceilings, eager, as a CUDA graph and compiled.
 
 In: sides of the picture and batch sizes; random clips (B, 3, 16, side, side) on the device, random weights. Out:
-planned rows. The ceilings: one large matrix product, and the backbone's convolutions alone on inputs that are ready,
+planned rows. The ceilings: one large matmul, and the backbone's convolutions alone on inputs that are ready,
 with the project's cuDNN settings and with cuDNN free to choose its kernels by trial; the faster of the two counts.
 Every form must give the eager features: the relative L2 distance of each layer is at most `TOLERANCE`.
 """
@@ -40,7 +40,7 @@ class BackboneRows:
 
     def ceilings_and_eager(self, sides: tuple[int, ...], batches: tuple[int, ...]) -> list[Planned]:
         """The ceilings, and what needs no compiler."""
-        rows = [Planned("ceiling", f"matrix product, {self.precision}", 3 * self.seconds, self._product)]
+        rows = [Planned("ceiling", f"matmul, {self.precision}", 3 * self.seconds, self._matmul)]
         for side in sides:
             for batch in batches:
                 for name, measure in (
@@ -61,7 +61,7 @@ class BackboneRows:
     ) -> Planned:
         return Planned(f"backbone {side} px, batch {batch}", name, seconds, lambda: measure(side, batch))
 
-    def _product(self) -> Measured:
+    def _matmul(self) -> Measured:
         size = self.matmul_size
         a, b = (torch.randn(size, size, device=self.device, dtype=DTYPES[self.precision]) for _ in range(2))
         self.matmul = 2 * size**3 / seconds_per_call(lambda: a @ b, self.device, self.seconds)
@@ -73,7 +73,7 @@ class BackboneRows:
         with torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=not tuned, allow_tf32=False):
             speed = batch / seconds_per_call(run, self.device, self.seconds)
         self.convolutions[side, batch] = max(speed, self.convolutions.get((side, batch), 0.0))
-        return Measured(speed, "clips/s", self._share_of_product(speed, side))
+        return Measured(speed, "clips/s", self._share_of_matmul(speed, side))
 
     def _eager(self, side: int, batch: int) -> Measured:
         return self._measured(self._backbone, self._clips(side, batch), note="as in stage 2")
@@ -94,7 +94,7 @@ class BackboneRows:
     def _measured(self, forward: Callable[[Tensor], dict[str, Tensor]], clips: Tensor, note: str) -> Measured:
         batch, side = len(clips), clips.shape[-1]
         speed = batch / seconds_per_call(lambda: forward(clips), self.device, self.seconds)
-        shares = self._share_of_product(speed, side)
+        shares = self._share_of_matmul(speed, side)
         if (side, batch) in self.convolutions:
             shares["convolutions"] = speed / self.convolutions[side, batch]
         return Measured(speed, "clips/s", shares, note)
@@ -106,8 +106,8 @@ class BackboneRows:
         assert far <= TOLERANCE[self.precision], f"features differ from eager ones by {far:.1e}"  # NaN fails, too
         return f"features within {far:.1e} of eager (tolerance {TOLERANCE[self.precision]:.0e})"
 
-    def _share_of_product(self, speed: float, side: int) -> dict[str, float]:
-        return {"product": speed * self._flops(side) / self.matmul} if self.matmul else {}
+    def _share_of_matmul(self, speed: float, side: int) -> dict[str, float]:
+        return {"matmul": speed * self._flops(side) / self.matmul} if self.matmul else {}
 
     @functools.cached_property
     def _backbone(self) -> FrozenMC18:

@@ -2,7 +2,7 @@
 
 In: random prepared clips of the usual sizes (16 JPEG pictures of 128 x 128), made here. Out: planned rows. The parts:
 reading and checking, decoding, transfers, computing, hashing and writing; decoding, writing and the whole with the
-numbers of threads that the stage chooses, with half of them and with twice as many. `extract` itself is timed after its
+numbers of threads that the stage chooses, with half as many and with twice as many. `extract` itself is timed after its
 first eighth, until it returns.
 """
 
@@ -36,10 +36,10 @@ from pipeline.prepare.hdf5 import ShardReader
 from pipeline.store.blobs import open_blobs
 from pipeline.tokens import global_grid_tokens, joint_map_tokens
 
-CROP, STRIDE = 112, 4  # STRIDE: pixels of a cell of layer2
+JM_STRIDE, GG_STRIDE = 4, 16  # pixels of a cell of layer2 and of layer4
 DIFFERENT = 64  # clips with pictures of their own; the others repeat them
 REPEATS = 3
-CHOICES = ("chosen", "half", "twice")
+CHOICES = ("default", "half the", "twice the")  # threads
 READING, DECODING, WRITING = "reading and checking, 1 thread", "JPEG decoding and crop", "hashing and writing"
 IN_STAGE = "transfers and compute, as the stage does them"
 
@@ -54,7 +54,8 @@ class ExtractRows:
     clips: int
     shard: int
     batch: int
-    seconds: float  # of a measurement
+    crop: int  # side of the pictures that the backbone sees, in pixels
+    seconds: float  # of a measurement; 0: one call
     speeds: dict[str, float] = field(default_factory=dict)  # clips a second of each part
 
     def rows(self) -> list[Planned]:
@@ -68,7 +69,7 @@ class ExtractRows:
             (IN_STAGE, 4, self._in_stage),
             *((f"{WRITING}, {c} threads", 6, functools.partial(self._writing, c)) for c in CHOICES),
             *((f"the whole, {c} threads", 12, functools.partial(self._whole, c)) for c in CHOICES),
-            ("the whole, four times the batch", 12, lambda: self._whole("chosen", batch=4 * self.batch)),
+            ("the whole, four times the batch", 12, lambda: self._whole("default", batch=4 * self.batch)),
         ]
         made = Planned("stage 2", f"{self.clips} prepared clips", 30, self._made)
         return [made, *(Planned("stage 2", name, seconds, measure) for name, seconds, measure in parts)]
@@ -76,14 +77,18 @@ class ExtractRows:
     def threads(self, choice: str) -> tuple[int, int, int]:
         """How many decode, how many write, and how many groups are begun while one is computed."""
         decoding, writing, launches = worker.overlap(self.device.type)
-        if choice == "half":
+        if choice == "half the":
             return max(1, decoding // 2), max(1, writing // 2), launches
-        return (2 * decoding, 2 * writing, launches + 1) if choice == "twice" else (decoding, writing, launches)
+        return (2 * decoding, 2 * writing, launches + 1) if choice == "twice the" else (decoding, writing, launches)
 
     @functools.cached_property
     def _options(self) -> ExtractOptions:
         return ExtractOptions(
-            weights="random", precision=self.precision, device=self.device.type, batch_clips=self.batch
+            weights="random",
+            precision=self.precision,
+            device=self.device.type,
+            batch_clips=self.batch,
+            crop=self.crop,
         )
 
     @functools.cached_property
@@ -116,17 +121,17 @@ class ExtractRows:
                         clip.digest()
 
         clips = sum(len(self._folder.rows(number)) for number in numbers)
-        return self._part(READING, _rate(read, clips), "one thread, as in the stage")
+        return self._part(READING, self._rate(read, clips), "one thread, as in the stage")
 
     def _decoding(self, choice: str) -> Measured:
         parts = copy.copy(self._parts)
         parts.decoders = self.threads(choice)[0]
-        speed = _rate(parts.jpeg, parts.clips)
+        speed = self._rate(parts.jpeg, parts.clips)
         note = f"{parts.decoders} threads; {speed * FRAMES:,.0f} pictures/s"
         return self._part(f"{DECODING}, {choice} threads", speed, note)
 
     def _frames(self) -> np.ndarray:
-        shape = (self.batch, FRAMES, CROP, CROP, 3)
+        shape = (self.batch, FRAMES, self.crop, self.crop, 3)
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
     def _to_device(self) -> Measured:
@@ -139,20 +144,20 @@ class ExtractRows:
     def _compute(self) -> Measured:
         backbone = FrozenMC18("random", precision=self.precision, device=self.device)
         frames = torch.from_numpy(self._frames()).to(self.device)
-        joints = CROP * torch.rand(self.batch, 2, FRAMES, JOINTS, 2, device=self.device)
+        joints = self.crop * torch.rand(self.batch, 2, FRAMES, JOINTS, 2, device=self.device)
         drawn = torch.ones(joints.shape[:-1], dtype=torch.bool, device=self.device)
+        grid = (self.crop // JM_STRIDE, self.crop // JM_STRIDE)
 
         def compute() -> tuple[torch.Tensor, torch.Tensor]:
             maps = backbone(normalize(frames))
-            grid = (CROP // STRIDE, CROP // STRIDE)
-            heatmaps = joint_heatmaps(to_cells(joints, STRIDE), drawn, size=grid, sigma=self._options.sigma)
+            heatmaps = joint_heatmaps(to_cells(joints, JM_STRIDE), drawn, size=grid, sigma=self._options.sigma)
             return global_grid_tokens(maps["layer4"]).half(), joint_map_tokens(maps["layer2"], heatmaps).half()
 
         seconds = seconds_per_call(compute, self.device, self.seconds)
         return self._part("compute", self.batch / seconds, "normalise, backbone, heatmaps, pooling; nothing moved")
 
     def _to_host(self) -> Measured:
-        shapes = ((self.batch, FRAMES, (CROP // 16) ** 2, 512), (self.batch, FRAMES, JOINTS, 128))
+        shapes = ((self.batch, FRAMES, (self.crop // GG_STRIDE) ** 2, 512), (self.batch, FRAMES, JOINTS, 128))
         tokens = [torch.zeros(shape, dtype=torch.float16, device=self.device) for shape in shapes]
         pending: list[Callable[[], object]] = []
 
@@ -167,7 +172,7 @@ class ExtractRows:
 
     def _in_stage(self) -> Measured:
         note = f"groups of {self.batch}, one thread; with the stacking of pictures"
-        return self._part(IN_STAGE, _rate(self._parts.backbone, self._parts.clips), note)
+        return self._part(IN_STAGE, self._rate(self._parts.backbone, self._parts.clips), note)
 
     def _writing(self, choice: str) -> Measured:
         threads, shards = self.threads(choice)[1], []
@@ -181,7 +186,7 @@ class ExtractRows:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(Parts.writing, shards))
 
-        speed = _rate(write, self._parts.clips)
+        speed = self._rate(write, self._parts.clips)
         size = self._parts.tokens[0][1]
         each = (size.gg.nbytes + size.jm.nbytes) / len(size.gg)
         note = f"{threads} threads; {speed * each / 1e9:.2f} GB/s of tokens"
@@ -220,12 +225,11 @@ class ExtractRows:
         slowest = min(speeds, key=lambda name: speeds[name])
         return {"its slowest part": speed / speeds[slowest]}, f"; slowest part: {slowest}"
 
-
-def _rate(work: Callable[[], object], clips: int) -> float:
-    """Clips a second: the median of some calls after a first one."""
-    taken = []
-    for _ in range(1 + REPEATS):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return clips / statistics.median(taken[1:])
+    def _rate(self, work: Callable[[], object], clips: int) -> float:
+        """Clips a second: the median of some calls after a first one."""
+        taken = []
+        for _ in range(1 + REPEATS if self.seconds else 1):
+            start = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - start)
+        return clips / statistics.median(taken[1:] or taken)

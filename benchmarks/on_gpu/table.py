@@ -19,7 +19,6 @@ from pipeline.errors import StarError
 
 HEADER = "| part | row | speed | unit | shares | peak GB | note |\n| --- | --- | ---: | --- | --- | ---: | --- |"
 OUT_OF_TIME = "out of time"
-ENDS_MEASURING = 5.0  # seconds of a section that must be left for a row of unknown length to begin
 WARM_UP, BLOCKS = 3, 3
 # One row that fails must not cost the others: a GPU may be there for these minutes only.
 FAILURES = (
@@ -135,13 +134,15 @@ def ended_after(seconds: float) -> Iterator[None]:
 
 
 def seconds_per_call(work: Callable[[], object], device: torch.device, budget_s: float) -> float:
-    """The median over three blocks of calls, after three that warm up; about `budget_s` in all.
+    """The median over three blocks of calls, after three that warm up; about `budget_s` in all. 0: one and one.
 
     On a GPU the calls of a block are queued one after the other, and events on their stream take the time: what the
     host needs to launch them counts only where the GPU waits for it.
     """
-    for _ in range(WARM_UP):
+    for _ in range(WARM_UP if budget_s else 1):
         work()
+    if not budget_s:
+        return _block(work, device, 1)
     calls = 1 + int(budget_s / BLOCKS / max(_block(work, device, 1), 1e-6))
     return sorted(_block(work, device, calls) for _ in range(BLOCKS))[BLOCKS // 2]
 
