@@ -17,7 +17,7 @@ from backbone import compiled, convolutions_row
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from on_gpu.table import Measured, Planned, SkippedError, seconds_per_call
+from on_gpu.table import Measured, Planned, SkippedError, peak_gb, seconds_per_call
 from pipeline.backbone import FrozenMC18
 
 FRAMES = 16
@@ -76,28 +76,29 @@ class BackboneRows:
         return Measured(speed, "clips/s", self._share_of_matmul(speed, side))
 
     def _eager(self, side: int, batch: int) -> Measured:
-        return self._measured(self._backbone, self._clips(side, batch), note="as in stage 2")
+        return self._measured(self._backbone, self._clips(side, batch))
 
     def _graph(self, side: int, batch: int) -> Measured:
         if self.device.type != "cuda":
             raise SkippedError("needs a GPU")
         clips = self._clips(side, batch)
-        replay = captured(self._backbone, clips)
-        return self._measured(replay, clips, note=self._checked(replay, clips))
+        return self._measured(captured(self._backbone, clips), clips)
 
     def _compiled(self, side: int, batch: int) -> Measured:
         clips = self._clips(side, batch)
         torch.compiler.reset()  # else the shapes before this one count as recompilations
         backbone = compiled(FrozenMC18("random", precision=self.precision, device=self.device))
-        return self._measured(backbone, clips, note=self._checked(backbone, clips))
+        return self._measured(backbone, clips)
 
-    def _measured(self, forward: Callable[[Tensor], dict[str, Tensor]], clips: Tensor, note: str) -> Measured:
+    def _measured(self, forward: Callable[[Tensor], dict[str, Tensor]], clips: Tensor) -> Measured:
         batch, side = len(clips), clips.shape[-1]
         speed = batch / seconds_per_call(lambda: forward(clips), self.device, self.seconds)
         shares = self._share_of_matmul(speed, side)
         if (side, batch) in self.convolutions:
             shares["convolutions"] = speed / self.convolutions[side, batch]
-        return Measured(speed, "clips/s", shares, note)
+        peak = peak_gb(self.device)  # the check takes more
+        note = "as in stage 2" if forward is self._backbone else self._checked(forward, clips)
+        return Measured(speed, "clips/s", shares, note, peak)
 
     def _checked(self, forward: Callable[[Tensor], dict[str, Tensor]], clips: Tensor) -> str:
         """A note of how far the features are from the eager ones; AssertionError beyond the tolerance."""

@@ -37,12 +37,13 @@ class SkippedError(Exception):
 
 @dataclass
 class Measured:
-    """A row's result: `speed` in `unit`, `shares` of something by its name, and a note."""
+    """A row's result: `speed` in `unit`, `shares` of something by its name, a note; `peak_gb`: None: of the whole row."""
 
     speed: float
     unit: str
     shares: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    peak_gb: float | None = None
 
 
 @dataclass
@@ -82,31 +83,32 @@ class Table:
                 return
 
     def _measure(self, row: Planned) -> None:
-        cuda = self.device.type == "cuda"
         begun = time.monotonic()
         try:
-            if cuda:
+            if self.device.type == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(self.device)
             measured = row.measure()
         except SkippedError as error:
             self._add(row, "skipped", str(error))
-        except torch.OutOfMemoryError:
-            self._add(row, "skipped", "does not fit into the memory of the GPU")
         except FAILURES as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            self._add(row, "failed", f"{type(error).__name__}: {first[:200]}")
+            if any(isinstance(cause, torch.OutOfMemoryError) for cause in (error, error.__cause__)):
+                self._add(row, "skipped", "does not fit into the memory of the GPU")
+            else:
+                first = (str(error).strip().splitlines() or [""])[0]
+                self._add(row, "failed", f"{type(error).__name__}: {first[:200]}")
         else:
-            peak = torch.cuda.max_memory_allocated(self.device) / 1e9 if cuda else None
-            took = time.monotonic() - begun
-            self._add(row, "measured", measured.note, {**asdict(measured), "peak_gb": peak, "took_s": round(took, 1)})
+            if measured.peak_gb is None:
+                measured.peak_gb = peak_gb(self.device)
+            took = round(time.monotonic() - begun, 1)
+            self._add(row, "measured", measured.note, {**asdict(measured), "took_s": took})
 
     def _add(self, row: Planned, outcome: str, note: str, measured: dict[str, Any] | None = None) -> None:
         values = measured or {"speed": None, "unit": "", "shares": {}, "peak_gb": None}
         self.rows.append({"part": row.part, "row": row.name, "outcome": outcome, **values, "note": note})
-        speed = outcome if values["speed"] is None else f"{values['speed']:,.4g}".replace("e+0", "e")
-        if values["speed"] is not None and values["speed"] >= 1000:
-            speed = f"{values['speed']:,.0f}"
+        speed = outcome
+        if values["speed"] is not None:
+            speed = f"{values['speed']:,.0f}" if values["speed"] >= 1000 else f"{values['speed']:.3g}"
         shares = ", ".join(f"{share:.2f} of {name}" for name, share in values["shares"].items())
         peak = "" if values["peak_gb"] is None else f"{values['peak_gb']:.2f}"
         cells = (row.part, row.name, speed, values["unit"], shares, peak, note.replace("|", "/"))
@@ -131,6 +133,11 @@ def ended_after(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def peak_gb(device: torch.device) -> float | None:
+    """The most memory that tensors took on a GPU since the row began."""
+    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
 
 
 def seconds_per_call(work: Callable[[], object], device: torch.device, budget_s: float) -> float:
