@@ -79,11 +79,12 @@ def sections(device: torch.device, scratch: Path, tiny: bool) -> dict[str, list[
     clips, shard, batch, crop = (8, 4, 2, 32) if tiny else (8192, 64, 32, 112)
     stage = ExtractRows(device, precision, scratch, clips, shard, batch, crop, seconds)
     small = ("model.width=32", "model.heads=2", "model.encoder_depth=1", "model.decoder_depth=1", "optim.batch_size=4")
+    small = (*small, "optim.precision=fp32", "data.fraction=0.1", "data.statistics_clips=8")
     training = TrainRows(
         device,
         scratch,
         clips=540 if tiny else 2160,  # 2160: whole steps of 128 and of 16 in each epoch
-        settings=(*small, "data.fraction=0.1", "data.statistics_clips=8") if tiny else (),
+        settings=small if tiny else (),
         seconds=0.1 if tiny else 8.0,
         warm_up=1 if tiny else 10,
     )

@@ -37,7 +37,10 @@ class SkippedError(Exception):
 
 @dataclass
 class Measured:
-    """A row's result: `speed` in `unit`, `shares` of something by its name, a note; `peak_gb`: None: of the whole row."""
+    """A row's result: `speed` in `unit`, `shares` by name of what they are of, a note.
+
+    `peak_gb`: GPU memory that tensors took at most; None: the table takes that of the whole row.
+    """
 
     speed: float
     unit: str
