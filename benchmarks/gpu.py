@@ -43,6 +43,10 @@ SHARED_MEMORY = Path("/dev/shm")
 SCRATCH_BYTES = 16e9  # prepared clips, a store of their tokens, parts of another, the store to train from
 # Of these a store keeps the version, though they may run from a folder or come under another name.
 VERSIONS_KEPT = ("star-tokens", "av", "opencv-python-headless")
+SMALL = (  # training settings of --tiny
+    *("model.width=32", "model.heads=2", "model.encoder_depth=1", "model.decoder_depth=1"),
+    *("optim.batch_size=4", "optim.precision=fp32", "data.fraction=0.1", "data.statistics_clips=8"),
+)
 # When each section must be done, as a share of the time; what one leaves over is the next one's.
 UNTIL = {"backbone": 0.3, "stage 2": 0.65, "training": 0.82, "compiled": 0.98}
 
@@ -78,13 +82,11 @@ def sections(device: torch.device, scratch: Path, tiny: bool) -> dict[str, list[
     backbone = BackboneRows(device, precision, seconds, matmul_size=512 if tiny else 8192)
     clips, shard, batch, crop = (8, 4, 2, 32) if tiny else (8192, 64, 32, 112)
     stage = ExtractRows(device, precision, scratch, clips, shard, batch, crop, seconds)
-    small = ("model.width=32", "model.heads=2", "model.encoder_depth=1", "model.decoder_depth=1", "optim.batch_size=4")
-    small = (*small, "optim.precision=fp32", "data.fraction=0.1", "data.statistics_clips=8")
     training = TrainRows(
         device,
         scratch,
         clips=540 if tiny else 2160,  # 2160: whole steps of 128 and of 16 in each epoch
-        settings=small if tiny else (),
+        settings=SMALL if tiny else (),
         seconds=0.1 if tiny else 8.0,
         warm_up=1 if tiny else 10,
     )

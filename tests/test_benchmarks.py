@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,16 @@ def test_tiny_measures_every_row(tmp_path: Path) -> None:
     assert len(table) == 2 + len(rows)
     assert {line.count("|") for line in table} == {8}
     assert all(row["speed"] > 0 for row in rows if row["outcome"] == "measured")
+
+
+def test_a_project_that_is_not_installed_has_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    gpu = import_module("gpu")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(gpu, "VERSIONS_KEPT", ("numpy", "star-tokens-of-nobody"))
+    gpu.stand_in_versions(tmp_path / "versions")
+    assert version("star-tokens-of-nobody") == "0"
+    assert [path.name for path in (tmp_path / "versions").iterdir()] == ["star_tokens_of_nobody-0.dist-info"]
 
 
 def test_a_table_keeps_to_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
