@@ -37,9 +37,11 @@ class SkippedError(Exception):
 
 @dataclass
 class Measured:
-    """A row's result: `speed` in `unit`, `shares` by name of what they are of, a note.
+    """The result of a row.
 
-    `peak_gb`: GPU memory that tensors took at most; None: the table takes that of the whole row.
+    Attributes:
+        speed: in `unit`. shares: by the name of the whole. note: for the last column.
+        peak_gb: the most GPU memory that tensors took; None: that of the whole row.
     """
 
     speed: float
@@ -144,10 +146,10 @@ def peak_gb(device: torch.device) -> float | None:
 
 
 def seconds_per_call(work: Callable[[], object], device: torch.device, budget_s: float) -> float:
-    """The median over three blocks of calls, after three that warm up; about `budget_s` in all. 0: one and one.
+    """The median over three blocks of calls, after three that warm up; about `budget_s` in all, 0: one after one.
 
-    On a GPU the calls of a block are queued one after the other, and events on their stream take the time: what the
-    host needs to launch them counts only where the GPU waits for it.
+    On a GPU the calls of a block are queued one after the other, and events on their stream take the time: the
+    host's time to launch them counts only where the GPU waits for it.
     """
     for _ in range(WARM_UP if budget_s else 1):
         work()
