@@ -56,8 +56,11 @@ GROUPS_A_THREAD = 4  # of those that decode: with fewer some of them would end l
 RAISED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
-def prepare_random(root: Path, clips: int, shard_clips: int) -> PreparedFolder:
-    """Smooth random pictures of 128 x 128, which compress about as well as photographs."""
+def prepare_random(root: Path, clips: int, shard_clips: int, *, different: int | None = None) -> PreparedFolder:
+    """Smooth random pictures of 128 x 128, which compress about as well as photographs.
+
+    `different`: so many clips have pictures of their own and the others repeat them; None: all.
+    """
     names = [f"S001C001P001R{i:03d}A001" for i in range(clips)]
     records = tuple(VideoRecord(clip_id=name, key=name[:16], label=0) for name in names)
     listing = Listing(dataset="ntu60", class_names=("a",), topology="ntu25", protocols=("xsub",), records=records)
@@ -65,8 +68,11 @@ def prepare_random(root: Path, clips: int, shard_clips: int) -> PreparedFolder:
     root.mkdir(parents=True, exist_ok=True)
     folder.freeze()
     rng = np.random.default_rng(0)
+    contents = [_clip(rng) for _ in range(different or 0)]
     for number in range(folder.shards):
-        made: list[ClipContent | None] = [_clip(rng) for _ in folder.rows(number)]
+        made: list[ClipContent | None] = [
+            contents[row % len(contents)] if contents else _clip(rng) for row in folder.rows(number)
+        ]
         ids = [record.clip_id for record in folder.shard(number).records]
         data = encode_shard(made, ids=ids, labels=[0] * len(ids), draws=1, num_frames=FRAMES, num_joints=JOINTS)
         done = zip(ids, made, strict=True)
