@@ -11,6 +11,7 @@ import errno
 import functools
 import inspect
 import os
+import re
 import sys
 import typing
 from collections.abc import Callable
@@ -33,6 +34,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Seed = Annotated[int, typer.Option(help="Keys everything random.", min=0)]
 Out = Annotated[Path, typer.Option(help="The folder to write; the same command goes on with it.", show_default=False)]
+
+# arguments of `pipeline` and `star` whose option has a name of its own
+OTHER_NAMES = {"batch_clips": "batch", "batch_size": "batch", "budget_s": "budget"}
+IN_BACKTICKS = re.compile(
+    r"(?<![^\s(])`([a-z_]+|[a-z_.]+=[^\s`]+)`(?![^\s,.;:)])"
+)  # a word by itself: no part of a path
 
 CLIPS_FAILED = 3
 STOPPED = 130
@@ -84,6 +91,29 @@ def sharing(shared: Callable[..., Any]) -> Callable[[Callable[..., None]], Calla
     return decorate
 
 
+def in_options(error: StarError, command: Any) -> str:
+    """The sentence of an error of `pipeline` or `star`, with the options of a command for the arguments that it names.
+
+    An item that is an argument becomes its option; so does an argument in backticks in the text. `section.key=value`
+    becomes --set section.key=value. What was got is the user's own and stays as it is.
+    """
+    options = {p.name: p.opts[0] for p in command.params if p.param_type_name == "option"}
+    options |= {argument: options[name] for argument, name in OTHER_NAMES.items() if name in options}
+
+    def option(match: re.Match[str]) -> str:
+        if "=" in match[1]:
+            return f"{options['settings']} {match[1]}" if "settings" in options else match[0]
+        return options.get(match[1], match[0])
+
+    def text(part: Any) -> Any:
+        return IN_BACKTICKS.sub(option, part) if isinstance(part, str) else part
+
+    is_argument = isinstance(error, ConfigError) and not os.path.exists(error.item)  # else a file of that name
+    item = options.get(error.item, error.item) if is_argument else error.item
+    facts = {"got": error.got, "expected": text(error.expected), "remedy": text(error.remedy)}
+    return str(StarError(item, text(error.problem), **facts))
+
+
 class ErrorReportingGroup(TyperGroup):
     """Turns errors that a user or a file can cause into one sentence on stderr; usage errors stay Typer's."""
 
@@ -95,7 +125,8 @@ class ErrorReportingGroup(TyperGroup):
         except StarError as error:
             if debug:
                 raise
-            sentence, code = str(error), 1
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            sentence, code = in_options(error, command or self), 1
         except KeyboardInterrupt:
             if os.environ.get("RANK", "0") != "0":  # of those that torchrun started, one tells it
                 raise typer.Exit(STOPPED) from None

@@ -13,6 +13,7 @@ from cli.options import (
     CLIPS_FAILED,
     Debug,
     DryRun,
+    ErrorReportingGroup,
     MaxFailures,
     Out,
     Quiet,
@@ -28,7 +29,7 @@ from pipeline.config import PrepareOptions
 if TYPE_CHECKING:
     from pipeline.records import Listing
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=ErrorReportingGroup, no_args_is_help=True)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cli.options import Debug, Quiet
+from cli.options import Debug, Quiet, in_options
 from cli.progress import ClipProgress, progress_callback
 from cli.training import Device, print_result
 from pipeline.errors import ArtifactError
@@ -37,6 +37,8 @@ def report(
     device: Device = "auto",
     quiet: Quiet = False,
     debug: Debug = False,
+    *,
+    context: typer.Context,
 ) -> None:
     """Write a self-contained HTML page about a run: curves, confusion, classes, attention over time and on frames."""
     from cli.pictures.attention import on_frames, over_time
@@ -50,14 +52,15 @@ def report(
 
     run = open_run(path)
     opened = store_of(run, store)
-    folders = _unless_lost(lambda: prepared_of(opened, prepared), named=prepared is not None)
+    optional = partial(_unless_lost, named=prepared is not None, command=context.command)
+    folders = optional(lambda: prepared_of(opened, prepared))
     with ClipProgress(f"evaluate {path}", quiet=quiet) as progress:
         scores = evaluate_run(run, store=opened, device=device, progress=progress_callback(progress))
     pictures: list[Illustration] = []
     if has_attention(run.config.model):
         pictures.append(over_time(run, opened, scores))
         for folder in folders:  # one or none
-            pictures += _unless_lost(partial(on_frames, run, opened, folder, scores), named=prepared is not None)
+            pictures += optional(partial(on_frames, run, opened, folder, scores))
     else:
         print("without attention: the run's model has none", file=sys.stderr)
     target = out if out is not None else path / "report.html"
@@ -67,12 +70,12 @@ def report(
     print_result(scores, str(target), as_json=False)
 
 
-def _unless_lost(find: Callable[[], Found], *, named: bool) -> list[Found]:
-    """What needs the prepared clips; nothing, and a word to the user who `named` none, where they cannot be had."""
+def _unless_lost(find: Callable[[], Found], *, named: bool, command: Any) -> list[Found]:
+    """What needs the prepared clips; where they are missing and the user did not name them, nothing but a note."""
     try:
         return [find()]
     except ArtifactError as error:
         if named:
             raise
-        print(f"without frames: {error}", file=sys.stderr)
+        print(f"without frames: {in_options(error, command)}", file=sys.stderr)
         return []

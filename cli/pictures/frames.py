@@ -28,7 +28,7 @@ def prepared_of(store: TokenStore, path: Path | None = None) -> PreparedFolder:
     if path is None:
         told = source_of(store.url).get("prepared")
         if told is None:
-            raise ArtifactError(store.url, "does not say where its prepared clips lie", remedy="give --prepared")
+            raise ArtifactError(store.url, "does not say where its prepared clips lie", remedy="give `prepared`")
         path = Path(told)
     folder = PreparedFolder.open(path)
     if store.attrs["made_from"].get("prepared") != folder.fingerprint:

@@ -311,7 +311,7 @@ def test_lossless_and_draws_are_kept(raw: Path, tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_be_are_refused(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--workers"):
+    with pytest.raises(ConfigError, match="workers: "):
         prepare(listing(raw), OPTIONS, tmp_path / "out", workers=0)
 
 

@@ -264,7 +264,7 @@ def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
 
 def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"one GPU for all processes \(got cuda:1\); use --device cuda"):
+    with pytest.raises(ConfigError, match=r"one GPU for all processes \(got cuda:1\); set `device` to cuda"):
         join_world("cuda:1")
 
 
@@ -275,7 +275,7 @@ def test_too_few_gpus_are_told_by_one_process_of_a_machine(monkeypatch: pytest.M
     for name, value in (("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4"), ("RANK", "4"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
     for device in ("auto", "cuda"):
-        with pytest.raises(ConfigError, match=r"4 processes, 2 GPUs.*--nproc-per-node 2, or use --device cpu"):
+        with pytest.raises(ConfigError, match=r"4 processes, 2 GPUs.*--nproc-per-node 2`, or set `device` to cpu"):
             join_world(device)
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(SystemExit, match="1"):
