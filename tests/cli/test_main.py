@@ -86,23 +86,6 @@ def test_a_real_process_tells_one_sentence(tmp_path: Path) -> None:
     assert shown.stderr.count("\n") == 1
 
 
-def test_the_surface_is_the_designed_one() -> None:
-    names = star("--help").stdout
-    assert all(f"  {command} " in names for command in COMMANDS)
-    recipes = star("prepare", "--help").stdout
-    assert all(f"  {recipe} " in recipes for recipe in RECIPES)
-    for option in ("--weights", "--device", "--views", "--jm-layer", "--workers", "--scheduler", "--dry-run"):
-        assert option in star("extract-tokens", "--help").stdout
-    for option in ("--from-cache", "--out", "--protocol", "--preset", "--config", "--set", "--seeds", "--tensorboard"):
-        assert option in star("train", "--help").stdout
-    for option in ("--study", "--seeds", "--out", "--preset", "--config", "--set", "--dry-run"):
-        assert option in star("ablate", "--help").stdout
-    for option in ("--store", "--protocol", "--split", "--against", "--scores"):
-        assert option in star("evaluate", "--help").stdout
-    for option in ("--store", "--prepared", "--out"):
-        assert option in star("report", "--help").stdout
-
-
 def test_usage_errors_exit_with_2() -> None:
     for arguments in (("no-such-command",), ("prepare", "ntu60"), ("extract-tokens", "x", "--views", "none")):
         shown = star(*arguments)
@@ -237,7 +220,7 @@ def test_a_sigterm_is_a_stop(tmp_path: Path) -> None:
     while not list(tmp_path.glob("p/raw/videos/S*")) and child.poll() is None:
         time.sleep(0.01)
     child.terminate()
-    told = child.communicate(timeout=60)[1]
+    told = child.communicate(timeout=600)[1]
     assert (child.returncode, told.strip()) == (
         130,
         "star: stopped; nothing finished is lost, and the same command goes on",
