@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from command_line import done, star
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 

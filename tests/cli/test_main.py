@@ -60,6 +60,7 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.processes
 def test_help_imports_nothing_heavy() -> None:
     """One process, asked for the help of every command in turn: what one imports would show in all after it."""
     asked = [(), *((c,) for c in COMMANDS), *(("prepare", r) for r in RECIPES)]
@@ -77,6 +78,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert shown.stdout.count("Usage:") == len(asked)
 
 
+@pytest.mark.processes
 def test_a_real_process_tells_one_sentence(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "cli.main", "inspect", str(tmp_path / "absent")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -214,6 +216,7 @@ def test_no_video_is_drawn_into_what_is_something_else(small_store: Path, tmp_pa
     assert not (store / "raw").exists()
 
 
+@pytest.mark.processes
 def test_a_sigterm_is_a_stop(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cli.main", "prepare", "synthetic", "--out", str(tmp_path / "p"), "--quiet"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[2])
@@ -227,6 +230,7 @@ def test_a_sigterm_is_a_stop(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.processes
 def test_letters_and_streams_that_are_not_there_end_nothing(small_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(small_store, tmp_path / "ü ö")
     command = f"{sys.executable} -m cli.main verify '{store}'"

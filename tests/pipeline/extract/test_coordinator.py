@@ -471,6 +471,7 @@ def test_as_much_overlap_as_a_gpu_gets_changes_nothing(stub: Any, tmp_path: Path
     assert tree(tmp_path / "one by one") == tree(tmp_path / "together")
 
 
+@pytest.mark.processes
 def test_the_runs_of_a_worker_with_several_threads_take_turns(stub: Any, tmp_path: Path) -> None:
     folder = write(tmp_path / "prepared", 16, shard_clips=2)
     at_work, most = 0, 0

@@ -39,8 +39,34 @@ def test_the_batch_is_the_devices_where_none_is_asked_for() -> None:
     assert (ExtractOptions(**json.loads(told["options"])), told["weights"]) == compute.resolve(options)
 
 
-def test_devices_are_dealt_out_by_the_workers_names() -> None:
-    assert devices.device_of_this_worker(["cuda:0", "cuda:1"]) == "cuda:0"
+@pytest.mark.parametrize(
+    ("name", "device"), [(0, "cuda:1"), (1, "cuda:0"), ("2", "cuda:3"), (3, "cuda:1"), ("tcp://far:4711", "cuda:1")]
+)
+def test_a_worker_takes_the_device_of_its_name(name: object, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_dask_worker", lambda: SimpleNamespace(name=name))
+    assert devices.device_of_this_worker(["cuda:1", "cuda:0", "cuda:3"]) == device
+
+
+@pytest.mark.processes
+def test_local_workers_take_a_device_each() -> None:
+    names = ["cuda:1", "cuda:0", "cuda:3"]
+    with (
+        LocalCluster(
+            n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=logging.ERROR
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        taken = {
+            worker.name: client.submit(
+                devices.device_of_this_worker, names, workers=[worker.address], pure=False
+            ).result()
+            for worker in cluster.workers.values()
+        }
+    assert taken == dict(enumerate(names))
+
+
+def test_devices_are_resolved() -> None:
+    assert devices.device_of_this_worker(["cuda:0", "cuda:1"]) == "cuda:0"  # in no worker
     assert devices.resolve_device("cpu") == "cpu"
     with pytest.raises(ConfigError, match="device: names no device"):
         devices.resolve_device("gpu0")
@@ -119,6 +145,7 @@ def test_a_cluster_is_not_dealt_several_devices() -> None:
         devices.assign_devices("cuda:0,cuda:1", 1, "tcp://far:8786")
 
 
+@pytest.mark.processes
 def test_workers_of_a_machine_are_counted() -> None:
     assert devices.workers_on_this_host() == 1  # this is no worker
     with (
