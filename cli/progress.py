@@ -1,4 +1,4 @@
-"""Progress of a stage on stderr: a bar with rate and ETA on a terminal, a line now and then elsewhere.
+"""The progress of a stage on stderr: a bar with rate and ETA on a terminal, else a line every few seconds.
 
 In: events {"total", "done", "how"} and {"clip", "outcome"}, from any thread. Out: text on stderr, nothing on stdout.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-EVERY_S = 5.0  # between lines where there is no terminal
+EVERY_S = 5.0  # between two lines where stderr is no terminal
 
 
 class ClipProgress:
@@ -22,7 +22,7 @@ class ClipProgress:
         self.title, self.unit, self.quiet = title, unit, quiet
         self.total = self.before = self.done = self.failed = 0
         self._lock = threading.Lock()
-        self._start = self._told = time.monotonic()
+        self._start = self._printed_at = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -57,7 +57,7 @@ class ClipProgress:
                 self.total, self.before = event["total"], event.get("done", 0)
                 if "how" in event and not self.quiet:
                     print(f"{self.title}: on {event['how']}", file=sys.stderr, flush=True)
-                self._start = self._told = time.monotonic()
+                self._start = self._printed_at = time.monotonic()
             else:
                 self.done += int(event.get("count", 1))
                 self.failed += event.get("outcome") == "failed"
@@ -69,14 +69,14 @@ class ClipProgress:
                     rate=f"{self._rate():.1f} {self.unit}/s" if self.done else "",
                     failed=f"{self.failed} failed" if self.failed else "",
                 )
-            elif not self.quiet and time.monotonic() - self._told > EVERY_S:
+            elif not self.quiet and time.monotonic() - self._printed_at > EVERY_S:
                 self._line()
 
     def _rate(self) -> float:
         return self.done / max(time.monotonic() - self._start, 1e-6)
 
     def _line(self) -> None:
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
         left = (self.total - self.before - self.done) / max(self._rate(), 1e-6)
         eta = f", ETA {int(left // 60)}:{int(left % 60):02d}" if left >= 1 else ""
         failed = f", {self.failed} failed" if self.failed else ""
@@ -85,10 +85,10 @@ class ClipProgress:
 
 
 def progress_callback(progress: ClipProgress) -> Callable[[int, int], None]:
-    """Tells of the clips that are done, of all, a clip in each of its views counting by itself."""
+    """A callback for (done, total) clips; a clip counts once for each view."""
 
-    def tell(done: int, total: int) -> None:
-        progress.total = total  # not as an event, which would start the clock after the first batch
+    def update(done: int, total: int) -> None:
+        progress.total = total  # an event would restart the clock after the first batch
         progress({"count": done - progress.done})
 
-    return tell
+    return update

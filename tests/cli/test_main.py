@@ -259,7 +259,7 @@ def test_of_several_processes_one_tells_of_a_stop(monkeypatch: pytest.MonkeyPatc
     [
         (errno.EACCES, "Permission denied; ask its owner for access"),
         (errno.ENOSPC, "No space left on device; free some space"),
-        (errno.EIO, "Input/output error; mend that and run the same command again"),
+        (errno.EIO, "Input/output error; fix that and run the same command again"),
     ],
 )
 def test_what_the_system_refuses_is_told_with_its_remedy(
@@ -327,7 +327,7 @@ def test_retry_of_a_prepared_folder_takes_no_options_of_a_store(tmp_path: Path) 
     folder = write_prepared(tmp_path / "prepared", 2).path
     one_sentence(
         star("retry", folder, "--device", "cpu", "--batch", 2),
-        "is for a token store (got --device, --batch); leave it out",
+        "are for a token store (got --device, --batch); leave them out",
     )
     assert "2 done, 0 excluded, 0 failed, of 2" in done("retry", folder)
 
