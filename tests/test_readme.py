@@ -1,4 +1,4 @@
-"""The README's commands, run: the walk and what follows it, the ten lines on its store; all others are parsed."""
+"""The commands of the README: those in `sh` blocks and the ten lines are run, all others are parsed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_walk_ends_in_an_accuracy(walked: tuple[Path, list[str]]) -> None:
     assert printed[4].splitlines()[-2:] == printed[5].splitlines()[-2:]
 
 
-def test_what_a_run_tells(walked: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_seeds_comparisons_and_ablations(walked: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: importing torch once for each line would take longer than all of them."""
     folder, _ = walked
     monkeypatch.chdir(folder)
