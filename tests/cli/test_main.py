@@ -311,7 +311,7 @@ def test_retry_fills_in_what_had_failed(tmp_path: Path) -> None:
     folder = write_prepared(tmp_path / "prepared", 3, failed=[1])
     options = replace(OPTIONS, deterministic=True)  # else a clip's companions may touch its last digits
     extract(folder.path, tmp_path / "s", options)
-    one_sentence(star("retry", tmp_path / "s", "--device", "cuda:99"), "--device: is not there", "--device cpu")
+    one_sentence(star("retry", tmp_path / "s", "--device", "cuda:99"), "--device: is not there", "set --device to cpu")
     shown = star("retry", tmp_path / "s", "--device", "cpu", "--batch", 2)
     assert (shown.exit_code, "2 done, 0 excluded, 1 failed, of 3" in shown.stdout) == (3, True)
     commit_prepared(folder, 0)
