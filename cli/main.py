@@ -56,10 +56,8 @@ def main() -> None:
 
 
 def _leave_the_others(error: BaseException) -> None:
-    """Exit at once where one process of a distributed training has failed.
-
-    On GPUs the process group, torn down as the interpreter ends, waits for the other processes, and they wait for this
-    one. torchrun ends them once this one has exited.
+    """Exit at once where one of several processes has failed. On GPUs the end of the process group would wait for the
+    others, and they for this one; torchrun ends them once this one has exited.
     """
     code = error.code if isinstance(error, SystemExit) else 1
     if not code:

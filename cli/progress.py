@@ -15,6 +15,27 @@ from typing import Any, Self
 EVERY_S = 5.0  # between two lines where stderr is no terminal
 
 
+def terminal_bar(title: str, *, quiet: bool, state: str, warning: str = "") -> tuple[Any, Any]:
+    """A started bar and its task, with a text field before the ETA and one in red after it; (None, None) elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        return None, None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TextColumn(f"{{task.fields[{state}]}}"), TimeRemainingColumn()]
+    columns += [TextColumn(f"[red]{{task.fields[{warning}]}}")] if warning else []
+    bar = Progress(*columns, console=Console(stderr=True))
+    bar.start()
+    texts: dict[str, Any] = {state: "", warning: ""}
+    return bar, bar.add_task(title, total=None, **texts)
+
+
+def eta(seconds: float) -> str:
+    """For instance `, ETA 1:05` for 65 seconds."""
+    return f", ETA {int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
 class ClipProgress:
     """Call it with events inside a `with` block."""
 
@@ -24,24 +45,9 @@ class ClipProgress:
         self._lock = threading.Lock()
         self._start = self._printed_at = time.monotonic()
         self._bar: Any = None
-        self._task: Any = None
 
     def __enter__(self) -> Self:
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                TextColumn("[red]{task.fields[failed]}"),
-                console=Console(stderr=True),
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self.title, total=None, rate="", failed="")
+        self._bar, self._task = terminal_bar(self.title, quiet=self.quiet, state="rate", warning="failed")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -78,10 +84,13 @@ class ClipProgress:
     def _line(self) -> None:
         self._printed_at = time.monotonic()
         left = (self.total - self.before - self.done) / max(self._rate(), 1e-6)
-        eta = f", ETA {int(left // 60)}:{int(left % 60):02d}" if left >= 1 else ""
         failed = f", {self.failed} failed" if self.failed else ""
         count = f"{self.before + self.done}/{self.total} {self.unit}"
-        print(f"{self.title}: {count}, {self._rate():.1f} {self.unit}/s{eta}{failed}", file=sys.stderr, flush=True)
+        print(
+            f"{self.title}: {count}, {self._rate():.1f} {self.unit}/s{eta(left) if left >= 1 else ''}{failed}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def progress_callback(progress: ClipProgress) -> Callable[[int, int], None]:

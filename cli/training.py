@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from cli.progress import EVERY_S
+from cli.progress import EVERY_S, eta, terminal_bar
 from pipeline.errors import StarError
 
 if TYPE_CHECKING:
@@ -113,20 +113,10 @@ class TrainProgress:
         self.command, self.title, self.quiet = title, title, quiet or not leads()
         self._printed_at = time.monotonic()
         self._bar: Any = None
-        self._task: Any = None
         self.last_top1: float | None = None
 
     def __enter__(self) -> Self:
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            self._bar = Progress(
-                *columns, TextColumn("{task.fields[state]}"), TimeRemainingColumn(), console=Console(stderr=True)
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self.title, total=None, state="")
+        self._bar, self._task = terminal_bar(self.title, quiet=self.quiet, state="state")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -146,8 +136,8 @@ class TrainProgress:
             self._bar.update(self._task, description=self.title, state=state, **done)
         elif time.monotonic() - self._printed_at > EVERY_S or event.done == event.total:
             self._printed_at = time.monotonic()
-            eta = f", ETA {int(event.eta_s // 60)}:{int(event.eta_s % 60):02d}" if event.done < event.total else ""
-            print(f"{self.title}: step {event.done}/{event.total}, {state}{eta}", file=sys.stderr, flush=True)
+            state += eta(event.eta_s) if event.done < event.total else ""
+            print(f"{self.title}: step {event.done}/{event.total}, {state}", file=sys.stderr, flush=True)
 
     def of_run(self, name: str, done: int, total: int, event: TrainEvent) -> None:
         """Take one event of a run, when `done` of `total` runs are finished."""

@@ -1,4 +1,4 @@
-"""`star evaluate` tells what stands behind its accuracy: each class, clips without tokens, a run that is unfinished."""
+"""What `star evaluate` prints beside its accuracy: each class, clips without tokens, a run that is unfinished."""
 
 from __future__ import annotations
 
