@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,14 +33,17 @@ def verify(
         open_run(path).checkpoint()  # raises where its checksum differs
         print(f"{path}: the newest checkpoint is whole")
         return
+    open_artifact: Callable[[str], Any]
     if artifact == "prepared":
+        from pipeline.prepare.folder import PreparedFolder
         from pipeline.prepare.verify import verify_prepared
 
-        damages = verify_prepared(Path(path))
+        damages, open_artifact = verify_prepared(Path(path)), PreparedFolder.open
     else:
+        from pipeline.store.token_store import TokenStore
         from pipeline.store.verify import verify_store
 
-        damages = verify_store(path, deep=deep)
+        damages, open_artifact = verify_store(path, deep=deep), TokenStore.open
     found = list(_printed(damages))
     if found:
         records = sorted({damage.record for damage in found} - {damage.file for damage in found})
@@ -54,7 +57,7 @@ def verify(
             file=sys.stderr,
         )
         raise typer.Exit(1)
-    pending = _pending(artifact, path)
+    pending = open_artifact(path).account().pending
     rest = f"; {pending} clips are pending, which the same command makes" if pending else ""
     print(f"{path}: every byte that was committed is whole{rest}")
 
@@ -64,13 +67,3 @@ def _printed(damages: Iterator[Damage]) -> Iterator[Damage]:
     for damage in damages:
         print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'costs no clip that is done'}")
         yield damage
-
-
-def _pending(artifact: str, path: str) -> int:
-    if artifact == "prepared":
-        from pipeline.prepare.folder import PreparedFolder
-
-        return PreparedFolder.open(path).account().pending
-    from pipeline.store.token_store import TokenStore
-
-    return TokenStore.open(path).account().pending
