@@ -21,7 +21,7 @@ from pipeline.artifacts.outcomes import Account
 from pipeline.config import PrepareOptions
 from pipeline.datasets import ntu
 from pipeline.errors import ArtifactError, ConfigError, DataError
-from pipeline.prepare import coordinator as stage
+from pipeline.prepare import worker
 from pipeline.prepare.coordinator import prepare, unfinished
 from pipeline.prepare.folder import PreparedFolder
 
@@ -67,13 +67,13 @@ def _entries(out: Path) -> dict[str, dict[str, Any]]:
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of all rows that are tried."""
     tried: list[str] = []
-    real = stage.attempt
+    real = worker.attempt
 
     def attempt(record: Any, *rest: Any) -> Any:
         tried.append(record.clip_id)
         return real(record, *rest)
 
-    monkeypatch.setattr(stage, "attempt", attempt)
+    monkeypatch.setattr(worker, "attempt", attempt)
     return tried
 
 
@@ -235,23 +235,23 @@ def test_a_worker_whose_coordinator_is_gone_stops(raw: Path, tmp_path: Path) -> 
     folder = PreparedFolder.match(out, listing(raw), OPTIONS)
     with sole_writer(out) as word:
         folder.freeze()
-        assert stage.prepare_shard(0, str(out), word, 4)["clips"] == 4
+        assert worker.prepare_shard(0, str(out), word, 4)["clips"] == 4
     with pytest.raises(ArtifactError, match="no longer in the hands"):
-        stage.prepare_shard(1, str(out), word, 4)
+        worker.prepare_shard(1, str(out), word, 4)
     assert unfinished(folder) == ([1, 2], 4)
 
 
 def test_data_that_go_away_fail_the_run_and_no_clip(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, real = tmp_path / "out", stage.attempt
+    out, real = tmp_path / "out", worker.attempt
 
     def attempt(record: Any, *rest: Any) -> Any:
         if record.clip_id == CLIPS[5]:
             (corpus / "videos").rename(tmp_path / "unmounted")
         return real(record, *rest)
 
-    monkeypatch.setattr(stage, "attempt", attempt)
+    monkeypatch.setattr(worker, "attempt", attempt)
     rows = listing(corpus)
     with pytest.raises(DataError, match="check the mount"):
         prepare(rows, OPTIONS, out)
