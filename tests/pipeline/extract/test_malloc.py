@@ -13,8 +13,8 @@ pytestmark = pytest.mark.processes
 
 SCRIPT = """
 import ctypes, resource
-from pipeline import engine, malloc
 from pipeline.config import ExtractOptions
+from pipeline.extract import compute
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -26,9 +26,9 @@ def faults():
 
 libc = ctypes.CDLL(None)
 libc.malloc.argtypes, libc.malloc.restype, libc.free.argtypes = [ctypes.c_size_t], ctypes.c_void_p, [ctypes.c_void_p]
-options, weights = engine.resolve(ExtractOptions(weights="random", device="cpu"))
+options, weights = compute.resolve(ExtractOptions(weights="random", device="cpu"))
 usual = faults()
-engine.worker_computer(options, weights["sha256"], 1)
+compute.worker_computer(options, weights["sha256"], 1)
 faults()  # the heap grows once
 kept = faults()
 here = hasattr(libc, "mallopt") and libc.mallopt(compute.M_MMAP_THRESHOLD, compute.LARGEST)
