@@ -1,8 +1,8 @@
-"""What the three attentions cost, forward and backward, against the naive form that builds the T²S² matrix.
+"""Time and memory of the three attentions, forward and backward, against the naive form that builds the T²S² matrix.
 
 In: nothing but options. Out: one table: milliseconds, ratio to the naive form and to full attention at the same size,
-and the largest single buffer that is allocated. Peers run in turn within each round, so that a busy machine hits all
-alike.
+and the largest single buffer that is allocated. Peers run in turn within each round, so that other load on the machine
+affects all of them alike.
 
     python benchmarks/attention.py [--threads 1] [--rounds 5]
 """
@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which finds the buffers, writes of itself otherwise
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler, which finds the buffers, prints messages
 
 import torch
 from torch import Tensor

@@ -1,14 +1,14 @@
-"""How many clips a second the frozen backbone passes: against torchvision, and against its own convolutions alone.
+"""Clips a second of the frozen backbone, against torchvision, and against its own convolutions alone.
 
 In: random 16x112x112 clips, random weights. Out: one table. Every row does the same job, clips to the feature maps of
 layers 2 and 4. All rows of a setting are measured in turn, round after round, in one fresh process; a ratio is the
-median over rounds of the ratio within a round, so that other work on the machine disturbs it little. The ceiling is
+median over rounds of the ratio within a round, so that other load on the machine changes it little. The ceiling is
 the time of the network's convolutions alone, run one by one on inputs that are ready, in the row's own precision. On
-Linux every row is measured twice: with glibc's malloc as it comes, which gives large buffers back to the system after
-each use and faults them in again, and with its thresholds raised.
+Linux every row is measured twice: with glibc's default malloc, which returns large buffers to the system after each
+use and faults them in again, and with its thresholds raised.
 
     python benchmarks/backbone.py [--batch 4] [--rounds 7] [--threads 2] [--device cuda] [--compile] [--bf16]
-    python benchmarks/backbone.py --clock cpu --threads 1       # CPU seconds: for a machine that is busy otherwise
+    python benchmarks/backbone.py --clock cpu --threads 1       # CPU seconds: for a busy machine
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     table = rows(options)
     seconds: dict[str, list[float]] = {name: [] for name in table}
-    # what ours sets for itself, for every row: fp32 means fp32 on a GPU, too
+    # as our backbone sets it, for every row: fp32 means fp32 on a GPU, too
     same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.no_grad(), same:
         for round_ in range(options.rounds + 1):

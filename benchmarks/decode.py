@@ -3,8 +3,8 @@
 In: the folder of real test data (argument, or STAR_TEST_DATA). Out: one table; every row does the same job on the same
 videos with one thread: decode, cut a box, scale it, RGB. The limit is bare decoding with PyAV up to the last wanted
 frame, without touching a pixel; the ratio is to that. Rows are measured in turn, round after round, in seconds of CPU
-time (of all threads and of the child), which other work on the machine disturbs less than the clock on the wall; the
-fastest round of each counts. Frames a second are those of the video that were passed, wanted or not. Peers that are
+time (of all threads and of the child), which depend less on other load than wall time; the fastest round of each
+counts. Frames a second count every frame that was decoded, wanted or not. Peers that are
 not installed are left out.
 
     python benchmarks/decode.py [DATA] [--rounds 5] [--job person|full]

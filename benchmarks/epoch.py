@@ -1,13 +1,13 @@
-"""One epoch of training from the cache, from prepared clips, and from the videos: what the two stages before save.
+"""One epoch of training from the cache, from prepared clips, and from the videos: what stages 1 and 2 save.
 
 In: the synthetic set, drawn, prepared and extracted here, or an NTU folder. Out: one table. The three ways give the
-same batches to the same training steps, which is checked; they differ in how a batch comes about:
+same batches to the same training steps, which is checked; they differ in how a batch is made:
 
     cache           one read from the token store, not held in memory
     prepared clips  JPEG pictures decoded and cropped, backbone, heatmaps, pooling
-    videos          video decoded, persons chosen, frames cut out and scaled, and then all of the above
+    videos          video decoded, persons chosen, frames cut out and scaled, then all of the above
 
-One process and one thread, no loader workers: the seconds are those of the work itself. A video of the synthetic set
+One process and one thread, no loader workers: the seconds are those of the work alone. A video of the synthetic set
 has 640 x 360 pixels, one of NTU nine times as many.
 
     python benchmarks/epoch.py [--clips-per-class 3] [--rounds 3] [--preset smoke] [--videos DIR --skeletons DIR]
@@ -128,7 +128,7 @@ def epoch(source: Source, origin: Origin) -> tuple[float, float, list[Batch]]:
 
 
 def table(origin: Origin, rounds: int) -> None:
-    """Measure by turns, compare the batches, print."""
+    """Measure in turn, compare the batches, print."""
     found: dict[str, list[tuple[float, float]]] = {}
     with DecodeProcess() as decoder:
         sources: dict[str, Source] = {

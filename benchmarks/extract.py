@@ -2,14 +2,14 @@
 
     python benchmarks/extract.py [--clips 24] [--rounds 3] [--precision fp32] [--threads 2] [--device cuda --clips 4096]
 
-In: nothing; it prepares random clips of the usual sizes. Out: one table of clips a second, the parts and the whole by
-turns in one process, the median over rounds, and how many clips each was timed on. "Parts" are JPEG decoding with crop
+In: nothing; it prepares random clips of the usual sizes. Out: one table of clips a second, the parts and the whole in
+turn in one process, the median over rounds, and how many clips each was timed on. "Parts" are JPEG decoding with crop
 (in as many threads as the stage takes), the backbone with tokens, hashing and writing, each alone and once warm, on as
 many shards as keep all those threads busy, where --clips gives as many; the bound is 1 / (1 / backbone + 1 / JPEG) on a
 CPU, which does both, and the slower of the two on a GPU. The usual script is torchvision's `mc3_18` in eager float32,
-fed by a DataLoader without workers that decodes the same pictures, keeping its features in memory. It has a process of
-its own, since the stage sets its process's malloc. On Linux all is measured twice, each time in fresh processes: with
-glibc's malloc as it comes, and with its thresholds raised for both.
+fed by a DataLoader without workers that decodes the same pictures, keeping its features in memory. It runs in a
+process of its own, since the stage sets its process's malloc. On Linux everything is measured twice, each time in fresh
+processes: with glibc's default malloc, and with its thresholds raised for both.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def rate(work: Callable[[], object], clips: int) -> float:
 
 
 def measure(root: Path, given: argparse.Namespace) -> dict[str, tuple[float, int]]:
-    """Clips a second of each part and of the whole, by turns, and on how many clips."""
+    """Clips a second of each part and of the whole, measured in turn, and the number of clips."""
     folder = prepare_random(root / "prepared", given.clips, given.shard)
     options = ExtractOptions(weights="random", precision=given.precision, device=given.device, batch_clips=given.batch)
     parts = Parts(folder, options, given.threads, root / "parts")
@@ -214,12 +214,12 @@ def measure(root: Path, given: argparse.Namespace) -> dict[str, tuple[float, int
     return {name: (statistics.median(values), counts[name]) for name, values in rates.items()}
 
 
-def show(malloc: str, told: dict[str, tuple[float, int]], device: str) -> None:
+def show(malloc: str, measured: dict[str, tuple[float, int]], device: str) -> None:
     """One process's rates and the two ratios."""
-    found = {name: value for name, (value, _) in told.items()}
+    found = {name: value for name, (value, _) in measured.items()}
     backbone, jpeg = found["backbone and tokens"], found["JPEG and crop"]
     bound = 1 / (1 / backbone + 1 / jpeg) if device == "cpu" else min(backbone, jpeg)
-    for name, (value, clips) in told.items():
+    for name, (value, clips) in measured.items():
         print(f"{malloc:8} {name:24}{value:10.2f}{clips:8}")
     print(f"{malloc:8} whole stage / bound of its parts: {found[WHOLE] / bound:.2f}")
     print(f"{malloc:8} whole stage / usual script: {found[WHOLE] / found[PEER]:.2f}", flush=True)

@@ -1,10 +1,10 @@
-"""What does storing frames as JPEG 95 cost: the error that it causes in the tokens, beside the bytes that it saves.
+"""What storing frames as JPEG 95 costs: the error of the tokens, beside the bytes saved.
 
 In: clips of the synthetic set, drawn here, or an NTU-like folder; weights. Out: one table. Each row changes the frames
 that the tokens are computed from; errors are against lossless frames in float32. The error of a layer is the root mean
 square difference of its tokens over the spread of the lossless ones around their channel's mean, so 1 would be noise as
 large as the signal. Two rows change no codec, as yardsticks: a crop moved by one pixel, and bfloat16 where the machine
-computes in it. A last line tells what decoding them takes, against Pillow.
+computes in it. The last line is the time of decoding them, relative to Pillow's.
 
     python benchmarks/frame_codec.py [--clips 6] [--weights kinetics400] [--videos DIR --skeletons DIR]
 """

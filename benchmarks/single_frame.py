@@ -1,4 +1,4 @@
-"""Does one picture give away the direction of time? Linear probes on pairs of actions that are each other reversed.
+"""Does one frame reveal the direction of time? Linear probes on pairs of actions, each the reverse of the other.
 
 In: the synthetic set, drawn here. Out: one table of test accuracy on unseen subjects, with 95 % Wilson intervals;
 guessing within each pair is 0.5. A row is a logistic probe on the JM tokens of
@@ -7,10 +7,10 @@ guessing within each pair is 0.5. A row is a logistic probe on the JM tokens of
     one frame of the clip    the token of the middle frame, which has seen neighbours through the 3-D kernels
     all frames of the clip   all 16 in their order
 
-A clip has an even number of frames; which of its two middle ones is taken is a toss, for always the later one would be
-just behind the middle of an action and just before the middle of its reverse, and so tell them apart.
+A clip has an even number of frames; which of its two middle ones is taken is random: the later one is just after the
+middle of an action, but just before the middle of its reverse, so always taking it would distinguish the two.
 
-The first row tells whether the set needs time at all; the second why a probe on single *tokens* is no test of that.
+The first row shows whether the set needs time at all; the second, why a probe on single *tokens* does not test that.
 
     python benchmarks/single_frame.py [--clips-per-class 24] [--layer layer1]
 """
@@ -37,7 +37,7 @@ from pipeline.records import VideoRecord, keyed_rng
 from star.evaluate.metrics import wilson_interval
 
 CROP, EDGE = 112, 8  # view 0: the middle of 128 x 128
-PAIRS = 3  # actions 0 and 1, 2 and 3, 4 and 5 are each other read backwards
+PAIRS = 3  # actions 0 and 1, 2 and 3, 4 and 5 are each other's reverse
 ROWS = ("one frame alone", "one frame of the clip", "all frames of the clip")
 PENALTY = 1e-2  # on the squared weights, of standardised inputs
 

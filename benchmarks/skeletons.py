@@ -1,17 +1,17 @@
-"""How many NTU skeleton files a second are read: against the usual line loop, and against the leanest one.
+"""NTU skeleton files read a second, against the usual loop over lines and against the leanest one.
 
-In: the real `.skeleton` files of the test data if they are there (STAR_TEST_DATA), otherwise one made up in their form.
-Out: one table. Every row does the same job, a path to arrays of colour places, xyz and tracking states by body. All
+In: the real `.skeleton` files of the test data if they are there (STAR_TEST_DATA), otherwise a synthetic one. Out: one
+table. Every row does the same job, a path to arrays of colour places, xyz and tracking states by body. All
 rows are measured in turn, round after round, in one fresh process, on one thread; a ratio is the median over rounds of
-the ratio within a round. It is done twice: with glibc's malloc as it comes, which gives large buffers back to the
+the ratio within a round. It is done twice: with glibc's default malloc, which returns large buffers to the
 system after each use and faults them in again, and with its thresholds raised.
 
-    python benchmarks/skeletons.py [--rounds 15] [--clock cpu]     # CPU seconds: for a machine that is busy otherwise
+    python benchmarks/skeletons.py [--rounds 15] [--clock cpu]     # CPU seconds: for a busy machine
 
-What limits ours: at 260 kB and 32 thousand fields a file about half the time goes to the letters, one branch each whose
-outcome (the end of a field, its dot) the processor cannot foresee; a quarter to placing bodies in slots and checking
-what is finite; the rest to memory, fresh for each file. The bare `float` of the decimals in use, without finding them,
-checking anything or placing them, is the row before the last; reading the bytes is the last.
+What limits ours: at 260 kB and 32 thousand fields a file about half the time goes to the characters, one branch each
+whose outcome (the end of a field, its dot) the processor cannot predict; a quarter to placing bodies in slots and
+checking what is finite; the rest to memory, newly allocated for each file. The bare `float` of the decimals in use,
+without finding, checking or placing them, is the row before the last; reading the bytes is the last.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How fast shuffled batches come out of a token store, against bare `preadv` (the limit) and other formats.
+"""The speed of reading shuffled batches from a token store, against bare `preadv` (the limit) and other formats.
 
     python benchmarks/store.py [--clips 512] [--batches 100] [--runs 5] [--shard CLIPS]
 
 In: nothing; it makes 512 random clips of the usual sizes (0.9 MB each). Out: three tables, warm and uncompressed, each
-reader in a fresh process, the median of so many runs, readers by turns: clips a second in batches of 32 by one process,
+reader in a fresh process, the median of the runs, the readers in turn: clips a second in batches of 32 by one process,
 the same by loaders with two workers, and the speed of `star verify` beside that of `cat` on the same files. Peers that
-are not installed are named as such (`pip install -e '.[bench]'`).
+are not installed are listed as such (`pip install -e '.[bench]'`).
 
-With --shard, one table of another kind: our store in shards of so many clips, more files than a process keeps open
+With --shard, one other table: our store in shards of that many clips, more files than a process keeps open
 (--shard 1 --clips 1024 makes 2,048), against `preadv` of the same files, each opened for the clip that is read.
 """
 
@@ -29,12 +29,12 @@ import numpy as np
 from formats.readers import LIMIT, READERS, Read, read_ours, read_ours_alone
 from formats.writers import BATCH, GG, JM, SHARD, WRITERS, tokens
 
-WARM = 10  # batches of a loader that are not counted: its workers start
+WARM = 10  # batches of a loader that are not counted, while its workers start
 CRC_BYTES = 4  # after each clip
 
 
 def rows_of(clips: int, batches: int) -> list[np.ndarray]:
-    """The rows of each batch, drawn anew from all."""
+    """The rows of each batch, drawn from all clips each time."""
     rng = np.random.default_rng(0)
     return [rng.choice(clips, BATCH, replace=False) for _ in range(batches)]
 
@@ -83,7 +83,7 @@ def verify_rate(name: str, root: Path, clips: int, batches: int) -> float:
 
     files = [path for path in (root / "ours").rglob("*") if path.is_file()]
     command = ["cat", *map(str, files)]
-    for _ in range(2):  # the first time warms
+    for _ in range(2):  # the first time warms up
         start = time.perf_counter()
         if name == "cat":
             subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
@@ -119,15 +119,15 @@ SCATTERED = {OPENED: read_opened, "TokenStore.read(out=)": read_ours, "same, one
 
 
 def measured(task: str, names: Mapping[str, str], given: argparse.Namespace, root: Path) -> dict[str, float]:
-    """The median rate of each, by turns, each run in a fresh process; `names` says which module each one needs."""
+    """The median rate of each, measured in turn, each run in a fresh process; `names`: the module that each needs."""
     rates: dict[str, list[float]] = {}
     for _ in range(given.runs):
         for name, needs in names.items():
             if needs and not importlib.util.find_spec(needs):
                 continue
-            told: Any = [sys.executable, __file__, "--task", task, "--one", name, "--root", str(root)]
-            told += ["--clips", str(given.clips), "--batches", str(given.batches)]
-            shown = subprocess.run(told, capture_output=True, text=True, check=False)
+            command: Any = [sys.executable, __file__, "--task", task, "--one", name, "--root", str(root)]
+            command += ["--clips", str(given.clips), "--batches", str(given.batches)]
+            shown = subprocess.run(command, capture_output=True, text=True, check=False)
             if shown.returncode:
                 raise SystemExit(f"{task} {name}: {shown.stderr[-2000:]}")
             rates.setdefault(name, []).append(float(shown.stdout.split()[-1]))
@@ -197,8 +197,8 @@ def show_scattered(given: argparse.Namespace, root: Path) -> None:
     gg, jm = (np.concatenate([part[i] for part in parts])[:, None] for i in (0, 1))
     records = [VideoRecord(clip_id=f"{i:06d}", key=f"{i:06d}", label=0, subject=1) for i in range(given.clips)]
     mask = np.ones((given.clips, 1, 16, 25), bool)
-    told: Any = {"class_names": ["a"], "dataset": "synthetic", "shard_clips": given.shard}
-    write_arrays(root, gg=gg, jm=jm, joint_mask=mask, records=records, **told)
+    attributes: Any = {"class_names": ["a"], "dataset": "synthetic", "shard_clips": given.shard}
+    write_arrays(root, gg=gg, jm=jm, joint_mask=mask, records=records, **attributes)
     del parts, gg, jm
     rates = measured("scattered", dict.fromkeys(SCATTERED, ""), given, root)
     files = 2 * -(-given.clips // given.shard)
@@ -219,7 +219,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.one:
         print(RATES[given.task](given.one, given.root, given.clips, given.batches), flush=True)
-        os._exit(0)  # some peers' workers would hold the process up
+        os._exit(0)  # else the workers of some peers keep the process from ending
     with tempfile.TemporaryDirectory() as folder:
         for show in (show_scattered,) if given.shard else (show_readers, show_loaders, show_verification):
             show(given, Path(folder))

@@ -1,9 +1,9 @@
-"""How fast a preset trains from a token store: clips a second, share of the time spent waiting, an epoch of NTU.
+"""The speed of a preset's training from a token store: clips a second, share of waiting, time of an epoch of NTU.
 
 In: nothing, or a store. Out: one table of three rows, measured in the same run:
 
     training          `star.train.train` itself, reading, copying, every step; without its first epoch
-    steps alone       the same steps on a batch that lies on the device already: what training could reach
+    steps alone       the same steps on a batch that is on the device already: what training could reach
     products alone    the operations of the model's matrix products at the speed of one large product in the preset's
                       precision: what the device could reach (a step is three forward passes)
 
@@ -45,8 +45,8 @@ from star.train.step import train_step
 
 EPOCHS = {"NTU60": 40_091, "NTU120": 63_026}  # training clips of xsub, without the missing lists
 SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 3)  # the last is of the test split
-PASSES = 3  # in forward passes: the backward pass has twice the products
-DIFFERENT = 64  # clips with tokens of their own; the others repeat them
+PASSES = 3  # a step in forward passes: the backward pass has twice the products
+DIFFERENT = 64  # clips with different tokens; the others repeat them
 LEAST_S = 3.0  # of a measurement
 
 

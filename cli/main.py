@@ -39,11 +39,11 @@ app.command("demo")(demo.demo)
 
 
 def main() -> None:
-    """The entry point of the distribution; exits with the codes of `cli.options`."""
-    _settle_streams()
-    signal.signal(signal.SIGTERM, _interrupt)  # of a batch system: as Ctrl-C
+    """The entry point of the distribution; exits with a code of `cli.options`."""
+    _make_streams_safe()
+    signal.signal(signal.SIGTERM, _interrupt)  # from a batch system: like Ctrl-C
     try:
-        check.one_parent()
+        check.require_own_packages()
     except StarError as error:
         print(f"star: {error}", file=sys.stderr)
         sys.exit(1)
@@ -56,8 +56,8 @@ def main() -> None:
 
 
 def _leave_the_others(error: BaseException) -> None:
-    """End at once, where one of several processes of a training has failed: what takes their group apart as the
-    interpreter ends waits, on GPUs, for the others, who wait for this one. torchrun ends them when this one has gone.
+    """Exit at once where one of several processes has failed. On GPUs the end of the process group would wait for the
+    others, and they for this one; torchrun ends them once this one has exited.
     """
     code = error.code if isinstance(error, SystemExit) else 1
     if not code:
@@ -70,14 +70,14 @@ def _leave_the_others(error: BaseException) -> None:
     os._exit(code if isinstance(code, int) else 1)
 
 
-def _settle_streams() -> None:
-    """What cannot be told, for want of a stream or of its letters, must not end the work."""
+def _make_streams_safe() -> None:
+    """A closed or non-UTF-8 stdout or stderr must not crash a command."""
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the life of the process)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (open as long as the process)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr's own
+        sys.stdout.reconfigure(errors="backslashreplace")  # stderr does so by default
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

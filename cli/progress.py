@@ -1,4 +1,4 @@
-"""Progress of a stage on stderr: a bar with rate and ETA on a terminal, a line now and then elsewhere.
+"""The progress of a stage on stderr: a bar with rate and ETA on a terminal, else a line every few seconds.
 
 In: events {"total", "done", "how"} and {"clip", "outcome"}, from any thread. Out: text on stderr, nothing on stdout.
 """
@@ -12,7 +12,28 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-EVERY_S = 5.0  # between lines where there is no terminal
+EVERY_S = 5.0  # between two lines where stderr is no terminal
+
+
+def terminal_bar(title: str, *, quiet: bool, state: str, warning: str = "") -> tuple[Any, Any]:
+    """A started bar and its task, with a text field before the ETA and one in red after it; (None, None) elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        return None, None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TextColumn(f"{{task.fields[{state}]}}"), TimeRemainingColumn()]
+    columns += [TextColumn(f"[red]{{task.fields[{warning}]}}")] if warning else []
+    bar = Progress(*columns, console=Console(stderr=True))
+    bar.start()
+    texts: dict[str, Any] = {state: "", warning: ""}
+    return bar, bar.add_task(title, total=None, **texts)
+
+
+def eta(seconds: float) -> str:
+    """For instance `, ETA 1:05` for 65 seconds."""
+    return f", ETA {int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 class ClipProgress:
@@ -22,26 +43,11 @@ class ClipProgress:
         self.title, self.unit, self.quiet = title, unit, quiet
         self.total = self.before = self.done = self.failed = 0
         self._lock = threading.Lock()
-        self._start = self._told = time.monotonic()
+        self._start = self._printed_at = time.monotonic()
         self._bar: Any = None
-        self._task: Any = None
 
     def __enter__(self) -> Self:
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                TextColumn("[red]{task.fields[failed]}"),
-                console=Console(stderr=True),
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self.title, total=None, rate="", failed="")
+        self._bar, self._task = terminal_bar(self.title, quiet=self.quiet, state="rate", warning="failed")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -57,7 +63,7 @@ class ClipProgress:
                 self.total, self.before = event["total"], event.get("done", 0)
                 if "how" in event and not self.quiet:
                     print(f"{self.title}: on {event['how']}", file=sys.stderr, flush=True)
-                self._start = self._told = time.monotonic()
+                self._start = self._printed_at = time.monotonic()
             else:
                 self.done += int(event.get("count", 1))
                 self.failed += event.get("outcome") == "failed"
@@ -69,26 +75,29 @@ class ClipProgress:
                     rate=f"{self._rate():.1f} {self.unit}/s" if self.done else "",
                     failed=f"{self.failed} failed" if self.failed else "",
                 )
-            elif not self.quiet and time.monotonic() - self._told > EVERY_S:
+            elif not self.quiet and time.monotonic() - self._printed_at > EVERY_S:
                 self._line()
 
     def _rate(self) -> float:
         return self.done / max(time.monotonic() - self._start, 1e-6)
 
     def _line(self) -> None:
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
         left = (self.total - self.before - self.done) / max(self._rate(), 1e-6)
-        eta = f", ETA {int(left // 60)}:{int(left % 60):02d}" if left >= 1 else ""
         failed = f", {self.failed} failed" if self.failed else ""
         count = f"{self.before + self.done}/{self.total} {self.unit}"
-        print(f"{self.title}: {count}, {self._rate():.1f} {self.unit}/s{eta}{failed}", file=sys.stderr, flush=True)
+        print(
+            f"{self.title}: {count}, {self._rate():.1f} {self.unit}/s{eta(left) if left >= 1 else ''}{failed}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def progress_callback(progress: ClipProgress) -> Callable[[int, int], None]:
-    """Tells of the clips that are done, of all, a clip in each of its views counting by itself."""
+    """A callback for (done, total) clips; a clip counts once for each view."""
 
-    def tell(done: int, total: int) -> None:
-        progress.total = total  # not as an event, which would start the clock after the first batch
+    def update(done: int, total: int) -> None:
+        progress.total = total  # an event would restart the clock after the first batch
         progress({"count": done - progress.done})
 
-    return tell
+    return update

@@ -1,7 +1,7 @@
-"""What the commands that train share: settings, progress on stderr, results on stdout.
+"""Shared by the commands that train: settings, progress on stderr, results on stdout.
 
 In: options of the command line; `star.train.progress.TrainEvent`s; `star.evaluate.scores.Scores`. Out: a
-`star.config.TrainConfig`; text. Under torchrun only the leading process speaks of what all of them find.
+`star.config.TrainConfig`; text. Under torchrun only the first process prints what all of them find.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from cli.progress import EVERY_S
+from cli.progress import EVERY_S, eta, terminal_bar
 from pipeline.errors import StarError
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from star.study.seeds import Spread
     from star.train.progress import TrainEvent
 
-Protocol = Annotated[
-    str | None, typer.Option(help="xsub | xview | xset | … ; default: the first that the store names.")
-]
+Protocol = Annotated[str | None, typer.Option(help="xsub | xview | xset | …; default: the store's first.")]
 Preset = Annotated[str, typer.Option(help="paper | fast | smoke.")]
 ConfigFile = Annotated[
     Path | None, typer.Option(help="A JSON file of settings over the preset, or a run's config.json.")
@@ -42,19 +40,19 @@ FirstSeed = Annotated[int | None, typer.Option(help="Short for --set seed=N.", m
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")]
 LoaderWorkers = Annotated[
     int | None,
-    typer.Option(help="Threads that read tokens ahead; default: as many as pay.", min=0),
+    typer.Option(help="Threads that prefetch tokens; default: as many as help.", min=0),
 ]
 
 
 def leads() -> bool:
-    """Whether this process speaks: of those that torchrun started, the first."""
+    """Whether this process prints: alone, or the first of torchrun's."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def config_of(
     preset: str, config: Path | None, settings: list[str] | None, *, protocol: str | None, seed: int | None
 ) -> TrainConfig:
-    """What the options of a training ask for.
+    """The settings of a training, from its options.
 
     Raises:
         ConfigError: no such preset, file, setting or value.
@@ -62,12 +60,12 @@ def config_of(
     from star.config.presets import preset as preset_of
     from star.config.text import load_config, with_overrides
 
-    given = [*(settings or [])]
-    given += [f"data.protocol={protocol}"] if protocol is not None else []
-    given += [f"seed={seed}"] if seed is not None else []
+    overrides = [*(settings or [])]
+    overrides += [f"data.protocol={protocol}"] if protocol is not None else []
+    overrides += [f"seed={seed}"] if seed is not None else []
     try:
         base = preset_of(preset)
-        return with_overrides(load_config(config, over=base) if config is not None else base, given)
+        return with_overrides(load_config(config, over=base) if config is not None else base, overrides)
     except StarError:
         if leads():
             raise
@@ -77,56 +75,48 @@ def config_of(
 
 
 class StopOnSignal:
-    """For `star.train.train`: Ctrl-C, or the SIGTERM of a batch system, ends a training with the step it is at, saved.
+    """The `stop` of `star.train.train`: Ctrl-C, or a batch system's SIGTERM, ends it after the current step, saved.
 
     Only inside its `with` block, and in the main thread; a second Ctrl-C stops at once.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
+        self.requested = False
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Callable[[], bool]:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return lambda: self.asked
+            self._previous = {
+                number: signal.signal(number, self._request_stop) for number in (signal.SIGINT, signal.SIGTERM)
+            }
+        return lambda: self.requested
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._previous = {}
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return  # a batch system and torchrun may both send SIGTERM, and a save is under way
-        self.asked = True
-        if leads():  # not print: a handler may have come amid another one's
+        self.requested = True
+        if leads():  # not print, which the signal may have interrupted
             os.write(2, b"\nstar: stopping after this step; Ctrl-C again stops at once\n")
 
 
 class TrainProgress:
-    """Call it with events inside a `with` block: a bar on a terminal, a line now and then elsewhere."""
+    """Call it with events inside a `with` block: a bar on a terminal, else a line every few seconds."""
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
         self.command, self.title, self.quiet = title, title, quiet or not leads()
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
         self._bar: Any = None
-        self._task: Any = None
         self.last_top1: float | None = None
 
     def __enter__(self) -> Self:
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            self._bar = Progress(
-                *columns, TextColumn("{task.fields[state]}"), TimeRemainingColumn(), console=Console(stderr=True)
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self.title, total=None, state="")
+        self._bar, self._task = terminal_bar(self.title, quiet=self.quiet, state="state")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -144,13 +134,13 @@ class TrainProgress:
         if self._bar is not None:
             done = {"completed": event.done, "total": event.total}
             self._bar.update(self._task, description=self.title, state=state, **done)
-        elif time.monotonic() - self._told > EVERY_S or event.done == event.total:
-            self._told = time.monotonic()
-            eta = f", ETA {int(event.eta_s // 60)}:{int(event.eta_s % 60):02d}" if event.done < event.total else ""
-            print(f"{self.title}: step {event.done}/{event.total}, {state}{eta}", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._printed_at > EVERY_S or event.done == event.total:
+            self._printed_at = time.monotonic()
+            state += eta(event.eta_s) if event.done < event.total else ""
+            print(f"{self.title}: step {event.done}/{event.total}, {state}", file=sys.stderr, flush=True)
 
     def of_run(self, name: str, done: int, total: int, event: TrainEvent) -> None:
-        """Take one event of one of several runs, which it names; so many of them are done."""
+        """Take one event of a run, when `done` of `total` runs are finished."""
         title = f"{self.command} {done + 1}/{total}, {name}"
         if title != self.title:
             self.title, self.last_top1 = title, None
@@ -158,7 +148,7 @@ class TrainProgress:
 
 
 def print_result(scores: Scores, path: str, *, as_json: bool) -> None:
-    """Accuracy with its interval, for people or programs."""
+    """Print the accuracy with its interval, as text or JSON."""
     if as_json:
         print(json.dumps({"run": path, **scores.summary()}))
         return
@@ -170,7 +160,7 @@ def print_result(scores: Scores, path: str, *, as_json: bool) -> None:
 
 
 def print_seeds(found: Spread, path: str, *, first: int, as_json: bool) -> None:
-    """What several seeds reach, from the first on."""
+    """Print the accuracy of several seeds, the first of which is `first`."""
     if as_json:
         print(json.dumps({"run": path, "seeds": list(range(first, first + len(found.top1))), **found.summary()}))
         return

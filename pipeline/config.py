@@ -70,14 +70,14 @@ class PrepareOptions:
     budget_s: float = 60.0
 
     def __post_init__(self) -> None:
-        one_of("--sampling", self.sampling, SAMPLING)
-        one_of("--geometry", self.geometry, KINDS_OF_GEOMETRY)
-        one_of("--frame-codec", self.frame_codec, FRAME_CODECS)
-        one_of("--reader", self.reader, READERS)
-        at_least("--draws", self.draws, 1)
-        at_least("--shard-clips", self.shard_clips, 1)
-        object.__setattr__(self, "budget_s", finite("--budget", self.budget_s))  # frozen, but being made
-        at_least("--budget", self.budget_s, 0.1)
+        one_of("sampling", self.sampling, SAMPLING)
+        one_of("geometry", self.geometry, KINDS_OF_GEOMETRY)
+        one_of("frame_codec", self.frame_codec, FRAME_CODECS)
+        one_of("reader", self.reader, READERS)
+        at_least("draws", self.draws, 1)
+        at_least("shard_clips", self.shard_clips, 1)
+        object.__setattr__(self, "budget_s", finite("budget_s", self.budget_s))  # frozen, but being made
+        at_least("budget_s", self.budget_s, 0.1)
 
     def content(self) -> dict[str, Any]:
         """What decides a prepared clip's bytes: all but the reader (readers are exact) and its budget."""
@@ -118,14 +118,14 @@ class ExtractOptions:
     batch_clips: int = 0
 
     def __post_init__(self) -> None:
-        one_of("--jm-layer", self.jm_layer, JM_LAYERS)
-        one_of("--precision", self.precision, PRECISIONS)
-        one_of("--codec", self.codec, STORE_CODECS)
-        one_of("--dtype", self.dtype, TOKEN_TYPES)
-        at_least("--views", self.views, 1)
-        at_least("--batch", self.batch_clips, 0)
-        object.__setattr__(self, "sigma", finite("--sigma", self.sigma))
+        one_of("jm_layer", self.jm_layer, JM_LAYERS)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("codec", self.codec, STORE_CODECS)
+        one_of("dtype", self.dtype, TOKEN_TYPES)
+        at_least("views", self.views, 1)
+        at_least("batch_clips", self.batch_clips, 0)
+        object.__setattr__(self, "sigma", finite("sigma", self.sigma))
         if not self.sigma > 0:
-            raise ConfigError("--sigma", "must be positive", got=self.sigma)
+            raise ConfigError("sigma", "must be positive", got=self.sigma)
         if self.crop % 16 or self.crop < 32:
-            raise ConfigError("--crop", "must be a multiple of 16 from 32 on", got=self.crop)
+            raise ConfigError("crop", "must be a multiple of 16 from 32 on", got=self.crop)

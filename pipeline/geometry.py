@@ -54,7 +54,7 @@ def geometry_of(kind: str, joints: np.ndarray, height: int, width: int) -> Geome
     Raises:
         ConfigError: no such kind.
     """
-    one_of("--geometry", kind, KINDS_OF_GEOMETRY)
+    one_of("geometry", kind, KINDS_OF_GEOMETRY)
     if kind == "center":
         return Geometry(box=(0, 0, width, height), size=PRESET)
     if kind == "full":

@@ -1,6 +1,6 @@
-"""The `star` command for tests: run in this process, and the one sentence that bad input ends in.
+"""The `star` command for tests, run in this process, and a check of the sentence that bad input ends in.
 
-In: arguments. Out: Typer's result. Real processes are the business of the tests that need them.
+In: arguments. Out: Typer's result. Starts no process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Small prepared folders without a video, and an engine without a backbone, to run stage 2 a thousand times in a test.
+"""Small prepared folders without a video, and a token computer without a backbone, to run stage 2 often in a test.
 
-In: how many clips, which of them are excluded or failed. Out: a prepared folder as stage 1 leaves it. The engine's
-tokens are a function of frames, joints and visibility, sensitive to each, and take no torch.
+In: how many clips, which of them are excluded or failed. Out: a prepared folder as stage 1 leaves it. The
+computer's tokens are a function of frames, joints and visibility, sensitive to each, and need no torch.
 """
 
 from __future__ import annotations
@@ -110,12 +110,12 @@ def stub_tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> 
 
 
 def computing(compute: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., Any]:
-    """In the place of `compute.worker_computer`: a computer that begins by keeping its arguments."""
+    """Instead of `compute.worker_computer`: a computer that begins by keeping its arguments."""
     return lambda *_: lambda *given: lambda: compute(*given)
 
 
 def install(patch: pytest.MonkeyPatch | None = None) -> None:
-    """Put the stub in the place of the backbone, for a test or for the life of a process."""
+    """Put the stub in place of the backbone, for a test or the life of a process."""
 
     def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
         return replace(options, device="cpu", precision="fp32"), {"kind": "random", "sha256": WEIGHTS}

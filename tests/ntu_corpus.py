@@ -1,8 +1,8 @@
-"""All 114,480 names of NTU RGB+D 120, made up as far as they are not known.
+"""All 114,480 clip names of NTU RGB+D 120, made up where they are unknown.
 
 Known: 60 actions in setups 1 to 17 and 60 others in 18 to 32, three cameras each; the names on the lists of missing
-skeletons; the published sizes of the splits. Which performers came in which setup, beyond those lists, is made up so
-that the sizes are met: 636 takes, a take being one (setup, performer, replication), of 60 actions before 3 cameras.
+skeletons; the published sizes of the splits. Which performers are in which setup, beyond those lists, is made up so
+that the sizes match: 636 takes, a take being one (setup, performer, replication), of 60 actions before 3 cameras.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def test_soak_the_demo_reaches_its_accuracy(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_soak_shuffled_labels_stay_at_chance(tmp_path: Path) -> None:
-    """The demo's own clips and settings, the training labels dealt out at random: one of 14 actions is guessed."""
+    """The demo's own clips and settings, the training labels shuffled: it guesses one of 14 actions."""
     done("demo", "--out", tmp_path / "demo", "--clips-per-class", 24, "--seed", 0, "--quiet")
     config = with_overrides(smoke(), ["data.shuffled_labels=true", "eval_every=0"])
     scores = train_seeds(tmp_path / "demo" / "tokens.zarr", tmp_path / "shuffled", config=config, seeds=3)

@@ -1,4 +1,4 @@
-"""A disk that fills up while a run's lines are written is told in one sentence, and the run goes on."""
+"""A disk that fills up while a run writes its metrics: one sentence, and the run resumes."""
 
 from __future__ import annotations
 

@@ -123,6 +123,7 @@ def test_a_face_is_a_list() -> None:
             assert all(isinstance(node, ast.Expr | ast.ImportFrom | ast.Assign) for node in body), name
 
 
+@pytest.mark.processes
 def test_training_needs_no_video_library() -> None:
     code = (
         "import sys, star.train, star.evaluate, star.report, star.study, star.report.figures, star.study.ablate; "
@@ -132,6 +133,7 @@ def test_training_needs_no_video_library() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+@pytest.mark.processes
 def test_no_command_needs_opencv_or_decord_to_import(tmp_path: Path) -> None:
     for name in ("cv2", "decord"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} on this machine')\n")

@@ -1,4 +1,4 @@
-"""The README's commands, run: the walk and what follows it, the ten lines on its store; all others are parsed."""
+"""The commands of the README: those in `sh` blocks and the ten lines are run, all others are parsed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from command_line import done, star
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -47,7 +49,7 @@ def test_the_walk_ends_in_an_accuracy(walked: tuple[Path, list[str]]) -> None:
     assert printed[4].splitlines()[-2:] == printed[5].splitlines()[-2:]
 
 
-def test_what_a_run_tells(walked: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_seeds_and_comparisons(walked: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: importing torch once for each line would take longer than all of them."""
     folder, _ = walked
     monkeypatch.chdir(folder)
@@ -79,7 +81,7 @@ def _other_commands() -> list[str]:
 def test_every_other_command_parses(line: str) -> None:
     words = shlex.split(line)
     words = words[words.index("star") + 1 :]
-    # Typer parses before it runs: with a wrong option it ends in 2, with all right the missing folder is told in 1
+    # Typer parses before it runs: a wrong option ends in 2, a missing folder in 1
     shown = star(*words)
     assert shown.exit_code == 1, shown.output
     assert "does not exist" in shown.stderr or "not there" in shown.stderr or "not a folder" in shown.stderr

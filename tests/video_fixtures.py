@@ -1,6 +1,6 @@
 """Videos that the tests write themselves: every frame carries its own number as a bar code.
 
-In: a name of `VIDEOS` and a folder. Out: a file, and what a right reader must say about it: the numbers of its frames
+In: a name of `VIDEOS` and a folder. Out: a file, and what a correct reader must return: the numbers of its frames
 in order and the display size (height, width). `number_of` reads a frame's bar code, and gives None where the code
 contradicts itself (a blend of two frames, a picture of something else).
 """
@@ -244,7 +244,7 @@ def _text(path: Path) -> None:
     path.write_text("These are not the frames you are looking for.\n" * 200)
 
 
-# What is no video, or no longer one: `probe` must name the trouble in one sentence.
+# Files that are no videos, or damaged ones: `probe` must name the problem in one sentence.
 BROKEN: dict[str, tuple[str, Callable[[Path], None]]] = {
     "no-frames-avi": (".avi", _no_frames),
     "no-frames-mkv": (".mkv", _no_frames),

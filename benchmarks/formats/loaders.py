@@ -1,7 +1,7 @@
 """Batches of tensors from each format by its usual loader with two workers, in shuffled order.
 
 In: a folder that `writers` filled, and the rows of each batch. Out: batches without end, or as many as there are rows.
-Workers are what the format's own loader makes of them: processes, or with ours threads.
+Workers are those of the format's own loader: processes, but threads with ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`star ablate`: the studies of `star.study.studies`, each a table of trainings that differ in one choice."""
+"""`star ablate`: a study of `star.study.studies`: trainings that differ in one choice, and their table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STUDIES = "tokens | layers | modules | attention | positions | sampling | data-f
 def ablate(
     store: Annotated[str, typer.Argument(help="A store made by `star extract-tokens`.", show_default=False)],
     study: Annotated[str, typer.Option(help=STUDIES, show_default=False)],
-    out: Annotated[Path, typer.Option(help="OUT/STUDY gets the runs, table and figure.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The runs, table and figure go to OUT/STUDY.", show_default=False)],
     seeds: Annotated[int, typer.Option(help="Runs of each variant, from --seed on.", min=1)] = 3,
     protocol: Protocol = None,
     preset: Preset = "fast",
@@ -42,13 +42,13 @@ def ablate(
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List variants and runs; `star train --dry-run` says what one costs.")
+        bool, typer.Option("--dry-run", help="List variants and runs; `star train --dry-run` estimates one.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train the variants of a study and compare them in a table; the same command goes on after a stop."""
+    """Train the variants of a study and compare them in a table; the same command resumes it."""
     whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
         print(json.dumps(_plan(store, out, study, whole, seeds, device), indent=1))
@@ -78,7 +78,7 @@ def ablate(
 
 
 def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, device: str) -> dict[str, Any]:
-    """Variants and runs, all of which fit the store and the device; timing every variant would take minutes."""
+    """Variants and runs, checked to fit the store and the device, but not timed: that would take minutes."""
     from pipeline.store.token_store import TokenStore
     from star.data.splits import open_splits
     from star.distributed.machine import choose_device

@@ -1,6 +1,6 @@
-"""What a model does class by class, for people and for programs.
+"""The accuracy of each class, as text and as JSON.
 
-In: `star.evaluate.scores.Scores`. Out: lines of a table; plain values for JSON. `star report` has the same as a page.
+In: `star.evaluate.scores.Scores`. Out: lines of a table; plain values for JSON. `star report` shows the same on a page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def class_facts(scores: Scores) -> dict[str, Any]:
-    """{"per_class": {name: share that is right, None without clips}, "confusion": counts, rows the true class}."""
+    """{"per_class": {name: accuracy, or None without clips}, "confusion": counts, a row for each true class}."""
     shares = [None if np.isnan(share) else share for share in scores.per_class.tolist()]
     return {
         "per_class": dict(zip(scores.class_names, shares, strict=True)),
@@ -23,7 +23,7 @@ def class_facts(scores: Scores) -> dict[str, Any]:
 
 
 def class_lines(scores: Scores) -> list[str]:
-    """A line for each class that has clips, the worst first: share that is right, clips, name, what it is taken for."""
+    """A line for each class that has clips, the worst first: accuracy, clips, name, most frequent confusion."""
     counts, shares = scores.confusion, scores.per_class
     lines = [f"{'right':>7} {'clips':>6}  class"]
     for label in sorted(np.flatnonzero(~np.isnan(shares)).tolist(), key=lambda label: (shares[label], label)):

@@ -1,6 +1,6 @@
-"""`star demo`: everything, on the synthetic set: videos, prepared clips, tokens, training, accuracy, a picture.
+"""`star demo`: every stage on the synthetic set: videos, prepared clips, tokens, training, accuracy, a picture.
 
-Calls what the other commands call, in their order; every step goes on where a stopped demo left off.
+Calls what the other commands call, in their order; every step resumes where a stopped demo ended.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pipeline.config import ExtractOptions, PrepareOptions
 if TYPE_CHECKING:
     from star.runs.run import Run
 
-JM_LAYER = "layer1"  # with random weights the first layer's joint tokens tell most; Kinetics weights would change that
-Workers = Annotated[int, typer.Option(help="Processes that draw and prepare; 0: one a core, at most 8.", min=0)]
+JM_LAYER = "layer1"  # the best of the three with random weights, not with Kinetics ones
+Workers = Annotated[int, typer.Option(help="Processes that draw and prepare; 0: one for each core, at most 8.", min=0)]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder for all of it.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="The folder for everything.")] = Path("demo"),
     clips_per_class: Annotated[int, typer.Option(help="Videos of each of the 14 actions.", min=3)] = 24,
-    epochs: Annotated[int | None, typer.Option(help="Of training; default: the preset's.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Training epochs; default: the preset's.", min=1)] = None,
     seed: Seed = 0,
     workers: Workers = 0,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """All of it on the synthetic set, in minutes; ends with an accuracy on unseen subjects and a picture."""
+    """Every stage on the synthetic set, in minutes; ends with an accuracy on unseen subjects and a picture."""
     start = time.monotonic()
     workers = workers or min(os.cpu_count() or 1, 8)
     prepared, store, run_path = out / "prepared", out / "tokens.zarr", out / "run"

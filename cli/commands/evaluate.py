@@ -1,4 +1,4 @@
-"""`star evaluate`: scores a run on a split of its store; several fused; two compared on the same clips."""
+"""`star evaluate`: score a run on a split of its store; fuse several runs; compare two on the same clips."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Made by `star train`, or a score file (.npz); several are fused.",
+            help="A run of `star train`, or a score file (.npz); several are fused.",
             show_default=False,
         ),
     ],
@@ -32,9 +32,9 @@ def evaluate(
         Path | None, typer.Option(help="Another run, compared on the same clips by McNemar's exact test.")
     ] = None,
     store: Annotated[
-        str | None, typer.Option(help="Another place of the same store; default: where it was trained from.")
+        str | None, typer.Option(help="Where the store is now; default: where it was trained from.")
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Default: the one it was trained on.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Default: the run's own.")] = None,
     split: Annotated[str, typer.Option(help="test | train.")] = "test",
     views: Annotated[str, typer.Option(help="all (scores averaged) | a view's number.")] = "all",
     batch: Annotated[
@@ -59,10 +59,10 @@ def evaluate(
 
     world = join_world(device)
     with world.agreed():
-        asked = Asked(store=store, protocol=protocol, split=split, views=_views(views))
+        wanted = EvaluatedClips(store=store, protocol=protocol, split=split, views=_views(views))
         _require_score_name(scores_file)
     paths = [*runs, *([against] if against is not None else [])]
-    found = {str(path): _scores_of(path, asked, batch=batch, device=device, quiet=quiet) for path in paths}
+    found = {str(path): _scores_of(path, wanted, batch=batch, device=device, quiet=quiet) for path in paths}
     name = " + ".join(str(run) for run in runs)
     with world.agreed():
         results, facts = _compared({str(run): found[str(run)] for run in runs}, name)
@@ -75,7 +75,7 @@ def evaluate(
     facts["trained_on"] = _trained_on(runs, results[name], store=store)
     if against is not None:
         facts["against"]["trained_on"] = _trained_on([against], results[str(against)], store=store)
-    facts |= _standings(paths, asked)
+    facts |= _completeness(paths, wanted)
     for note in _notes(facts):
         print(f"star: note: {note}", file=sys.stderr)
     if scores_file is not None:
@@ -86,20 +86,20 @@ def evaluate(
         _print(results, facts, name, per_class=per_class)
 
 
-def _views(asked: str) -> str | int:
-    if asked != "all" and not asked.isdecimal():
-        raise ConfigError("--views", "no such choice", got=asked, expected="all, or a view's number")
-    return int(asked) if asked.isdecimal() else asked
+def _views(text: str) -> str | int:
+    if text != "all" and not text.isdecimal():
+        raise ConfigError("--views", "no such choice", got=text, expected="all, or a view's number")
+    return int(text) if text.isdecimal() else text
 
 
 def _require_score_name(path: Path | None) -> None:
-    """By its name `star evaluate` tells a score file from a run."""
+    """The suffix is what distinguishes a score file from a run."""
     if path is not None and path.suffix != ".npz":
-        raise ConfigError("--scores", "is no name of a score file", got=path, expected="a name that ends in .npz")
+        raise ConfigError("--scores", "is not the name of a score file", got=path, expected="a name that ends in .npz")
 
 
 def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_class: bool) -> None:
-    """For people: each run, the classes of those called `name`, the paired test."""
+    """As text: each run, the classes of the result `name`, the paired test."""
     from cli.commands.class_table import class_lines
 
     for run, scores in results.items():
@@ -107,16 +107,16 @@ def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_
     if per_class:
         print("\n".join(class_lines(results[name])))
     if "against" in facts:
-        told = facts["against"]
+        other = facts["against"]
         print(
-            f"{told['only_first']} clips are right in {name} alone, {told['only_second']} in {told['run']} alone: "
-            f"McNemar's exact test p = {told['p_value']:.3g}"
+            f"{other['only_first']} clips are right in {name} alone, {other['only_second']} in {other['run']} alone: "
+            f"McNemar's exact test p = {other['p_value']:.3g}"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """Which clips of which store are scored, as the options say it."""
+class EvaluatedClips:
+    """Which clips of which store are scored, by the options."""
 
     store: str | None
     protocol: str | None
@@ -138,39 +138,39 @@ def _compared(found: dict[str, Scores], name: str) -> tuple[dict[str, Scores], d
     return {**found, name: fused}, facts
 
 
-def _scores_of(run: Path, asked: Asked, *, batch: int | None, device: str, quiet: bool) -> Scores:
-    """A run's scores, or those of a score file, which must be what was asked for."""
+def _scores_of(run: Path, wanted: EvaluatedClips, *, batch: int | None, device: str, quiet: bool) -> Scores:
+    """A run's scores, or those of a score file, which must be of the wanted clips."""
     from star.distributed.world import join_world
     from star.evaluate.scoring import evaluate_run
 
     if run.suffix != ".npz":
         with ClipProgress(f"evaluate {run}", quiet=quiet or not leads()) as progress:
             return evaluate_run(
-                run, **vars(asked), batch_size=batch, device=device, progress=progress_callback(progress)
+                run, **vars(wanted), batch_size=batch, device=device, progress=progress_callback(progress)
             )
     with join_world(device).agreed():
-        return _held_scores(run, asked)
+        return _loaded_scores(run, wanted)
 
 
-def _held_scores(run: Path, asked: Asked) -> Scores:
+def _loaded_scores(run: Path, wanted: EvaluatedClips) -> Scores:
     from star.evaluate.scores import load_scores
 
-    if asked.store is not None or asked.views != "all":
+    if wanted.store is not None or wanted.views != "all":
         raise ConfigError(run, "holds scores already", got="--store or --views", remedy="leave them out, or name a run")
     scores = load_scores(run)
-    protocol = asked.protocol or scores.protocol
-    if scores.split != asked.split or scores.protocol != protocol:
+    protocol = wanted.protocol or scores.protocol
+    if scores.split != wanted.split or scores.protocol != protocol:
         raise ConfigError(
             run,
             "holds scores of another split",
             got=f"{scores.protocol} {scores.split}",
-            expected=f"{protocol} {asked.split}",
+            expected=f"{protocol} {wanted.split}",
         )
     return scores
 
 
 def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int | None:
-    """How many of the scored clips one of the runs was trained on; None with a score file, which does not tell."""
+    """How many of the scored clips one of the runs was trained on; None with a score file, which does not hold that."""
     from star.evaluate.scoring import trained_clips
     from star.runs.run import open_run
 
@@ -178,17 +178,17 @@ def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int |
         return None
     known = set[str]()
     for run in map(open_run, runs):
-        if (scores.split, scores.protocol) != ("test", run.store["protocol"]):  # else none, by the protocol's own rule
+        if (scores.split, scores.protocol) != ("test", run.store["protocol"]):  # else none, by the rule of the protocol
             known.update(trained_clips(run, store=store).tolist())
     return sum(name in known for name in scores.clip_ids.tolist())
 
 
-def _standings(runs: list[Path], asked: Asked) -> dict[str, Any]:
-    """How far each run is, and how many clips of the split have no tokens; score files do not tell."""
+def _completeness(runs: list[Path], wanted: EvaluatedClips) -> dict[str, Any]:
+    """The step of each run, and how many clips of the split have no tokens; nothing of score files."""
     from star.evaluate.completeness import completeness_of
     from star.runs.run import open_run
 
-    found = {str(path): completeness_of(open_run(path), **vars(asked)) for path in runs if path.suffix != ".npz"}
+    found = {str(path): completeness_of(open_run(path), **vars(wanted)) for path in runs if path.suffix != ".npz"}
     return {
         "training": [
             {"run": run, "step": one.step, "steps": one.steps, "finished": one.finished} for run, one in found.items()
@@ -198,12 +198,12 @@ def _standings(runs: list[Path], asked: Asked) -> dict[str, Any]:
 
 
 def _notes(facts: dict[str, Any]) -> list[str]:
-    """What goes with an accuracy: clips that were trained on, or have no tokens; runs that are unfinished."""
+    """Caveats beside an accuracy: clips that were trained on or have no tokens, unfinished runs."""
     notes = []
     clips = f"of these {facts['clips']} clips"
-    for told in (facts, facts.get("against", {})):
-        if told.get("trained_on") and facts["split"] == "test":
-            run = f"{told['run']} was trained on {told['trained_on']} {clips}"
+    for scored in (facts, facts.get("against", {})):
+        if scored.get("trained_on") and facts["split"] == "test":
+            run = f"{scored['run']} was trained on {scored['trained_on']} {clips}"
             notes.append(f"{run}: its own protocol divides them otherwise")
     if facts["left_out"]:
         split = f"{facts['protocol']} {facts['split']}"
@@ -217,7 +217,7 @@ def _notes(facts: dict[str, Any]) -> list[str]:
 
 
 def _paired(first: Scores, second: Scores, name: str, against: Path) -> dict[str, Any]:
-    """How many clips one of them alone gets right, and how likely so uneven a pair of numbers is among equals."""
+    """How many clips only one of them gets right, and McNemar's p: how likely that is if they are equally good."""
     from star.evaluate.metrics import mcnemar
     from star.evaluate.scores import require_same_clips
 

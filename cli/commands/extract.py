@@ -1,4 +1,4 @@
-"""`star extract-tokens`: a prepared folder to a token store."""
+"""`star extract-tokens`: from a prepared folder to a token store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import CLIPS_FAILED, Debug, DryRun, MaxFailures, Quiet, Scheduler, Seed, Workers, measured_here
+from cli.options import CLIPS_FAILED, Debug, DryRun, MaxFailures, Quiet, Scheduler, Seed, Workers, require_local_dry_run
 from cli.progress import ClipProgress
 from pipeline.config import ExtractOptions
 
@@ -20,7 +20,7 @@ def extract_tokens(
         str, typer.Option(help="kinetics400 (downloaded, checked) | random (seeded) | a state dict of mc3_18.")
     ] = "kinetics400",
     jm_layer: Annotated[str, typer.Option(help="Feature map of the JM tokens: layer1 | layer2 | layer3.")] = "layer2",
-    sigma: Annotated[float, typer.Option(help="Of the joint heatmaps, in cells of that map.")] = 1.0,
+    sigma: Annotated[float, typer.Option(help="Of the joint heatmaps, in cells of that feature map.")] = 1.0,
     normalize: Annotated[bool, typer.Option("--normalize", help="Divide JM tokens by their heatmap's sum.")] = False,
     views: Annotated[int, typer.Option(help="K: draws, crops and flips of each clip; view 0 is centred.", min=1)] = 1,
     precision: Annotated[str, typer.Option(help="auto | fp32 | bf16.")] = "auto",
@@ -32,7 +32,9 @@ def extract_tokens(
     dtype: Annotated[
         str, typer.Option(help="Of the stored tokens: float16 | int8 (with a float16 scale for each).")
     ] = "float16",
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="Bit-equal on one machine; slower.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits every time on one machine; slower.")
+    ] = False,
     seed: Seed = 0,
     workers: Workers = 1,
     scheduler: Scheduler = None,
@@ -41,7 +43,7 @@ def extract_tokens(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Stage 2: joint heatmaps and a frozen ResNet-MC18 to GG and JM tokens in a Zarr store."""
+    """Stage 2: GG and JM tokens from a frozen ResNet-MC18 and joint heatmaps, into a Zarr store."""
     options = ExtractOptions(
         weights=weights,
         jm_layer=jm_layer,
@@ -57,7 +59,7 @@ def extract_tokens(
         seed=seed,
     )
     if dry_run:
-        measured_here(scheduler)
+        require_local_dry_run(scheduler)
         from pipeline.extract.estimate import estimate_extract
 
         print(json.dumps(estimate_extract(prepared, options, out, workers=workers), indent=1))

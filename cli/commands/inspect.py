@@ -1,4 +1,4 @@
-"""`star inspect`: what an artifact is, how far it is, what failed and why."""
+"""`star inspect`: what an artifact is, how complete it is, what failed and why."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MOST_REASONS = 12
 def inspect(
     path: Annotated[str, typer.Argument(help="A prepared folder, a token store or a run.", show_default=False)],
     other: Annotated[
-        str | None, typer.Argument(help="A second token store, to be compared with the first.", show_default=False)
+        str | None, typer.Argument(help="A second token store to compare with the first.", show_default=False)
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """What an artifact is, how far it is, what failed and why; or how two token stores differ."""
+    """What an artifact is, how complete it is, what failed and why; or how two token stores differ."""
     if other is not None:
         from pipeline.store.compare import compare
         from pipeline.store.token_store import TokenStore
@@ -38,7 +38,7 @@ def inspect(
 
 
 def account_lines(account: Account) -> list[str]:
-    """How all rows ended, then the reasons, most frequent first."""
+    """Counts of how all rows ended, then the reasons, most frequent first."""
     counts = f"{account.done} done, {account.excluded} excluded, {account.failed} failed"
     lines = [counts + (f", {account.pending} pending" if account.pending else "") + f", of {account.total}"]
     lines += [f"  {outcome} {count}x: {reason}" for outcome, reason, count in account.reasons[:MOST_REASONS]]
@@ -143,7 +143,7 @@ def _run(path: str) -> dict[str, Any]:
 
 
 def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
-    """Facts for people: nested ones indented, lists of reasons as sentences, long lists cut."""
+    """Facts as text: nested ones indented, reasons as sentences, long lists cut."""
     lines = []
     for name, value in facts.items():
         label = f"{indent}{name.replace('_', ' ')}"

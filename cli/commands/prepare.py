@@ -1,4 +1,4 @@
-"""`star prepare`: one command a data set; each lists by its recipe and hands the rows to stage 1."""
+"""`star prepare`: one command for each data set, which lists its clips by a recipe and passes them to stage 1."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from cli.options import (
     CLIPS_FAILED,
     Debug,
     DryRun,
+    ErrorReportingGroup,
     MaxFailures,
     Out,
     Quiet,
     Scheduler,
     Seed,
     Workers,
-    measured_here,
+    require_local_dry_run,
     sharing,
 )
 from cli.progress import ClipProgress
@@ -28,12 +29,12 @@ from pipeline.config import PrepareOptions
 if TYPE_CHECKING:
     from pipeline.records import Listing
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=ErrorReportingGroup, no_args_is_help=True)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What all recipes share: how to prepare, and how to carry it out."""
+    """The options that all recipes share: how to prepare, and where to run it."""
 
     options: PrepareOptions
     workers: int
@@ -47,14 +48,12 @@ def stage_options(
     sampling: Annotated[
         str, typer.Option(help="Frames of draw 0: uniform | random | first | middle | last.")
     ] = "uniform",
-    draws: Annotated[int, typer.Option(help="Index sets kept for each video; the first is --sampling.", min=1)] = 1,
+    draws: Annotated[int, typer.Option(help="Index sets kept for each video; the first by --sampling.", min=1)] = 1,
     geometry: Annotated[str, typer.Option(help="person | center | full.")] = "person",
     frame_codec: Annotated[str, typer.Option(help="jpeg95 | lossless.")] = "jpeg95",
     shard_clips: Annotated[int, typer.Option(help="Clips in a shard, the unit of work and of resuming.", min=1)] = 64,
-    reader: Annotated[str, typer.Option(help="Reader to try first: pyav | opencv | decord.")] = "pyav",
-    budget: Annotated[
-        float, typer.Option(help="Seconds that decoding a clip may take before it counts as hung.")
-    ] = 60.0,
+    reader: Annotated[str, typer.Option(help="The reader to try first: pyav | opencv | decord.")] = "pyav",
+    budget: Annotated[float, typer.Option(help="Seconds after which decoding a clip counts as hung.")] = 60.0,
     allow_corrupt: Annotated[
         bool, typer.Option("--allow-corrupt", help="Keep frames that the decoder marks corrupt, and mark the clip.")
     ] = False,
@@ -66,7 +65,7 @@ def stage_options(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> Stage:
-    """The options of stage 1 (`--debug` is read by the entry point)."""
+    """The options of stage 1; `--debug` is read by the entry point."""
     options = PrepareOptions(
         sampling=sampling,
         draws=draws,
@@ -128,12 +127,12 @@ def folder(
     ],
     out: Out,
     csv: Annotated[
-        Path | None, typer.Option(help="Rows path,label[,subject,split,pose] instead of one folder a class.")
+        Path | None, typer.Option(help="Rows path,label[,subject,split,pose] instead of a folder for each class.")
     ] = None,
     *,
     stage: Stage,
 ) -> None:
-    """Anybody's own data: one folder a class, or a CSV."""
+    """Your own data: one folder for each class, or a CSV."""
     from pipeline.datasets import folder as recipe
 
     run(recipe.listing(root, csv=csv, seed=stage.options.seed), out, stage)
@@ -159,7 +158,7 @@ def synthetic(
         names = recipe.clip_names(clips_per_class, seed=stage.options.seed)
         print(f"{len(names)} videos would be drawn under {raw}; prepare them with --raw-only to estimate the rest")
         return
-    if not raw_only:  # before a video is drawn into a folder that is something else's
+    if not raw_only:  # before a video is drawn into a folder that holds something else
         from pipeline.prepare.folder import refuse_other_content
 
         refuse_other_content(out)
@@ -179,9 +178,9 @@ def synthetic(
 
 
 def run(listing: Listing, out: Path, stage: Stage) -> None:
-    """Prepare a listing, tell on stdout how its rows ended, and exit as designed."""
+    """Prepare a listing and print how its rows ended; exit with 3 where too many failed."""
     if stage.dry_run:
-        measured_here(stage.scheduler)
+        require_local_dry_run(stage.scheduler)
         from pipeline.prepare.estimate import estimate_prepare
 
         print(json.dumps(estimate_prepare(listing, stage.options, out, workers=stage.workers), indent=1))

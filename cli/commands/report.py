@@ -1,7 +1,7 @@
-"""`star report`: one HTML page about a run: how it trained, how it scores, where it errs and where it looks.
+"""`star report`: one HTML page about a run: training curves, scores, confusions, attention.
 
-In: a run, its store and, where it can be found, the prepared folder behind that. Out: the page, which needs nothing
-else. The page itself is `star.report`; this joins it with the frames.
+In: a run, its store and, where it is found, the prepared folder of that store. Out: a self-contained page.
+`star.report` makes the page; this adds the frames.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cli.options import Debug, Quiet
+from cli.options import Debug, Quiet, in_options
 from cli.progress import ClipProgress, progress_callback
 from cli.training import Device, print_result
 from pipeline.errors import ArtifactError
@@ -28,15 +28,17 @@ Found = TypeVar("Found")
 def report(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `star train`.", show_default=False)],
     store: Annotated[
-        str | None, typer.Option(help="Another place of the same store; default: where it was trained from.")
+        str | None, typer.Option(help="Where the store is now; default: where it was trained from.")
     ] = None,
     prepared: Annotated[
-        Path | None, typer.Option(help="Where its prepared clips lie; default: where the store was made from.")
+        Path | None, typer.Option(help="Where the prepared clips are now; default: where the store was made from.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: RUN/report.html.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     debug: Debug = False,
+    *,
+    context: typer.Context,
 ) -> None:
     """Write a self-contained HTML page about a run: curves, confusion, classes, attention over time and on frames."""
     from cli.pictures.attention import on_frames, over_time
@@ -50,14 +52,15 @@ def report(
 
     run = open_run(path)
     opened = store_of(run, store)
-    folders = _unless_lost(lambda: prepared_of(opened, prepared), named=prepared is not None)
+    optional = partial(_if_found, named=prepared is not None, command=context.command)
+    folders = optional(lambda: prepared_of(opened, prepared))
     with ClipProgress(f"evaluate {path}", quiet=quiet) as progress:
         scores = evaluate_run(run, store=opened, device=device, progress=progress_callback(progress))
     pictures: list[Illustration] = []
     if has_attention(run.config.model):
         pictures.append(over_time(run, opened, scores))
-        for folder in folders:  # one or none
-            pictures += _unless_lost(partial(on_frames, run, opened, folder, scores), named=prepared is not None)
+        for folder in folders:  # at most one
+            pictures += optional(partial(on_frames, run, opened, folder, scores))
     else:
         print("without attention: the run's model has none", file=sys.stderr)
     target = out if out is not None else path / "report.html"
@@ -67,12 +70,12 @@ def report(
     print_result(scores, str(target), as_json=False)
 
 
-def _unless_lost(find: Callable[[], Found], *, named: bool) -> list[Found]:
-    """What needs the prepared clips; nothing, and a word to the user who `named` none, where they cannot be had."""
+def _if_found(find: Callable[[], Found], *, named: bool, command: Any) -> list[Found]:
+    """[what needs the prepared clips], or [] and a note where they are missing and the user did not name them."""
     try:
         return [find()]
     except ArtifactError as error:
         if named:
             raise
-        print(f"without frames: {error}", file=sys.stderr)
+        print(f"without frames: {in_options(error, command)}", file=sys.stderr)
         return []

@@ -1,4 +1,4 @@
-"""`star retry`: tries the failed clips of an artifact again, with the options it was made with."""
+"""`star retry`: try the failed clips of an artifact again, with the options it was made with."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from pipeline.errors import ConfigError
 
 def retry(
     path: Annotated[str, typer.Argument(help="A prepared folder or a token store.", show_default=False)],
-    prepared: Annotated[
-        Path | None, typer.Option(help="For a store: the prepared folder, if it has moved since.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="For a store made from a weights file: that file.")] = None,
+    prepared: Annotated[Path | None, typer.Option(help="For a store: the prepared folder, if it has moved.")] = None,
+    weights: Annotated[str | None, typer.Option(help="For a store made with a weights file: that file.")] = None,
     device: Annotated[str, typer.Option(help="For a store: auto | cpu | cuda | cuda:0,cuda:1.")] = "auto",
     batch: Annotated[
         int, typer.Option(help="For a store: clips in one pass of the backbone; 0: 4 on a CPU, 32 on a GPU.", min=0)
@@ -32,19 +30,19 @@ def retry(
     debug: Debug = False,
 ) -> None:
     """Try what failed again; what is done stays as it is."""
-    kind = artifact_type(path)
-    if kind == "run":
+    artifact = artifact_type(path)
+    if artifact == "run":
         raise ConfigError(path, "is a run, which has no clips to retry", remedy="run the same `star train` again")
-    given = {"--prepared": prepared, "--weights": weights, "--device": device != "auto", "--batch": batch}
-    if kind == "prepared" and any(given.values()):
+    options_of_stores = {"--prepared": prepared, "--weights": weights, "--device": device != "auto", "--batch": batch}
+    if artifact == "prepared" and any(options_of_stores.values()):
         raise ConfigError(
             path,
-            "is a prepared folder, and what was given is for a token store",
-            got=", ".join(option for option, value in given.items() if value),
-            remedy="leave it out, or name the store",
+            "is a prepared folder, but these options are for a token store",
+            got=", ".join(option for option, value in options_of_stores.items() if value),
+            remedy="leave them out, or name the store",
         )
     with ClipProgress("retry", quiet=quiet) as progress:
-        if kind == "prepared":
+        if artifact == "prepared":
             from pipeline.prepare.coordinator import prepare
             from pipeline.prepare.folder import PreparedFolder
 
@@ -63,7 +61,7 @@ def retry(
             from pipeline.store.token_store import TokenStore
 
             account = TokenStore.open(path).account()
-            if account.failed or account.pending:  # else there is nothing to load a backbone for
+            if account.failed or account.pending:  # else no backbone need be loaded
                 source, options = options_of(path, prepared=prepared, weights=weights)
                 options = replace(options, device=device, batch_clips=batch)
                 account = extract(

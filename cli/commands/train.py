@@ -1,4 +1,4 @@
-"""`star train`: the STAR-Transformer from a token store, one seed or several; under `torchrun` on several devices."""
+"""`star train`: train from a token store with one seed or several; under `torchrun` on several devices."""
 
 from __future__ import annotations
 
@@ -31,15 +31,13 @@ if TYPE_CHECKING:
 
 def train(
     from_cache: Annotated[str, typer.Option(help="A store made by `star extract-tokens`.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The run's folder; the same command goes on.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command resumes it.", show_default=False)],
     protocol: Protocol = None,
     preset: Preset = "fast",
     config: ConfigFile = None,
     settings: Settings = None,
     seed: FirstSeed = None,
-    seeds: Annotated[
-        int, typer.Option(help="More than 1: runs OUT/seed-N with as many seeds, from --seed on.", min=1)
-    ] = 1,
+    seeds: Annotated[int, typer.Option(help="More than 1: as many runs OUT/seed-N, from --seed on.", min=1)] = 1,
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard.")] = False,
@@ -48,11 +46,11 @@ def train(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train the STAR-Transformer from a token store, in minutes; the same command goes on after a stop."""
+    """Train the STAR-Transformer from a token store, in minutes; the same command resumes it."""
     whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
         if not leads():
-            return  # it is about one process, and on one machine all find the same
+            return  # the plan is of one process, and the same in all
         from star.train.plan import plan_training
 
         plan = plan_training(from_cache, config=whole, device=device).summary()

@@ -1,11 +1,11 @@
-"""`star verify`: re-reads every byte of an artifact against its digest."""
+"""`star verify`: re-read every byte of an artifact and compare it with its digest."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from pipeline.artifacts.kinds import artifact_type
 if TYPE_CHECKING:
     from pipeline.artifacts.outcomes import Damage
 
-MOST_RECORDS = 8  # that one sentence names
+MOST_RECORDS = 8  # named in one sentence
 
 
 def verify(
@@ -26,22 +26,25 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Re-read every byte against its digest; exit 1 and a list of files and clips where one differs."""
-    kind = artifact_type(path)
-    if kind == "run":
+    artifact = artifact_type(path)
+    if artifact == "run":
         from star.runs.run import open_run
 
-        open_run(path).checkpoint()  # its own checksum is checked, or it raises
+        open_run(path).checkpoint()  # raises where its checksum differs
         print(f"{path}: the newest checkpoint is whole")
         return
-    if kind == "prepared":
+    open_artifact: Callable[[str], Any]
+    if artifact == "prepared":
+        from pipeline.prepare.folder import PreparedFolder
         from pipeline.prepare.verify import verify_prepared
 
-        damages = verify_prepared(Path(path))
+        damages, open_artifact = verify_prepared(Path(path)), PreparedFolder.open
     else:
+        from pipeline.store.token_store import TokenStore
         from pipeline.store.verify import verify_store
 
-        damages = verify_store(path, deep=deep)
-    found = list(_told(damages))
+        damages, open_artifact = verify_store(path, deep=deep), TokenStore.open
+    found = list(_printed(damages))
     if found:
         records = sorted({damage.record for damage in found} - {damage.file for damage in found})
         shown = ", ".join(records[:MOST_RECORDS])
@@ -54,23 +57,13 @@ def verify(
             file=sys.stderr,
         )
         raise typer.Exit(1)
-    pending = _pending(kind, path)
+    pending = open_artifact(path).account().pending
     rest = f"; {pending} clips are pending, which the same command makes" if pending else ""
     print(f"{path}: every byte that was committed is whole{rest}")
 
 
-def _told(damages: Iterator[Damage]) -> Iterator[Damage]:
-    """Each, printed as it is found."""
+def _printed(damages: Iterator[Damage]) -> Iterator[Damage]:
+    """The same, each printed as it is found."""
     for damage in damages:
         print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'costs no clip that is done'}")
         yield damage
-
-
-def _pending(kind: str, path: str) -> int:
-    if kind == "prepared":
-        from pipeline.prepare.folder import PreparedFolder
-
-        return PreparedFolder.open(path).account().pending
-    from pipeline.store.token_store import TokenStore
-
-    return TokenStore.open(path).account().pending

@@ -1,7 +1,7 @@
-"""Where a run looks, as pictures for its page: attention over time, and of the class tokens laid on frames.
+"""Pictures of a run's attention for its page: over time, and that of the class tokens on frames.
 
-In: a run, its store, its scores, and the prepared folder behind the store. Out: `star.report.Picture`s. Beside
-`cli.pictures.demo` the one place where a model meets frames. All drawing is `star.report.figures`.
+In: a run, its store, its scores, and the prepared folder of the store. Out: `star.report.html.Illustration`s. Only this
+and `cli.pictures.demo` join a model with frames. Drawing is in `star.report.figures`.
 """
 
 from __future__ import annotations
@@ -21,79 +21,79 @@ from star.report.figures import attention_figure, class_attention_figure
 from star.report.html import Illustration
 from star.runs.run import Run
 
-ATTENDED = 32  # clips, evenly spread, whose attention is averaged: a steady mean, and seconds
-SHOWN = 2  # clips of each, right and wrong
+ATTENDED = 32  # evenly spread clips whose attention is averaged: a stable mean in seconds
+SHOWN = 2  # right clips, and wrong ones
 FRAMES_SHOWN = 8
 
 
 def over_time(run: Run, store: TokenStore, scores: Scores) -> Illustration:
-    """The share of the attention that each frame receives, a line for each module."""
-    places = np.unique(np.linspace(0, len(scores.labels) - 1, min(ATTENDED, len(scores.labels))).round().astype(int))
-    frames, received = attention_in_run(run, _rows(store, scores, places), store=store)
+    """The share of the attention that each frame receives, one line for each module."""
+    indices = np.unique(np.linspace(0, len(scores.labels) - 1, min(ATTENDED, len(scores.labels))).round().astype(int))
+    frames, received = attention_in_run(run, _rows(store, scores, indices), store=store)
     return Illustration(
         heading="Attention over time",
-        caption=f"The share of the attention that each frame receives, in the mean over {len(places)} clips of the "
-        "split, over heads and over all tokens that ask. Frames are those of the store, the first is 1. "
+        caption=f"The share of the attention that each frame receives, in the mean over {len(indices)} clips of the "
+        "split, over heads and over all query tokens. Frames are those of the store, the first is 1. "
         "Dotted: every frame alike.",
         figure=attention_figure({name: shares.mean(axis=0) for name, shares in received.items()}, frames=frames),
     )
 
 
 def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Scores) -> Illustration:
-    """Strips of frames of a few clips, right and wrong ones, with what the class tokens look at."""
-    places = _chosen(scores)
-    rows = _rows(store, scores, places)
-    frames, looks = class_attention_in_run(run, rows, store=store)
+    """Strips of frames of a few clips, right and wrong ones, with the attention of the class tokens."""
+    indices = _chosen(scores)
+    rows = _rows(store, scores, indices)
+    frames, shares = class_attention_in_run(run, rows, store=store)
     _, received = attention_in_run(run, rows, store=store)
     by_frame = np.mean(list(received.values()), axis=0)  # (B, t)
     shown = np.unique(np.linspace(0, len(frames) - 1, min(FRAMES_SHOWN, len(frames))).round().astype(int))
-    said = predictions(scores.probabilities)
+    predicted = predictions(scores.probabilities)
     clips = [
         {
-            "name": scores.class_names[scores.labels[place]],
-            "predicted": scores.class_names[said[place]],
+            "name": scores.class_names[scores.labels[index]],
+            "predicted": scores.class_names[predicted[index]],
             "attention": by_frame[i, shown],
-            **_strip(store, folder, rows[i], frames[shown], {kind: share[i, shown] for kind, share in looks.items()}),
+            **_strip(store, folder, rows[i], frames[shown], {name: share[i, shown] for name, share in shares.items()}),
         }
-        for i, place in enumerate(places)
+        for i, index in enumerate(indices)
     ]
     words = {"cells": "grid cells (shaded where above the strip's mean)", "joints": "joints (the area of the dots)"}
-    kinds = " and ".join(words[kind] for kind in sorted(looks))
+    targets = " and ".join(words[name] for name in sorted(shares))
     return Illustration(
         heading="Where it looks",
-        caption=f"The attention of the class tokens to {kinds}, in the mean over all modules; the bar under a frame "
+        caption=f"The attention of the class tokens to {targets}, in the mean over all modules; the bar under a frame "
         "is the attention that the whole frame receives. Shown are the clips of which "
         "the model is surest among those that it gets right, and among those that it gets wrong.",
         figure=class_attention_figure(clips, bones=manifest.topology(store.attrs["topology"]).bones),
     )
 
 
-def _rows(store: TokenStore, scores: Scores, places: np.ndarray) -> list[int]:
-    """Rows of the store of some of the scored clips."""
+def _rows(store: TokenStore, scores: Scores, indices: np.ndarray) -> list[int]:
+    """The rows of the store of scored clips."""
     row_of = {clip_id: row for row, clip_id in enumerate(store.clip_ids.tolist())}
-    return [row_of[clip_id] for clip_id in scores.clip_ids[places].tolist()]
+    return [row_of[clip_id] for clip_id in scores.clip_ids[indices].tolist()]
 
 
 def _chosen(scores: Scores) -> np.ndarray:
-    """Places of the surest right clips, each of another class, then of the surest wrong ones."""
-    surest = np.argsort(-scores.probabilities.max(axis=1), kind="stable")
+    """Indices of the most confident right clips, each of another class, then of the most confident wrong ones."""
+    order = np.argsort(-scores.probabilities.max(axis=1), kind="stable")
     found: list[int] = []
     for right in (True, False):
-        places = surest[scores.right[surest] == right]
-        _, first = np.unique(scores.labels[places], return_index=True)
-        found += places[np.sort(first)][:SHOWN].tolist()
+        indices = order[scores.right[order] == right]
+        _, first = np.unique(scores.labels[indices], return_index=True)
+        found += indices[np.sort(first)][:SHOWN].tolist()
     return np.asarray(found)
 
 
 def _strip(
-    store: TokenStore, folder: PreparedFolder, row: int, frames: np.ndarray, looks: dict[str, np.ndarray]
+    store: TokenStore, folder: PreparedFolder, row: int, frames: np.ndarray, shares: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Pictures, joints and attention of a clip at some of the store's frames; cells as a grid."""
-    cells = looks.get("cells")
+    """Pictures, joints and attention of a clip at some frames; cells as a grid."""
+    cells = shares.get("cells")
     side = 0 if cells is None else round(cells.shape[-1] ** 0.5)
     return {
         "frames": frames_of(store, folder, row)[frames],
         "joints": store.joints_of(row, 0)[:, frames],
         "cells": None if cells is None else cells.reshape(-1, side, side),
-        "joint_shares": looks.get("joints"),
+        "joint_shares": shares.get("joints"),
     }

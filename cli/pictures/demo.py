@@ -1,6 +1,6 @@
-"""The demo's picture: frames, heatmaps, a model and its scores on one page.
+"""The demo's picture: frames, heatmaps, attention and scores on one page.
 
-In: a run on a synthetic store and the prepared folder behind it. Out: a PNG. All drawing is `star.report.figures`.
+In: a run on a synthetic store and its prepared folder. Out: a PNG. Drawing is in `star.report.figures`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from star.evaluate.scores import Scores
     from star.runs.run import Run
 
-SHOWN = ("put on a hat", "stand up", "hug")  # actions whose strips are drawn, where the test split has them
+SHOWN = ("put on a hat", "stand up", "hug")  # actions to draw, where the test split has them
 FRAMES_SHOWN = 8
-HEATMAP_STRIDE = 2  # of layer1, which the demo's tokens come from
+HEATMAP_STRIDE = 2  # of layer1, from which the demo's tokens are
 
 
 def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> None:
@@ -37,14 +37,14 @@ def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> Non
     rows = [int(np.flatnonzero(store.clip_ids == scores.clip_ids[i])[0]) for i in chosen]
     frames, received = attention_in_run(run, rows, store=store)
     seen = np.arange(len(frames))[:: max(1, len(frames) // FRAMES_SHOWN)]
-    said = predictions(scores.probabilities)
+    predicted = predictions(scores.probabilities)
     clips = []
-    for place, (i, row) in enumerate(zip(chosen, rows, strict=True)):
-        by_frame = np.mean([share[place] for share in received.values()], axis=0)
+    for clip, (i, row) in enumerate(zip(chosen, rows, strict=True)):
+        by_frame = np.mean([share[clip] for share in received.values()], axis=0)
         strip = _strip(store, folder, row, frames[seen])
         strip["attention"] = by_frame[seen]
         strip["name"] = scores.class_names[scores.labels[i]]
-        strip["predicted"] = scores.class_names[said[i]]
+        strip["predicted"] = scores.class_names[predicted[i]]
         clips.append(strip)
     model = run.config.model
     figure = demo_figure(
@@ -63,7 +63,7 @@ def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> Non
 
 
 def _chosen(scores: Scores) -> list[int]:
-    """One test clip of each action to be shown, a recognised one where there is one."""
+    """One test clip of each action to draw, a correctly classified one if possible."""
     names = [name for name in SHOWN if name in scores.class_names] or list(scores.class_names[:3])
     found = []
     for name in names:
@@ -74,7 +74,7 @@ def _chosen(scores: Scores) -> list[int]:
 
 
 def _strip(store: TokenStore, folder: PreparedFolder, row: int, shown: np.ndarray) -> dict[str, Any]:
-    """Frames, joints and heatmaps of view 0 of a clip, at the frames to be shown."""
+    """Frames, joints and heatmaps of view 0 of a clip, at the frames to draw."""
     joints = store.joints_of(row, 0)
     crop = store.attrs["made_from"]["crop"]
     size = (crop // HEATMAP_STRIDE, crop // HEATMAP_STRIDE)

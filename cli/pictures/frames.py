@@ -1,7 +1,7 @@
-"""Frames behind a store's clips: the prepared folder that a store was made from, and its pictures as view 0 saw them.
+"""The frames of a store's clips: the prepared folder that a store was made from, and its pictures in view 0.
 
-In: an open store, perhaps where its prepared folder lies now. Out: frames (T, H, W, 3) uint8 of the crop, in the pixels
-of the store's joints. Here because pictures of a run join both stages; `star` itself never decodes.
+In: an open store, and where its prepared folder is now, if it has moved. Out: frames (T, H, W, 3) uint8 of the crop, in
+the pixels of the store's joints. In `cli` because it joins both stages; `star` never decodes.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pipeline.views import crop_frames, view_of
 
 
 def prepared_of(store: TokenStore, path: Path | None = None) -> PreparedFolder:
-    """The prepared folder that a store was made from; `path`: where it lies now, if it has moved.
+    """The prepared folder that a store was made from; `path`: where it is now, if it has moved.
 
     Raises:
-        ArtifactError: the store does not say where it lay, it is not there, or the store was made from another one.
+        ArtifactError: the store does not name it, it does not exist, or the store was made from another one.
         CorruptError: it is damaged.
     """
     if path is None:
-        told = source_of(store.url).get("prepared")
-        if told is None:
-            raise ArtifactError(store.url, "does not say where its prepared clips lie", remedy="give --prepared")
-        path = Path(told)
+        recorded = source_of(store.url).get("prepared")
+        if recorded is None:
+            raise ArtifactError(store.url, "does not say where its prepared clips are", remedy="give `prepared`")
+        path = Path(recorded)
     folder = PreparedFolder.open(path)
     if store.attrs["made_from"].get("prepared") != folder.fingerprint:
         raise ArtifactError(path, f"is not the prepared folder that {store.url} was made from")
@@ -40,14 +40,14 @@ def frames_of(store: TokenStore, folder: PreparedFolder, row: int) -> np.ndarray
     """(T, H, W, 3) uint8: the frames that view 0 of a clip with tokens was made from.
 
     Raises:
-        CorruptError: its shard cannot be read, or is not what was committed: a JPEG with a flipped bit still decodes.
+        CorruptError: its shard cannot be read or has changed; a JPEG with a flipped bit still decodes.
     """
-    number, place = divmod(row, folder.options.shard_clips)
+    number, index = divmod(row, folder.options.shard_clips)
     shard = folder.shard(number)
     with ShardReader(shard.path) as reader:
-        clip = reader.clip(place)
-    told = shard.record()
-    if told is None or clip.digest() != told["clips"][place].get("sha256"):
+        clip = reader.clip(index)
+    record = shard.record()
+    if record is None or clip.digest() != record["clips"][index].get("sha256"):
         name = folder.listing.records[row].clip_id
         raise CorruptError(
             shard.path, f"clip {name} does not match its digest", remedy="run `star verify` on its folder"

@@ -101,7 +101,7 @@ def require_disk_space(out: Path, needed: int) -> None:
             "the disk is too small",
             got=f"{free / 1e6:,.1f} MB free",
             expected=f"at least {needed / 1e6:,.1f} MB",
-            remedy="free some space, or choose an --out on another disk",
+            remedy="free some space, or choose an `out` on another disk",
         )
 
 

@@ -39,7 +39,7 @@ def sole_writer(folder: Path) -> Iterator[str]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ArtifactError(
-                folder, "another process is writing here", remedy="wait for it or choose another --out"
+                folder, "another process is writing here", remedy="wait for it or choose another `out`"
             ) from None
         except OSError:  # a file system without locks: the commits are atomic all the same
             pass

@@ -95,12 +95,14 @@ def cuda_errors_explained(device: torch.device, *, clips: int = 0) -> Iterator[N
         if clips and isinstance(error, torch.OutOfMemoryError):
             remedy = "ask for fewer at a time" if clips > 1 else "use a device with more that is free"
             problem = f"so many clips do not fit into the memory of {device}"
-            raise ConfigError("--batch", problem, got=clips, remedy=remedy) from error
+            raise ConfigError("batch_clips", problem, got=clips, remedy=remedy) from error
         if not OF_CUDA.search(str(error)):
             raise
         cause = str(error).strip().splitlines()[0][:200]
-        remedy = "see with `nvidia-smi` who uses it, then name another device, or fewer clips at a time with --batch"
-        raise ConfigError("--device", f"{device} does not do what is asked of it ({cause})", remedy=remedy) from error
+        remedy = (
+            "see with `nvidia-smi` who uses it, then name another device, or fewer clips at a time with `batch_clips`"
+        )
+        raise ConfigError("device", f"{device} does not do what is asked of it ({cause})", remedy=remedy) from error
 
 
 class FrozenMC18:

@@ -171,7 +171,7 @@ def _fetch_kinetics400() -> dict[str, Tensor]:
                 KINETICS400.url,
                 "the Kinetics-400 weights cannot be fetched",
                 got=str(error),
-                remedy=f"fetch the file on another machine and put it at {path}, or use --weights FILE or random",
+                remedy=f"fetch the file on another machine and put it at {path}, or set `weights` to a file or random",
             ) from error
     got = _sha256_of(path)
     if got != KINETICS400_SHA256:

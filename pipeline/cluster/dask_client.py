@@ -48,7 +48,7 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
         "distributed.worker.memory.pause": False,
     }
     if scheduler is not None and not _is_address(scheduler):
-        raise ConfigError("--scheduler", "is no address of a Dask scheduler", got=scheduler, expected="tcp://host:port")
+        raise ConfigError("scheduler", "is no address of a Dask scheduler", got=scheduler, expected="tcp://host:port")
     with _quiet(), _environment(), dask.config.set(settings):
         if scheduler is None:
             with _local_cluster(workers) as cluster, Client(cluster, set_as_default=False) as client:
@@ -61,7 +61,7 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
             raise ConfigError(
                 scheduler,
                 f"no Dask scheduler answers there ({str(error)[:120]})",
-                remedy="start one with `dask scheduler` and give its address as --scheduler tcp://host:port",
+                remedy="start one with `dask scheduler` and set `scheduler` to its address, tcp://host:port",
             ) from error
         with client:
             _await_worker(client, scheduler)
@@ -114,7 +114,7 @@ def no_worker(scheduler: str) -> ConfigError:
 
 def address_of(client: Client) -> str:
     """Of its scheduler."""
-    return str(client.scheduler.address) if client.scheduler is not None else "--scheduler"
+    return str(client.scheduler.address) if client.scheduler is not None else "scheduler"
 
 
 def gone(client: Client) -> ConfigError:

@@ -51,7 +51,7 @@ def run_shards(
         Whatever `work` raises. What is done by then stays done; the shards in flight are given up.
     """
     if workers < 1:
-        raise ConfigError("--workers", "must be a positive number", got=workers)
+        raise ConfigError("workers", "must be a positive number", got=workers)
     if scheduler is None and (workers == 1 or len(shards) <= 1):
         with _reporting_to(progress or (lambda event: None)):
             for shard in shards:

@@ -41,7 +41,7 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
     device = devices.resolve_device(options.device)
     (precision, *others) = {resolve_precision(options.precision, name) for name in device.split(",")}
     if others:
-        raise ConfigError("--precision", "differs between the devices", got=options.precision, expected="fp32 or bf16")
+        raise ConfigError("precision", "differs between the devices", got=options.precision, expected="fp32 or bf16")
     weights = weights_location(options.weights)
     batch = options.batch_clips or BATCH_CLIPS["cuda" if device.startswith("cuda") else "cpu"]
     options = replace(options, device=device, precision=precision, weights=weights, batch_clips=batch)

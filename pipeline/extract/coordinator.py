@@ -147,7 +147,7 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
     """
     store, source = TokenStore.open(out), source_of(out)
     if not source and (prepared is None or weights is None):
-        raise ArtifactError(out, "does not say where it was made from", remedy="give --prepared and --weights")
+        raise ArtifactError(out, "does not say where it was made from", remedy="give `prepared` and `weights`")
     names = ("precision", "jm_layer", "sigma", "normalize", "crop", "seed", "deterministic", "dtype")
     made = store.attrs["made_from"]
     if not set(names) <= made.keys():
@@ -163,7 +163,7 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
     folder = prepared or Path(source["prepared"])
     if not folder.exists():
         raise ArtifactError(
-            folder, f"is not there any more, and {out} was made from it", remedy="say where it is with --prepared"
+            folder, f"is not there any more, and {out} was made from it", remedy="say where it is with `prepared`"
         )
     return folder, options
 
@@ -194,7 +194,9 @@ def require_complete(folder: PreparedFolder) -> None:
 
 def _require_shared(out: str, workers: int, scheduler: str | None) -> None:
     if out.startswith("memory://") and (workers > 1 or scheduler is not None):
-        raise ConfigError(out, "is the memory of one process", remedy="use --workers 1, or a folder or s3:// URL")
+        raise ConfigError(
+            out, "is the memory of one process", remedy="set `workers` to 1, or use a folder or s3:// URL"
+        )
 
 
 def _require_disk_space(blobs: Blobs, sizes: StoreSizes, todo: list[int]) -> None:

@@ -48,16 +48,16 @@ def resolve_device(devices: str) -> str:
         try:
             device = torch.device(name)
         except RuntimeError:
-            raise ConfigError("--device", "names no device", got=name, expected="cpu, cuda or cuda:0") from None
+            raise ConfigError("device", "names no device", got=name, expected="cpu, cuda or cuda:0") from None
         if device.type not in ("cpu", "cuda"):
-            raise ConfigError("--device", "is no device of ours", got=name, expected="cpu, cuda or cuda:0")
+            raise ConfigError("device", "is no device of ours", got=name, expected="cpu, cuda or cuda:0")
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ConfigError(
-                "--device",
+                "device",
                 "is not there",
                 got=name,
                 expected=f"{torch.cuda.device_count()} CUDA devices",
-                remedy="use --device cpu",
+                remedy="set `device` to cpu",
             )
     return devices
 
@@ -75,8 +75,10 @@ def assign_devices(devices: str, workers: int, scheduler: str | None) -> tuple[s
     names = devices.split(",")
     if scheduler is not None:
         if len(names) > 1:
-            remedy = "use --device cuda, and start one `dask worker` for each GPU with CUDA_VISIBLE_DEVICES set to it"
-            raise ConfigError("--device", "a cluster's workers cannot be dealt several", got=devices, remedy=remedy)
+            remedy = (
+                "set `device` to cuda, and start one `dask worker` for each GPU with CUDA_VISIBLE_DEVICES set to it"
+            )
+            raise ConfigError("device", "a cluster's workers cannot be dealt several", got=devices, remedy=remedy)
         return devices, workers
     if devices in ("auto", "cuda"):
         names = [resolve_device(devices)]
@@ -86,11 +88,11 @@ def assign_devices(devices: str, workers: int, scheduler: str | None) -> tuple[s
             names = [f"cuda:{number}" for number in range(min(workers, torch.cuda.device_count()))]
     if workers > len(names) and any(name.startswith("cuda") for name in names):
         raise ConfigError(
-            "--workers",
+            "workers",
             "a GPU is kept busy by one worker",
             got=workers,
             expected=f"at most {len(names)} on {','.join(names)}",
-            remedy=f"use --workers {len(names)}, or --device cpu",
+            remedy=f"set `workers` to {len(names)}, or `device` to cpu",
         )
     return ",".join(names), max(workers, len(names))
 

@@ -55,7 +55,7 @@ class PreparedFolder:
                 path,
                 _what_instead(path),
                 expected="a folder made by `star prepare`",
-                remedy="run `star prepare` first and give its --out here",
+                remedy="run `star prepare` first and give its folder here",
             )
         meta = unseal(meta_path.read_bytes(), meta_path)
         check_format(meta, meta_path)
@@ -105,7 +105,7 @@ class PreparedFolder:
             raise ArtifactError(
                 path,
                 "was made from something else: " + "; ".join(_what_differs(PreparedFolder.open(self.path), self)),
-                remedy="use the same options and input again, or another --out",
+                remedy="use the same options and input again, or another `out`",
             )
         return found
 
@@ -227,13 +227,13 @@ def refuse_other_content(path: Path, stamp: str | None = None) -> None:
         return
     there = [] if not path.is_dir() else [p.name for p in path.iterdir()]
     if not path.is_dir() or not all(name in OURS or name[0] == "." or SHARD_FILE.fullmatch(name) for name in there):
-        raise ArtifactError(path, _what_instead(path), expected="an empty folder", remedy="choose another --out")
+        raise ArtifactError(path, _what_instead(path), expected="an empty folder", remedy="choose another `out`")
     records = sorted(name for name in there if SHARD_FILE.fullmatch(name) and name.endswith(".json"))
     if stamp is None or not records:
         return
     if unseal((path / records[0]).read_bytes(), path / records[0])["fingerprint"] != stamp:
         raise ArtifactError(
-            path, "holds shards that were made from something else", remedy="use the same options, or another --out"
+            path, "holds shards that were made from something else", remedy="use the same options, or another `out`"
         )
 
 

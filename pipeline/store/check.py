@@ -16,7 +16,7 @@ from pipeline.store.blobs import Blobs
 from pipeline.store.commit_records import METADATA_RECORD, read_metadata_record, stamp_of_records
 from pipeline.store.layout import FIRST_KEY, FORMAT, StoreSizes, root_names
 
-SAME_OR_ANOTHER = "use the same options again, or another --out"
+SAME_OR_ANOTHER = "use the same options again, or another `out`"
 
 
 def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -53,7 +53,7 @@ def _check_place(blobs: Blobs, sizes: StoreSizes, stamp: str) -> None:
         others = names  # named like ours, but we have begun nothing here
     if others:
         raise ArtifactError(
-            blobs.url, "is not empty and is no token store", got=", ".join(others[:5]), remedy="choose another --out"
+            blobs.url, "is not empty and is no token store", got=", ".join(others[:5]), remedy="choose another `out`"
         )
     if stamp_there not in (None, stamp):
         raise ArtifactError(
@@ -89,7 +89,7 @@ def attributes_of(blobs: Blobs, data: bytes) -> dict[str, Any]:
             "is a Zarr group, but no token store",
             got=attributes.get("format", "no format version"),
             expected=FORMAT,
-            remedy="choose another --out",
+            remedy="choose another `out`",
         )
     return attributes
 

@@ -65,7 +65,7 @@ class TokenStore:
                 url,
                 blobs.what_is_there(),
                 expected="a token store made by `star extract-tokens`",
-                remedy="run `star extract-tokens` first and give its --out here",
+                remedy="run `star extract-tokens` first and give its store here",
             )
         try:
             found = json.loads(data)["attributes"]["format"]

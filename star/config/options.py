@@ -65,7 +65,7 @@ class ModelConfig:
         one_of("model.kind", self.kind, KINDS)
         one_of("model.tokens", self.tokens, TOKENS)
         if self.kind == "joint_gru" and self.tokens != "jm":
-            raise ConfigError("model.kind", "joint_gru takes JM tokens alone", remedy="add --set model.tokens=jm")
+            raise ConfigError("model.kind", "joint_gru takes JM tokens alone", remedy="add `model.tokens=jm`")
         for name in ("encoder_modules", "decoder_modules"):
             for module in getattr(self, name) or ("",):
                 one_of(f"model.{name}", module, MODULES)

@@ -90,5 +90,5 @@ def preset(name: str) -> TrainConfig:
     Raises:
         ConfigError: there is none.
     """
-    one_of("--preset", name, tuple(PRESETS))
+    one_of("preset", name, tuple(PRESETS))
     return PRESETS[name]()

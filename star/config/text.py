@@ -61,7 +61,7 @@ def with_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise ConfigError(f"--set {setting}", "has no '='", expected="key=value, for instance optim.lr=1e-3")
+            raise ConfigError(setting, "has no '='", expected="key=value, for instance optim.lr=1e-3")
         *sections, name = key.strip().split(".")
         kinds, target = typing.get_type_hints(TrainConfig), values
         for section in sections:
@@ -171,7 +171,7 @@ def _from_text(key: str, text: str, kind: Any) -> Any:
             return int(text) if text.isdecimal() else text
         return kind(text)
     except (ValueError, KeyError):
-        raise ConfigError(f"--set {key}={text}", "has a value of another type", expected=_named(kind)) from None
+        raise ConfigError(f"{key}={text}", "has a value of another type", expected=_named(kind)) from None
 
 
 def _named(kind: Any) -> str:

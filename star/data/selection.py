@@ -37,7 +37,7 @@ def usable_views(
                 "lacks views that the run was trained on",
                 got=f"finished views {finished.tolist()}",
                 expected=f"{list(among)} among them",
-                remedy="run the same `star extract-tokens` again, with as many --views",
+                remedy="run the same `star extract-tokens` again, with as many views",
             )
         finished = np.asarray(among, np.int64)
     if not len(finished):
@@ -63,7 +63,7 @@ def rows_of_split(store: TokenStore, status: np.ndarray, protocol: str, split: s
             store.url,
             f"the {split} split of {protocol} has no clip with tokens",
             got=f"{len(rows)} clips, none of them done" if len(rows) else "no clip at all",
-            remedy="look at the store with `star inspect`, or choose another --protocol",
+            remedy="look at the store with `star inspect`, or choose another `protocol`",
         )
     return done, len(rows) - len(done)
 

@@ -89,7 +89,7 @@ def _require_every_class(dataset: TokenDataset) -> None:
             dataset.url,
             f"the training split of {dataset.protocol} has no clip of {len(absent)} of {len(names)} classes",
             got="none of " + ", ".join(names[label] for label in absent[:3]) + (", ..." if len(absent) > 3 else ""),
-            remedy="choose another --protocol, or train all the same with --set data.allow_missing_classes=true",
+            remedy="choose another `protocol`, or train all the same with `data.allow_missing_classes=true`",
         )
 
 

@@ -58,7 +58,7 @@ def require_finite(dataset: TokenDataset, gg: Tensor, jm: Tensor, clips: Tensor)
                 f"{dataset.url}: clip {dataset.store.clip_ids[row]}",
                 f"has {kind} tokens that are not finite numbers (NaN or infinite)",
                 got=f"{int(bad.sum())} such clips in a batch of {len(bad)}",
-                remedy="make the store again: `star extract-tokens` into another --out lets no such token in",
+                remedy="make the store again: `star extract-tokens` into another folder lets no such token in",
             )
 
 

@@ -26,13 +26,11 @@ def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ConfigError(
-            "--device", "no such device", got=repr(device), expected="auto | cpu | cuda | cuda:0"
-        ) from None
+        raise ConfigError("device", "no such device", got=repr(device), expected="auto | cpu | cuda | cuda:0") from None
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local_rank if chosen.index is None else chosen.index)
         if not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count():
-            raise ConfigError("--device", "this machine has no such GPU", got=str(chosen), remedy="use --device cpu")
+            raise ConfigError("device", "this machine has no such GPU", got=str(chosen), remedy="set `device` to cpu")
         torch.cuda.set_device(chosen)
     return chosen
 

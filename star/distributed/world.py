@@ -143,10 +143,10 @@ def _require_one_each(device: str, size: int) -> None:
     """Raise ConfigError for what every process of this machine asks for in vain."""
     if size > 1 and device.startswith("cuda:"):
         raise ConfigError(
-            "--device", "one GPU for all processes", got=device, remedy="use --device cuda: each takes its own"
+            "device", "one GPU for all processes", got=device, remedy="set `device` to cuda: each takes its own"
         )
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if device in ("auto", "cuda") and 0 < gpus < here:
         got = f"{here} processes, {gpus} GPUs"
-        remedy = f"start torchrun with --nproc-per-node {gpus}, or use --device cpu"
-        raise ConfigError("--device", "a GPU for each process is not there", got=got, remedy=remedy)
+        remedy = f"use `torchrun --nproc-per-node {gpus}`, or set `device` to cpu"
+        raise ConfigError("device", "a GPU for each process is not there", got=got, remedy=remedy)

@@ -92,7 +92,7 @@ def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         return model(gg, jm, mask).float().cpu()  # type: ignore[no-any-return]
     except torch.OutOfMemoryError:
         raise ConfigError(
-            "--batch",
+            "batch_size",
             f"{len(batch.clips)} clips at once do not fit into the memory of {device}",
             remedy="free some of it (`nvidia-smi` tells who uses it) and run the same command again, or give "
             "`star evaluate` a smaller one",
@@ -208,5 +208,5 @@ def store_of(run: Run, store: TokenStore | Path | str | None = None) -> TokenSto
         raise ArtifactError(
             run.path,
             f"its store is no longer where it was trained from: {run.store['url']} {error.problem}",
-            remedy="name the store's place with --store, or train on from there with --from-cache",
+            remedy="say where the store is with `store`, or train on from there",
         ) from error

@@ -24,7 +24,7 @@ from star.runs.store_identity import require_same_store
 
 CONFIG = "config.json"
 TEST_SCORES = "test.npz"  # of the finished model (`star.evaluate.scores`)
-ITS_OWN_OR_NEW = "give the store it was trained on, or another --out"
+ITS_OWN_OR_NEW = "give the store it was trained on, or another `out`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def open_run(path: Path | str) -> Run:
         raise CorruptError(
             path / CONFIG,
             "is damaged",
-            remedy="restore it from a copy (each checkpoint holds the same settings), or train into another --out",
+            remedy="restore it from a copy (each checkpoint holds the same settings), or train into another folder",
         ) from error
     except OSError:
         raise ArtifactError(
@@ -101,7 +101,7 @@ def open_run(path: Path | str) -> Run:
             "is a run of another version of this program",
             got=found,
             expected=FORMAT,
-            remedy="train it again into another --out",
+            remedy="train it again into another folder",
         )
     return Run(
         path=path,
@@ -123,7 +123,7 @@ def require_place(path: Path) -> None:
         ArtifactError: it does.
     """
     if run_there(path) is None and path.is_dir() and any(not name.startswith(".") for name in os.listdir(path)):
-        raise ArtifactError(path, "is not empty and is no training run", remedy="choose another --out")
+        raise ArtifactError(path, "is not empty and is no training run", remedy="choose another `out`")
 
 
 def has_begun(path: Path) -> bool:
@@ -151,7 +151,7 @@ def start_run(run: Run) -> None:
             raise ConfigError(
                 run.path,
                 "was started with other settings: " + "; ".join(lines),
-                remedy="use the same settings again, or another --out",
+                remedy="use the same settings again, or another `out`",
             )
         require_same_store(run.path, before.store, run.store, remedy=ITS_OWN_OR_NEW)
         if before.store["url"] != run.store["url"]:

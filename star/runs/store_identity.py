@@ -71,5 +71,5 @@ def require_same_store(run: Path, trained_on: dict[str, Any], found: dict[str, A
                 "finished some)",
                 got=f"{clips['count']} clips, {clips['sha256'][:12]}",
                 expected=f"{trained_on['clips'][split]['count']} clips, {trained_on['clips'][split]['sha256'][:12]}",
-                remedy="train on the store as it is now into another --out",
+                remedy="train on the store as it is now into another folder",
             )

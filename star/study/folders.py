@@ -15,7 +15,7 @@ from pipeline.errors import ArtifactError
 
 SEED_FOLDER = re.compile(r"seed-\d+")
 ARTIFACTS = {"dataset.json": "prepared clips", "zarr.json": "a token store", "config.json": "a run"}
-REMEDY = "choose another --out, a new folder"
+REMEDY = "choose another `out`, a new folder"
 
 
 def require_folder_of_seeds(out: Path) -> None:

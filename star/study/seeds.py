@@ -77,7 +77,7 @@ def seed_folders(out: Path, *, config: TrainConfig, seeds: int) -> dict[int, Pat
     Raises:
         ConfigError: no seeds.
     """
-    at_least("--seeds", seeds, 1)
+    at_least("seeds", seeds, 1)
     return {seed: out / f"seed-{seed}" for seed in range(config.seed, config.seed + seeds)}
 
 

@@ -110,6 +110,6 @@ def variants(study: str, config: TrainConfig, *, views: int) -> Variants:
     Raises:
         ConfigError: no such study.
     """
-    one_of("--study", study, tuple(STUDIES))
+    one_of("study", study, tuple(STUDIES))
     found = STUDIES[study](config)
     return found if views > 1 else {label: settings for label, settings in found.items() if label not in VIEWS}

@@ -81,7 +81,7 @@ def _too_large(held: int, world: World, *, fits: int, facts: tuple[str | None, s
     remedy = "make the model smaller, or use a device with more memory"
     if fits > 0:
         part = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
-        remedy = f"--set optim.micro_batch={part} takes the same steps in smaller pieces"
+        remedy = f"`optim.micro_batch={part}` takes the same steps in smaller pieces"
     got, expected = facts
     return ConfigError(
         "optim.micro_batch",

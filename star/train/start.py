@@ -175,7 +175,7 @@ def _require_same_everywhere(run: Run, world: World) -> None:
         raise ArtifactError(
             run.path,
             f"is not the same for every process of this training: another {' and another '.join(other)}",
-            remedy="start all with the same command and store, and with --out in a folder that all of them see",
+            remedy="start all with the same command and store, and with `out` in a folder that all of them see",
         )
 
 

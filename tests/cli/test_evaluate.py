@@ -1,4 +1,4 @@
-"""`star evaluate` tells what stands behind its accuracy: each class, clips without tokens, a run that is unfinished."""
+"""What `star evaluate` prints beside its accuracy: each class, clips without tokens, a run that is unfinished."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(write_small_store(folder / "small.zarr", signal=0.3, views=2), folder / "run", config=CONFIG)
 
 
-def test_each_class_and_the_confusion_are_told(run: Run, tmp_path: Path) -> None:
+def test_each_class_and_the_confusion_are_printed(run: Run, tmp_path: Path) -> None:
     facts = json.loads(done("evaluate", run.path, "--json", "--scores", tmp_path / "s.npz"))
     scores = load_scores(tmp_path / "s.npz")
     right = scores.probabilities.argmax(1)

@@ -123,7 +123,7 @@ def test_several_runs_are_fused(seeded: tuple[Path, str], tmp_path: Path) -> Non
     assert json.loads(done("evaluate", *files, "--json"))["top1"] == expected.top1
 
 
-def test_clips_that_were_trained_on_are_told(store: Path, seeded: tuple[Path, str]) -> None:
+def test_clips_that_were_trained_on_are_printed(store: Path, seeded: tuple[Path, str]) -> None:
     run = seeded[0] / "seed-4"
     opened = TokenStore.open(store)
     sides = [manifest.split(opened.records(), "synthetic", protocol) for protocol in ("xsub", "xview")]
@@ -133,17 +133,17 @@ def test_clips_that_were_trained_on_are_told(store: Path, seeded: tuple[Path, st
     assert json.loads(done("evaluate", run, "--split", "train", "--json"))["trained_on"] == len(trained)
     shown = star("evaluate", run, "--protocol", "xview", "--json")
     assert json.loads(shown.stdout)["trained_on"] == len(trained & scored)
-    told = f"{run} was trained on {len(trained & scored)} of these {len(scored)} clips"
-    assert told in shown.stderr
+    note = f"{run} was trained on {len(trained & scored)} of these {len(scored)} clips"
+    assert note in shown.stderr
     other = run.parent / "other"
     done("train", "--from-cache", store, "--out", other, "--protocol", "xview", *SMALL)
     shown = star("evaluate", other, "--against", run, "--protocol", "xview", "--json")
-    assert (json.loads(shown.stdout)["trained_on"], told in shown.stderr) == (0, True)
+    assert (json.loads(shown.stdout)["trained_on"], note in shown.stderr) == (0, True)
     assert json.loads(shown.stdout)["against"]["trained_on"] == len(trained & scored)
     shutil.rmtree(other)
 
 
-def test_a_damaged_run_or_score_file_is_told(store: Path, tmp_path: Path) -> None:
+def test_a_damaged_run_or_score_file_is_one_sentence(store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.npz").touch()
     one_sentence(star("evaluate", tmp_path / "empty.npz"), "is no score file")
     done("train", "--from-cache", store, "--out", tmp_path / "run", *SMALL)
@@ -213,11 +213,11 @@ def test_a_study_that_was_stopped_goes_on(store: Path, tmp_path: Path, monkeypat
     from cli.training import TrainProgress
 
     study = ("ablate", store, "--study", "attention", "--seeds", 1, "--out", tmp_path / "out", *SMALL)
-    told: list[tuple[str, int]] = []
+    seen: list[tuple[str, int]] = []
 
     def stop(self: TrainProgress, name: str, done: int, total: int, event: object) -> None:
-        told.append((name, done))
-        if name == "uniform, seed 0" and len(told) == stopping:
+        seen.append((name, done))
+        if name == "uniform, seed 0" and len(seen) == stopping:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(TrainProgress, "of_run", stop)
@@ -226,10 +226,10 @@ def test_a_study_that_was_stopped_goes_on(store: Path, tmp_path: Path, monkeypat
     assert shown.exit_code == 130
     assert "the same command goes on" in shown.stderr
     assert not (tmp_path / "out" / "attention" / "table.md").exists()
-    told.clear()
+    seen.clear()
     stopping = -1
     assert "| uniform |" in done(*study)
-    assert {name for name, _ in told} == {"uniform, seed 0"}
+    assert {name for name, _ in seen} == {"uniform, seed 0"}
 
 
 def test_bad_studies_are_one_sentence(store: Path, tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_too_large_a_batch_for_a_device_is_one_sentence(monkeypatch: pytest.Monk
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Averages, "__call__", lambda self, clips: full(clips))
-    with pytest.raises(ConfigError, match=r"--batch: so many clips do not fit .* cpu \(got 3\); ask for fewer"):
+    with pytest.raises(ConfigError, match=r"batch_clips: so many clips do not fit .* cpu \(got 3\); ask for fewer"):
         computer(*batch_of(4, clips=3))
     with pytest.raises(ConfigError, match=r"cpu \(got 1\); use a device with more that is free"):
         computer(*batch_of(4, clips=1))
@@ -249,7 +249,7 @@ def test_a_gpu_that_fails_while_it_is_waited_for_is_one_sentence(monkeypatch: py
 
     monkeypatch.setattr("pipeline.extract.token_computer.to_host", lambda tensors: failed)
     finish = TokenComputer(Averages()).begin(*batch_of(4))
-    with pytest.raises(ConfigError, match=r"--device: cpu .*illegal memory access.*`nvidia-smi`.*--batch"):
+    with pytest.raises(ConfigError, match=r"device: cpu .*illegal memory access.*`nvidia-smi`.*`batch_clips`"):
         finish()
 
 

@@ -39,7 +39,7 @@ def clip_names(clips_per_class: int, *, seed: int = 0) -> list[str]:
         ConfigError: less than one clip.
     """
     if clips_per_class < 1:
-        raise ConfigError("clips-per-class", "is too small", got=clips_per_class, expected="1 or more")
+        raise ConfigError("clips_per_class", "is too small", got=clips_per_class, expected="1 or more")
     rng = keyed_rng(seed, "synthetic names")
     train = rng.permutation(sorted(_train_subjects()))
     test = rng.permutation(sorted(set(SUBJECTS) - _train_subjects()))

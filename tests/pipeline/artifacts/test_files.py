@@ -219,6 +219,7 @@ def test_a_folder_that_is_not_to_be_seen_is_one_sentence(tmp_path: Path) -> None
         require_writer(tmp_path / "elsewhere", "word")
 
 
+@pytest.mark.processes
 def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from pipeline.artifacts.files import sole_writer\n"

@@ -49,6 +49,7 @@ def test_different_descriptions_have_different_fingerprints(one: dict, other: di
     assert fingerprint(one) != fingerprint(other)
 
 
+@pytest.mark.processes
 def test_it_is_the_same_in_another_process_and_for_ever() -> None:
     known = hashlib.sha256('{"a":{"x":"é"},"b":[1,2.5,null]}'.encode()).hexdigest()
     code = (

@@ -201,7 +201,7 @@ def test_what_a_gpu_refuses_is_one_sentence(error: RuntimeError, monkeypatch: py
     def refused(*_: object, **__: object) -> None:
         raise error
 
-    told = rf"--device: {{}} does not do .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another device"
+    told = rf"device: {{}} does not do .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another device"
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.Module, "to", refused)  # the trunk on its way to the device
         with pytest.raises(ConfigError, match=told.format("cpu")) as caught:

@@ -24,6 +24,8 @@ from pipeline.cluster import dask_client
 from pipeline.cluster.run_shards import report, run_shards
 from pipeline.errors import ArtifactError, ConfigError, DecodeError
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
@@ -106,13 +108,19 @@ def test_an_error_of_the_work_comes_back_as_it_was(scheduler: str) -> None:
         list(run_shards(_fail, range(5)))
 
 
+def _no_worker_comes(client: object, count: int, timeout: float) -> None:
+    raise TimeoutError
+
+
 def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_client, "PATIENCE_S", 1)
     with pytest.raises(ConfigError, match="no Dask scheduler answers there"):
         list(run_shards(_work, [0, 1], 1, scheduler="tcp://127.0.0.1:9"))
     for address in ("foo", "", "http://127.0.0.1:8786", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "nonsense://here"):
-        with pytest.raises(ConfigError, match="--scheduler: is no address of a Dask scheduler"):
+        with pytest.raises(ConfigError, match="scheduler: is no address of a Dask scheduler"):
             list(run_shards(_work, [0, 1], 1, scheduler=address))
+    monkeypatch.setattr(dask_client, "PATIENCE_S", 60)  # with the scheduler, which is there; none with workers
+    monkeypatch.setattr("distributed.Client.wait_for_workers", _no_worker_comes)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0", silence_logs=logging.ERROR) as empty,
         pytest.raises(ConfigError, match=r"has no worker; start some with `dask worker inproc://"),
@@ -175,12 +183,12 @@ def _slow(shard: int) -> dict[str, Any]:
 
 
 def test_a_cluster_that_all_workers_have_left_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_client, "PATIENCE_S", 2)
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=logging.CRITICAL
     ) as leaving:
         results = run_shards(_slow, range(400), scheduler=leaving.scheduler_address)
         assert next(results) == {"shard": 0}
+        monkeypatch.setattr(dask_client, "PATIENCE_S", 2)
         leaving.scale(0)
         with pytest.raises(ConfigError, match=r"has no worker; start some with .* and run the same command again"):
             list(results)
@@ -216,13 +224,17 @@ def test_an_interrupt_while_workers_start_comes_when_they_have_whichever_thread_
     def start() -> None:
         with dask_client._interrupts_held():
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
+            assert heard.recv(1)  # by the listener
             passed.append(True)
 
+    heard, written = socket.socketpair()
+    written.setblocking(False)
+    signal.set_wakeup_fd(written.fileno())
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with heard, written, pytest.raises(KeyboardInterrupt):
             start()
     finally:
+        signal.set_wakeup_fd(-1)
         ended.set()
         listener.join()
     assert passed == [True]
@@ -244,9 +256,9 @@ def test_an_interrupt_of_the_whole_group_is_told_once(tmp_path: Path, moment: st
         time.sleep(0.01)
     group = process.children(recursive=True)
     os.killpg(run.pid, signal.SIGINT)
-    told = run.communicate(timeout=60)[1]
+    told = run.communicate(timeout=600)[1]
     assert (run.returncode, told) == (130, "star: stopped; nothing finished is lost, and the same command goes on\n")
-    assert not psutil.wait_procs(group, timeout=10)[1]
+    assert not psutil.wait_procs(group, timeout=120)[1]
 
 
 def test_a_shard_that_kills_every_worker_is_given_up_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

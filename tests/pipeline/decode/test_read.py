@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -73,11 +74,12 @@ def test_readers_agree_on_real_files(name: str, test_data: Path) -> None:
     indices = np.linspace(0, min(count_frames(path) - 1, 30), 8).astype(int)
     reference = read_frames(path, indices, size=(64, 96)).astype(int)
     for reader in READERS[1:] if DECORD else ["opencv"]:
-        if reader in refusals:
-            with pytest.raises(DecodeError, match=refusals[reader]):
-                read_frames(path, indices, reader=reader)
-            continue
-        frames = read_frames(path, indices, reader=reader, size=(64, 96)).astype(int)
+        try:
+            frames = read_frames(path, indices, reader=reader, size=(64, 96)).astype(int)
+        except DecodeError as error:
+            if reader in refusals and re.search(refusals[reader], str(error)):
+                continue  # OpenCV 5 refuses AV1, OpenCV 4 reads it
+            raise
         # they round differently on the way to RGB: 1.7 on average, 2.9 where there are 10 bits
         assert np.abs(frames - reference).mean(axis=(1, 2, 3)).max() < 3
 

@@ -471,6 +471,7 @@ def test_as_much_overlap_as_a_gpu_gets_changes_nothing(stub: Any, tmp_path: Path
     assert tree(tmp_path / "one by one") == tree(tmp_path / "together")
 
 
+@pytest.mark.processes
 def test_the_runs_of_a_worker_with_several_threads_take_turns(stub: Any, tmp_path: Path) -> None:
     folder = write(tmp_path / "prepared", 16, shard_clips=2)
     at_work, most = 0, 0
@@ -518,13 +519,13 @@ def test_options_of_a_store_are_those_it_was_made_with(stub: Any, prepared: Path
     assert source == prepared
     assert found == replace(options, batch_clips=found.batch_clips, device=found.device)
     assert extract(source, tmp_path / "s", found, retry=True).done == 9
-    with pytest.raises(ArtifactError, match=r"elsewhere: is not there any more.* say where it is with --prepared"):
+    with pytest.raises(ArtifactError, match=r"elsewhere: is not there any more.* say where it is with `prepared`"):
         options_of(str(tmp_path / "s"), prepared=tmp_path / "elsewhere")
     for damaged in (b"{", b"[]", b'{"prepared": 3}', None):  # its bytes are no part of the content, so nobody's digest
         (tmp_path / "s/log/source.json").unlink()
         if damaged is not None:
             (tmp_path / "s/log/source.json").write_bytes(damaged)
-        with pytest.raises(ArtifactError, match="does not say where it was made from; give --prepared and --weights"):
+        with pytest.raises(ArtifactError, match="does not say where it was made from; give `prepared` and `weights`"):
             options_of(str(tmp_path / "s"))
     assert options_of(str(tmp_path / "s"), prepared=prepared, weights="w.pth")[1].weights == "w.pth"
 
@@ -544,9 +545,9 @@ def test_numbers_are_floats_and_finite(prepared: Path) -> None:
     whole, point = (made_from_of(folder, replace(OPTIONS, sigma=sigma), weights) for sigma in (1, 1.0))
     assert fingerprint(whole) == fingerprint(point)
     for value in (float("inf"), float("nan"), -float("inf")):
-        with pytest.raises(ConfigError, match=rf"--sigma: must be a finite number .got {value}"):
+        with pytest.raises(ConfigError, match=rf"sigma: must be a finite number .got {value}"):
             replace(OPTIONS, sigma=value)
-        with pytest.raises(ConfigError, match=rf"--budget: must be a finite number .got {value}"):
+        with pytest.raises(ConfigError, match=rf"budget_s: must be a finite number .got {value}"):
             PrepareOptions(budget_s=value)
 
 

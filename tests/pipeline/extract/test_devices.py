@@ -21,13 +21,13 @@ from pipeline.extract import compute, devices
 def test_devices_that_differ_in_precision_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "resolve_device", lambda devices: devices)
     monkeypatch.setattr(frozen, "resolve_precision", lambda asked, name: "bf16" if name == "cuda:0" else "fp32")
-    with pytest.raises(ConfigError, match=r"--precision: differs between the devices .got auto, expected fp32 or bf16"):
+    with pytest.raises(ConfigError, match=r"precision: differs between the devices .got auto, expected fp32 or bf16"):
         compute.resolve(replace(OPTIONS, precision="auto", device="cuda:0,cuda:1"))
 
 
 @pytest.mark.parametrize("device", ["mps", "meta", "cuda:99", "nothing"])
 def test_devices_that_are_none_of_ours_are_told(device: str) -> None:
-    with pytest.raises(ConfigError, match="--device"):
+    with pytest.raises(ConfigError, match="device: "):
         devices.resolve_device(device)
 
 
@@ -39,12 +39,38 @@ def test_the_batch_is_the_devices_where_none_is_asked_for() -> None:
     assert (ExtractOptions(**json.loads(told["options"])), told["weights"]) == compute.resolve(options)
 
 
-def test_devices_are_dealt_out_by_the_workers_names() -> None:
-    assert devices.device_of_this_worker(["cuda:0", "cuda:1"]) == "cuda:0"
+@pytest.mark.parametrize(
+    ("name", "device"), [(0, "cuda:1"), (1, "cuda:0"), ("2", "cuda:3"), (3, "cuda:1"), ("tcp://far:4711", "cuda:1")]
+)
+def test_a_worker_takes_the_device_of_its_name(name: object, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_dask_worker", lambda: SimpleNamespace(name=name))
+    assert devices.device_of_this_worker(["cuda:1", "cuda:0", "cuda:3"]) == device
+
+
+@pytest.mark.processes
+def test_local_workers_take_a_device_each() -> None:
+    names = ["cuda:1", "cuda:0", "cuda:3"]
+    with (
+        LocalCluster(
+            n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=logging.ERROR
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        taken = {
+            worker.name: client.submit(
+                devices.device_of_this_worker, names, workers=[worker.address], pure=False
+            ).result()
+            for worker in cluster.workers.values()
+        }
+    assert taken == dict(enumerate(names))
+
+
+def test_devices_are_resolved() -> None:
+    assert devices.device_of_this_worker(["cuda:0", "cuda:1"]) == "cuda:0"  # in no worker
     assert devices.resolve_device("cpu") == "cpu"
-    with pytest.raises(ConfigError, match="--device: names no device"):
+    with pytest.raises(ConfigError, match="device: names no device"):
         devices.resolve_device("gpu0")
-    with pytest.raises(ConfigError, match=r"--device: is not there .* use --device cpu"):
+    with pytest.raises(ConfigError, match=r"device: is not there .* set `device` to cpu"):
         devices.resolve_device("cuda:99")
 
 
@@ -104,10 +130,10 @@ def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for device in ("auto", "cuda", "cuda:0,cuda:1"):
         with pytest.raises(
-            ConfigError, match=r"--workers: a GPU .* one worker .got 4, expected at most 2 on cuda:0,cuda:1"
+            ConfigError, match=r"workers: a GPU .* one worker .got 4, expected at most 2 on cuda:0,cuda:1"
         ):
             devices.assign_devices(device, 4, None)
-    with pytest.raises(ConfigError, match=r"at most 1 on cuda:1.; use --workers 1, or --device cpu"):
+    with pytest.raises(ConfigError, match=r"at most 1 on cuda:1.; set `workers` to 1, or `device` to cpu"):
         devices.assign_devices("cuda:1", 2, None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert devices.assign_devices("auto", 4, None) == ("cpu", 4)
@@ -115,12 +141,11 @@ def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_cluster_is_not_dealt_several_devices() -> None:
     assert devices.assign_devices("auto", 1, "tcp://far:8786") == ("auto", 1)  # what its workers have is theirs to say
-    with pytest.raises(
-        ConfigError, match=r"--device: .* .got cuda:0,cuda:1.; .* `dask worker` .* CUDA_VISIBLE_DEVICES"
-    ):
+    with pytest.raises(ConfigError, match=r"device: .* .got cuda:0,cuda:1.; .* `dask worker` .* CUDA_VISIBLE_DEVICES"):
         devices.assign_devices("cuda:0,cuda:1", 1, "tcp://far:8786")
 
 
+@pytest.mark.processes
 def test_workers_of_a_machine_are_counted() -> None:
     assert devices.workers_on_this_host() == 1  # this is no worker
     with (

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from decode_children import count_starts, install
 from tiny_corpus import JOINTS, joints_of_clip, listing, names, write_corpus, write_skeleton, write_video
 
 from pipeline.artifacts import files
@@ -19,9 +20,8 @@ from pipeline.artifacts.lock import sole_writer
 from pipeline.artifacts.outcomes import Account
 from pipeline.config import PrepareOptions
 from pipeline.datasets import ntu
-from pipeline.decode import child_process
 from pipeline.errors import ArtifactError, ConfigError, DataError
-from pipeline.prepare import coordinator as stage
+from pipeline.prepare import worker
 from pipeline.prepare.coordinator import prepare, unfinished
 from pipeline.prepare.folder import PreparedFolder
 
@@ -67,13 +67,13 @@ def _entries(out: Path) -> dict[str, dict[str, Any]]:
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of all rows that are tried."""
     tried: list[str] = []
-    real = stage.attempt
+    real = worker.attempt
 
     def attempt(record: Any, *rest: Any) -> Any:
         tried.append(record.clip_id)
         return real(record, *rest)
 
-    monkeypatch.setattr(stage, "attempt", attempt)
+    monkeypatch.setattr(worker, "attempt", attempt)
     return tried
 
 
@@ -235,23 +235,23 @@ def test_a_worker_whose_coordinator_is_gone_stops(raw: Path, tmp_path: Path) -> 
     folder = PreparedFolder.match(out, listing(raw), OPTIONS)
     with sole_writer(out) as word:
         folder.freeze()
-        assert stage.prepare_shard(0, str(out), word, 4)["clips"] == 4
+        assert worker.prepare_shard(0, str(out), word, 4)["clips"] == 4
     with pytest.raises(ArtifactError, match="no longer in the hands"):
-        stage.prepare_shard(1, str(out), word, 4)
+        worker.prepare_shard(1, str(out), word, 4)
     assert unfinished(folder) == ([1, 2], 4)
 
 
 def test_data_that_go_away_fail_the_run_and_no_clip(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, real = tmp_path / "out", stage.attempt
+    out, real = tmp_path / "out", worker.attempt
 
     def attempt(record: Any, *rest: Any) -> Any:
         if record.clip_id == CLIPS[5]:
             (corpus / "videos").rename(tmp_path / "unmounted")
         return real(record, *rest)
 
-    monkeypatch.setattr(stage, "attempt", attempt)
+    monkeypatch.setattr(worker, "attempt", attempt)
     rows = listing(corpus)
     with pytest.raises(DataError, match="check the mount"):
         prepare(rows, OPTIONS, out)
@@ -311,7 +311,7 @@ def test_lossless_and_draws_are_kept(raw: Path, tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_be_are_refused(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--workers"):
+    with pytest.raises(ConfigError, match="workers: "):
         prepare(listing(raw), OPTIONS, tmp_path / "out", workers=0)
 
 
@@ -395,47 +395,40 @@ def test_of_twelve_kinds_of_damage_each_row_ends_right(tmp_path: Path) -> None:
 
 
 HANGS = """
-import ctypes, pipeline.decode
+import pipeline.decode.read
 probe = pipeline.decode.read.probe
 def hanging(path, **options):
     if open(path, "rb").read(4) == b"hang":
-        ctypes.PyDLL(None).sleep(3600)  # in C, and holding the interpreter's lock
+        hang()
     return probe(path, **options)
 pipeline.decode.read.probe = hanging
 """
 
 
-def _hanging(tmp_path: Path, count: int, budget_s: float, monkeypatch: pytest.MonkeyPatch) -> int:
+def _hanging(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """Prepare `count` videos that a decoder hangs on, among two good ones; returns how many processes it took."""
     clips = names(count + 2)
     rows = write_corpus(tmp_path / "raw", clips)
     for name in clips[1:-1]:
         _video(tmp_path / "raw", name).write_bytes(b"hang")
-    monkeypatch.setattr(child_process, "_BOOT", child_process._BOOT.replace("serve(", HANGS + "serve(", 1))
-    starts: list[int] = []
-    real = child_process._Child
-
-    def child() -> Any:
-        starts.append(1)
-        return real()
-
-    monkeypatch.setattr(child_process, "_Child", child)
-    options = PrepareOptions(budget_s=budget_s)  # of its own: another decoding process than the other tests'
+    install(monkeypatch, tmp_path, HANGS)
+    starts = count_starts(monkeypatch, tmp_path)
+    options = PrepareOptions(budget_s=4.5)  # of its own: another decoding process than the other tests'
     account = prepare(rows, options, tmp_path / "out")
     assert (account.done, account.failed) == (2, count)
     for name, entry in _entries(tmp_path / "out").items():
         assert (entry["outcome"] == "failed") == (name in clips[1:-1])
-        assert entry["outcome"] == "done" or entry["reason"].count(f"timed out after {budget_s:g} s") == 2
+        assert entry["outcome"] == "done" or entry["reason"].count("timed out after 4.5 s") == 2
     return len(starts)
 
 
 def test_a_hanging_file_costs_two_budgets_and_that_clip_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _hanging(tmp_path, 1, 4.5, monkeypatch) == 1 + 2
+    assert _hanging(tmp_path, 1, monkeypatch) == 1 + 2
 
 
 @pytest.mark.soak
 def test_ten_hanging_files_cost_ten_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _hanging(tmp_path, 10, 3.5, monkeypatch) == 1 + 2 * 10
+    assert _hanging(tmp_path, 10, monkeypatch) == 1 + 2 * 10
 
 
 def test_a_pipe_for_a_video_is_no_wait_at_all(corpus: Path, tmp_path: Path) -> None:

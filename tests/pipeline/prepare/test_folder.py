@@ -126,7 +126,7 @@ def test_another_listing_is_refused_with_the_difference(tmp_path: Path, changed:
     before = (tmp_path / "dataset.json").read_bytes()
     with pytest.raises(ArtifactError) as error:
         _frozen(tmp_path, changed)
-    for word in [*words, "another --out"]:
+    for word in [*words, "another `out`"]:
         assert word in str(error.value), word
     assert (tmp_path / "dataset.json").read_bytes() == before
 

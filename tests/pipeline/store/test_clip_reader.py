@@ -87,7 +87,7 @@ def test_shards_are_opened_by_the_threads_that_read_them(tmp_path: Path, monkeyp
     """On an object store each opening is two round trips: one after another they would take most of the time."""
     store, jm = store_of(f"memory://{tmp_path.name}", threads=8)
     store.read([0], tokens=["jm"])
-    together, most, parts = threading.Barrier(8, timeout=30), [], ObjectBlobs.parts
+    together, most, parts = threading.Barrier(8, timeout=300), [], ObjectBlobs.parts
 
     def slow(self: ObjectBlobs, key: str) -> object:
         most.append(together.wait())  # ends only where eight are opened at a time

@@ -20,7 +20,9 @@ from pipeline.errors import ConfigError, StarError
 from pipeline.store.token_store import TokenStore
 from star.data.dataset import TokenDataset
 
-PATIENCE = 60  # seconds until a fork counts as hanging
+pytestmark = pytest.mark.processes
+
+PATIENCE = 300  # seconds until a fork counts as hanging
 TOLD = r'cannot be used in a process that was forked .* start processes by "spawn"'
 
 

@@ -256,6 +256,7 @@ def test_what_is_no_row_of_numbers_is_refused(small: tuple[Path, dict], indices:
     assert len(store.read(np.uint8(1)).gg) == 1
 
 
+@pytest.mark.processes
 def test_the_store_goes_to_other_processes_and_threads(small: tuple[Path, dict[str, np.ndarray]]) -> None:
     path, written = small
     store = TokenStore.open(path)

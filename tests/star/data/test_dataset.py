@@ -123,6 +123,7 @@ def test_a_plain_dataloader_works(path: Path) -> None:
     assert torch.equal(torch.cat([batch.jm for batch in batches]), dataset.read(range(32)).jm)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_dataloaders_processes_open_the_store_themselves(path: Path, in_memory: bool) -> None:
     dataset = TokenDataset(path, views=1, in_memory=in_memory)

@@ -18,7 +18,7 @@ from star.evaluate.scoring import evaluate_run
 from star.runs.run import open_run
 from star.train.start import train as train_here
 
-pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures(one_thread.__name__)]
 
 SETTINGS = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.batch_size=10", "optim.epochs=2"]
 SETTINGS += ["model.dropout=0", "optim.lr=3e-3"]  # 32 clips: 10 + 10 + 10 + 2, so that a step has a rank with one clip
@@ -41,7 +41,7 @@ def test_two_processes_of_torchrun_give_the_run_of_one(tmp_path: Path) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", *TORCHRUN, str(STAR), *train, "--out", str(tmp_path / "together")],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=tmp_path,
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=6000,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr[-2000:]
     assert "Traceback" not in shown.stderr
@@ -65,7 +65,7 @@ def test_one_of_several_processes_waits_for_nobody_when_it_fails(together: str, 
     lines = "import atexit, sys, cli.main; atexit.register(print, 'later'); sys.argv[1:] = ['inspect', '/nowhere']"
     shown = subprocess.run(
         [sys.executable, "-c", f"{lines}; cli.main.main()"],
-        env={**os.environ, "WORLD_SIZE": together}, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "WORLD_SIZE": together}, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert (shown.returncode, shown.stdout.strip()) == (1, later)
     assert shown.stderr.startswith("star: /nowhere")
@@ -76,7 +76,7 @@ def test_an_error_of_ours_is_shown_before_a_process_leaves_the_others(together: 
     lines = "import atexit, cli.main; atexit.register(print, 'later'); cli.main.app = lambda: 1 / 0; cli.main.main()"
     shown = subprocess.run(
         [sys.executable, "-c", lines],
-        env={**os.environ, "WORLD_SIZE": together}, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "WORLD_SIZE": together}, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert (shown.returncode, shown.stdout.strip()) == (1, later)
     assert shown.stderr.count("ZeroDivisionError: division by zero") == 1

@@ -140,6 +140,7 @@ def saved_step(run: Path) -> int:
     return 0 if checkpoint is None else checkpoint.step
 
 
+@pytest.mark.processes
 def test_from_one_process_to_two_and_back_and_to_three(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.3)
     config = with_overrides(smoke(), SETTINGS)
@@ -180,6 +181,7 @@ def test_from_one_process_to_two_and_back_and_to_three(tmp_path: Path) -> None:
     assert 0 < summary["top1"] <= 1
 
 
+@pytest.mark.processes
 @pytest.mark.soak
 def test_soak_kills_of_one_two_and_three_processes(tmp_path: Path) -> None:
     """N (50) kills of all processes at random moments, each time with another number of them: the picks of every
@@ -215,6 +217,7 @@ def test_soak_kills_of_one_two_and_three_processes(tmp_path: Path) -> None:
     print(f"{kills} kills, {runs} runs, each with the picks and losses of the undisturbed one")
 
 
+@pytest.mark.processes
 def test_nobody_leaves_before_the_step_is_saved(tmp_path: Path) -> None:
     """torchrun ends the others, the one that saves among them, as soon as one has gone."""
     store = write_small_store(tmp_path / "small.zarr")
@@ -222,6 +225,7 @@ def test_nobody_leaves_before_the_step_is_saved(tmp_path: Path) -> None:
     assert [child.communicate()[0].strip() for child in children] == ["['checkpoint-00000002.pt']"] * 2
 
 
+@pytest.mark.processes
 def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.3)
     config = with_overrides(smoke(), SETTINGS)
@@ -264,7 +268,7 @@ def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
 
 def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"one GPU for all processes \(got cuda:1\); use --device cuda"):
+    with pytest.raises(ConfigError, match=r"one GPU for all processes \(got cuda:1\); set `device` to cuda"):
         join_world("cuda:1")
 
 
@@ -275,7 +279,7 @@ def test_too_few_gpus_are_told_by_one_process_of_a_machine(monkeypatch: pytest.M
     for name, value in (("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4"), ("RANK", "4"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
     for device in ("auto", "cuda"):
-        with pytest.raises(ConfigError, match=r"4 processes, 2 GPUs.*--nproc-per-node 2, or use --device cpu"):
+        with pytest.raises(ConfigError, match=r"4 processes, 2 GPUs.*--nproc-per-node 2`, or set `device` to cpu"):
             join_world(device)
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(SystemExit, match="1"):

@@ -130,7 +130,7 @@ def test_a_finished_run_stays_finished(path: Path, tmp_path: Path) -> None:
 def test_clips_that_a_store_gets_are_refused(path: Path, tmp_path: Path, row: int, split: str) -> None:
     run = train(at_a_time(path, failed=(row,)), tmp_path / "run", config=config())
     assert run.store["clips"][split]["count"] == {"train": 31, "test": 15}[split]
-    told = rf"the {split} split has other clips .* into another --out"
+    told = rf"the {split} split has other clips .* into another folder"
     with pytest.raises(ArtifactError, match=told):
         train(at_a_time(path), tmp_path / "run", config=config())
     if split == "test":

@@ -203,18 +203,21 @@ def killed_again_and_again(store: Path, undisturbed: Path, folder: Path, times: 
         runs += 1
 
 
+@pytest.mark.processes
 def test_real_kills_at_random_moments_leave_a_run_that_goes_on(store: Path, undisturbed: Path, tmp_path: Path) -> None:
     killed_again_and_again(store, undisturbed, tmp_path, 5)
 
 
+@pytest.mark.processes
 @pytest.mark.soak
 def test_soak_fifty_kills_at_random_moments(store: Path, undisturbed: Path, tmp_path: Path) -> None:
     killed_again_and_again(store, undisturbed, tmp_path, int(os.environ.get("N") or 50))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_training_with_its_step_saved(store: Path, tmp_path: Path, number: int) -> None:
-    settings = [*TINY, "optim.epochs=200", "eval_every=100"]
+    settings = [*TINY, "optim.epochs=20000", "eval_every=10000"]
     command = [sys.executable, "-m", "cli.main", "train", "--from-cache", str(store), "--out", str(tmp_path / "run")]
     command += ["--preset", "smoke", "--device", "cpu", *(word for s in settings for word in ("--set", s))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
@@ -222,13 +225,13 @@ def test_a_signal_ends_a_training_with_its_step_saved(store: Path, tmp_path: Pat
     while len(read_metrics(tmp_path / "run")) < 5 and child.poll() is None:
         time.sleep(0.01)
     child.send_signal(number)
-    out, told = child.communicate(timeout=60)
+    out, told = child.communicate(timeout=600)
     assert (child.returncode, out) == (130, "")
     assert "stopping after this step" in told
     assert "the same command goes on" in told
     stopped, lines = load_checkpoint(tmp_path / "run"), read_metrics(tmp_path / "run")
     assert stopped is not None  # the next one by the clock was half a minute away
-    assert 5 <= stopped.step == len(lines) < 800
+    assert 5 <= stopped.step == len(lines) < 80_000
 
 
 def test_a_second_sigterm_does_not_cut_off_the_save() -> None:

@@ -81,7 +81,7 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
         patch.setattr(memory, "free_bytes", lambda device: int(fixed + 0.5 * each))
         with pytest.raises(ConfigError, match="make the model smaller"):
             train(store, tmp_path / "run", config=config)
-    named = re.search(r"--set (optim\.micro_batch=\d+)", str(refused.value))
+    named = re.search(r"`(optim\.micro_batch=\d+)`", str(refused.value))
     assert named is not None
     assert named[1] == "optim.micro_batch=4"
     with monkeypatch.context() as patch:  # a device that has less than it said
@@ -90,7 +90,7 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
 
         patch.setattr("star.train.loop.train_step", full)
-        with pytest.raises(ConfigError, match=r"a step of 8 clips .* --set optim\.micro_batch=4 takes the same steps"):
+        with pytest.raises(ConfigError, match=r"a step of 8 clips .* `optim\.micro_batch=4` takes the same steps"):
             train(store, tmp_path / "full", config=config)
         with pytest.raises(ConfigError, match=r"a step of 1 clips .* make the model smaller"):
             train(store, tmp_path / "fuller", config=small("optim.batch_size=8", "optim.micro_batch=1"))
