@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,8 @@ def stub_tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> 
 
 
 def computing(compute: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., Any]:
-    """In the place of `compute.worker_computer`: a computer that begins by keeping its arguments."""
-    return lambda *_: lambda *given: lambda: compute(*given)
+    """A stand-in for `compute.worker_computer`: it computes when its result is waited for."""
+    return lambda *_: lambda *arrays: SimpleNamespace(wait=lambda: compute(*arrays))
 
 
 def install(patch: pytest.MonkeyPatch | None = None) -> None:

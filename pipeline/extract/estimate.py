@@ -113,7 +113,7 @@ def _pilot(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, c
         marks = [time.monotonic()]
         decoded = decode_group(group)
         marks.append(time.monotonic())
-        parts = begin_group(compute, decoded)()
+        parts = begin_group(compute, decoded).wait()
         marks.append(time.monotonic())
         for part in parts:
             group.job.absorb(part)

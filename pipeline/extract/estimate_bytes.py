@@ -116,7 +116,7 @@ def _shares(
     job = load_job(folder.shard(shard), view, options, sizes, open_blobs("memory://estimate"), None)
     if row not in job.clips:
         return []
-    computed = begin_group(compute, decode_group(Group(job, [row], False)))()
+    computed = begin_group(compute, decode_group(Group(job, [row], False))).wait()
     for part in computed:
         job.absorb(part)
     return [_share([job.arrays[spec.name][row] for spec in kept], sizes.codec) for _ in computed]

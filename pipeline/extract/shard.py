@@ -7,12 +7,12 @@ place or moment, since reasons are part of the content. Knows no threads; `pipel
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline import manifest
+from pipeline.cluster.lookahead import Pending
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.extract.values import ClipView, Compute, ComputedGroup, DecodedGroup, Group, ShardJob
@@ -110,25 +110,36 @@ def view_of_clip(job: ShardJob, row: int) -> ClipView:
     )
 
 
-def begin_group(compute: Compute, decoded: DecodedGroup) -> Callable[[], list[ComputedGroup]]:
-    """Begin to compute a group; call the result to wait for its tokens, in one piece as a rule. Rows that fail are told
-    to the job."""
-    rows = list(decoded.pictures)
-    if not rows:
-        return lambda: []
-    pictures = [decoded.pictures[row] for row in rows]
-    frames, joints, scores = (np.stack([getattr(p, name) for p in pictures]) for name in ("frames", "joints", "scores"))
-    wait = compute(frames, joints, scores > 0)
+def begin_group(compute: Compute, decoded: DecodedGroup) -> PendingGroup:
+    """Begin to compute a group."""
+    return PendingGroup(compute, decoded, _launch(compute, decoded.pictures) if decoded.pictures else None)
 
-    def finish() -> list[ComputedGroup]:
+
+def _launch(compute: Compute, pictures: dict[int, ClipView]) -> Pending[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    views = pictures.values()
+    frames, joints, scores = (np.stack([getattr(v, name) for v in views]) for name in ("frames", "joints", "scores"))
+    return compute(frames, joints, scores > 0)
+
+
+class PendingGroup(NamedTuple):
+    """A group whose tokens are being computed; None where no row of it could be decoded."""
+
+    compute: Compute
+    decoded: DecodedGroup
+    tokens: Pending[tuple[np.ndarray, np.ndarray, np.ndarray]] | None
+
+    def wait(self) -> list[ComputedGroup]:
+        """The group's tokens, as a rule in one piece; rows that fail are marked as failed in the job."""
+        if self.tokens is None:
+            return []
+        group, pictures = self.decoded
+        rows = list(pictures)
         try:
-            return [ComputedGroup(rows, pictures, *wait())]
+            return [ComputedGroup(rows, list(pictures.values()), *self.tokens.wait())]
         except DataError as error:
-            # a value that float16 cannot hold, in one of them: told of that one, without costing the others
+            # one of the clips has a value that float16 cannot hold: found one by one, so that only that one fails
             if len(rows) == 1:
-                decoded.group.job.fail(rows[0], error.problem)
+                group.job.fail(rows[0], error.problem)
                 return []
-            alone = [DecodedGroup(decoded.group, {row: decoded.pictures[row]}) for row in rows]
-            return [computed for one in alone for computed in begin_group(compute, one)()]
-
-    return finish
+            alone = (DecodedGroup(group, {row: picture}) for row, picture in pictures.items())
+            return [computed for one in alone for computed in begin_group(self.compute, one).wait()]

@@ -6,7 +6,7 @@ In: frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2) pixels, visible (B, M, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.backbone.frozen import FrozenMC18, cuda_errors_explained, normalize
 from pipeline.backbone.mc3_18 import STRIDES
-from pipeline.backbone.transfer import to_device, to_host
+from pipeline.backbone.transfer import HostCopy, to_device
 from pipeline.errors import ConfigError, DataError
 from pipeline.heatmaps import DEFAULT_SIGMA, joint_heatmaps, to_cells
 from pipeline.tokens import global_grid_tokens, joint_map_tokens
@@ -29,6 +29,24 @@ class Tokens(NamedTuple):
     gg: np.ndarray
     jm: np.ndarray
     joint_mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class PendingTokens:
+    """Tokens of a batch that the device may still be computing, in parts of `clips` clips."""
+
+    device: torch.device
+    clips: int
+    copies: list[HostCopy]
+
+    def wait(self) -> Tokens:
+        """Raises DataError and ConfigError as a call of TokenComputer does."""
+        parts = []
+        for copy in self.copies:
+            with cuda_errors_explained(self.device, clips=self.clips):  # the computation may have failed since
+                arrays = copy.wait()
+            parts.append(_checked_tokens(*arrays))
+        return parts[0] if len(parts) == 1 else Tokens(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 class TokenComputer:
@@ -67,27 +85,22 @@ class TokenComputer:
             DataError: shapes that do not fit, or a value beyond float16 (65504), with the clip's place in the batch.
             ConfigError: so many clips do not fit into the device's memory, or it fails.
         """
-        return self.begin(frames, joints, visible)()
+        return self.begin(frames, joints, visible).wait()
 
     @torch.inference_mode()
-    def begin(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> Callable[[], Tokens]:
-        """As a call, in two: a GPU is at work when this returns; call the result to wait for it and have the tokens."""
-        if self.backbone.deterministic and len(frames) > 1:
-            alone = [self.begin(frames[b : b + 1], joints[b : b + 1], visible[b : b + 1]) for b in range(len(frames))]
-            return lambda: Tokens(*(np.concatenate(p) for p in zip(*(finish() for finish in alone), strict=True)))
-        with cuda_errors_explained(self.backbone.device, clips=len(frames)):
-            arrived = self._launch(frames, joints, visible)
+    def begin(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> PendingTokens:
+        """As a call, but a GPU may still be at work when this returns."""
+        device = self.backbone.device
+        alone = self.backbone.deterministic
+        clips = 1 if alone else len(frames)
+        parts = [slice(b, b + 1) for b in range(len(frames))] if alone else [slice(None)]
+        copies = []
+        for part in parts:
+            with cuda_errors_explained(device, clips=clips):
+                copies.append(self._launch(frames[part], joints[part], visible[part]))
+        return PendingTokens(device, clips, copies)
 
-        def finish() -> Tokens:
-            with cuda_errors_explained(self.backbone.device, clips=len(frames)):  # what it was at may have failed since
-                arrays = arrived()
-            return _tokens(*arrays)
-
-        return finish
-
-    def _launch(
-        self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray
-    ) -> Callable[[], tuple[np.ndarray, ...]]:
+    def _launch(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> HostCopy:
         device = self.backbone.device
         maps = self.backbone(normalize(to_device(frames, device)))
         places = to_device(joints, device)
@@ -97,7 +110,7 @@ class TokenComputer:
         heatmaps = joint_heatmaps(to_cells(places, STRIDES[self.jm_layer]), drawn, size=grid, sigma=self.sigma)
         gg = global_grid_tokens(maps[self.gg_layer])
         jm = joint_map_tokens(jm_maps, heatmaps, normalize=self.normalize)
-        return to_host([gg.half(), jm.half(), drawn.any(1), _peaks(gg), _peaks(jm)])
+        return HostCopy([gg.half(), jm.half(), drawn.any(1), _peaks(gg), _peaks(jm)])
 
 
 def inside(joints: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -111,7 +124,9 @@ def _peaks(tokens: Tensor) -> Tensor:
     return tokens.flatten(1).abs().amax(1)
 
 
-def _tokens(gg: np.ndarray, jm: np.ndarray, mask: np.ndarray, gg_peaks: np.ndarray, jm_peaks: np.ndarray) -> Tokens:
+def _checked_tokens(
+    gg: np.ndarray, jm: np.ndarray, mask: np.ndarray, gg_peaks: np.ndarray, jm_peaks: np.ndarray
+) -> Tokens:
     """The tokens, if all were finite as float16: beyond its range is an error, never an infinity in the store."""
     for kind, peaks in (("GG", gg_peaks), ("JM", jm_peaks)):
         unfit = np.flatnonzero(~(peaks < ROUNDS_TO_INFINITY))

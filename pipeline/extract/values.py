@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.cluster.lookahead import Pending
 from pipeline.config import ExtractOptions
 from pipeline.prepare.hdf5 import ClipContent
 from pipeline.prepare.shard import Shard
@@ -18,9 +19,9 @@ from pipeline.store.commit_records import clip_digest
 from pipeline.store.int8 import stored
 from pipeline.store.layout import StoreSizes
 
-# frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2), visible (B, M, T, V) to a function that waits for gg, jm float16
-# and joint_mask: a GPU works on them while the next ones are made ready
-Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]]
+# frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2), visible (B, M, T, V) to pending gg, jm float16 and joint_mask: a
+# GPU computes them while the next clips are decoded
+Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], Pending[tuple[np.ndarray, np.ndarray, np.ndarray]]]
 
 
 class ClipView(NamedTuple):

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError
 from pipeline.extract import compute, devices
 from pipeline.extract.shard import begin_group, decode_group, load_job
-from pipeline.extract.values import ShardJob
+from pipeline.extract.values import ComputedGroup, ShardJob
 from pipeline.prepare.shard import read_shard
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.commit_records import Place, each_record_or_none, is_whole, places, record_key, write_record
@@ -86,33 +86,56 @@ def extract_run(first: int, plan_json: str) -> dict[str, Any]:
 
 
 def _extract_run(first: int, plan: ExtractPlan) -> dict[str, Any]:
+    """Read -> decode -> compute -> absorb -> commit: each stage pulls from the one before it."""
     blobs = open_blobs(plan.out)
     blobs.require_writer(plan.word)
     compute_tokens = compute.worker_computer(plan.options, plan.weights, plan.threads)
     decoders, writers, launches = overlap(plan.options.device)
     start, clips = time.monotonic(), 0
     with cancelling_pool(1) as reading, cancelling_pool(decoders) as decoding, cancelling_pool(writers) as writing:
+        output = ShardWriter(plan, blobs, writing, most=IN_FLIGHT + writers - 1)
         todo = places(plan.sizes)[first : first + plan.run]
-        jobs = prefetch(reading, lambda place: _open_job(plan, blobs, place), todo, depth=1)
+        jobs = prefetch(reading, partial(_read_job, plan, blobs), todo, depth=1)
         groups = (group for job in jobs if job is not None for group in job.groups())
-        absorbing: list[Future[None]] = []
-        commits: deque[Future[None]] = deque()
-        pictures = prefetch(decoding, decode_group, groups, depth=decoders)
-        for decoded, computed in pipelined(partial(begin_group, compute_tokens), pictures, depth=launches):
-            job = decoded.group.job
-            absorbing += [writing.submit(job.absorb, part) for part in computed]
-            clips += len(decoded.group.rows)
-            _report(job, decoded.group.rows)
-            if decoded.group.last:
-                _report(job, sorted(set(range(len(job.entries))) - set(job.clips)))
-                commits.append(writing.submit(_commit, plan, blobs, job, absorbing))
-                absorbing = []
-            while len(commits) > IN_FLIGHT + writers - 1:
-                commits.popleft().result()
-        for commit in commits:
-            commit.result()
+        decoded_groups = prefetch(decoding, decode_group, groups, depth=decoders)
+        for decoded, computed in pipelined(partial(begin_group, compute_tokens), decoded_groups, depth=launches):
+            group = decoded.group
+            output.absorb(group.job, computed)
+            clips += len(group.rows)
+            _report(group.job, group.rows)
+            if group.last:
+                _report(group.job, sorted(set(range(len(group.job.entries))) - set(group.job.clips)))
+                output.commit(group.job)
+        output.wait()
     seconds = round(time.monotonic() - start, 3)
     return {"first": first, "clips": clips, "seconds": seconds, "host": socket.gethostname()}
+
+
+class ShardWriter:
+    """The last two stages: computed groups are absorbed and whole shards committed by the threads of `pool`.
+
+    No more than `most` commits are pending when a call returns.
+    """
+
+    def __init__(self, plan: ExtractPlan, blobs: Blobs, pool: ThreadPoolExecutor, *, most: int) -> None:
+        self._plan, self._blobs, self._pool, self._most = plan, blobs, pool, most
+        self._absorbing: list[Future[None]] = []  # of the shard that is being computed
+        self._commits: deque[Future[None]] = deque()
+
+    def absorb(self, job: ShardJob, parts: list[ComputedGroup]) -> None:
+        """Begin to take the tokens of a group over into its job."""
+        self._absorbing += [self._pool.submit(job.absorb, part) for part in parts]
+
+    def commit(self, job: ShardJob) -> None:
+        """Begin to put a job, all of whose groups have been given to `absorb`."""
+        self._commits.append(self._pool.submit(_commit, self._plan, self._blobs, job, self._absorbing))
+        self._absorbing = []
+        self.wait(self._most)
+
+    def wait(self, most: int = 0) -> None:
+        """Until no more than `most` commits are pending; raises what one of them raised."""
+        while len(self._commits) > most:
+            self._commits.popleft().result()
 
 
 def is_open(record: dict[str, Any] | None, *, retry: bool) -> bool:
@@ -125,7 +148,7 @@ def _record_or_none(blobs: Blobs, stamp: str, place: Place) -> dict[str, Any] | 
     return next(each_record_or_none(blobs, stamp, [place]))[1]
 
 
-def _open_job(plan: ExtractPlan, blobs: Blobs, place: Place) -> ShardJob | None:
+def _read_job(plan: ExtractPlan, blobs: Blobs, place: Place) -> ShardJob | None:
     view, shard = place
     before = _record_or_none(blobs, plan.stamp, place)
     if not is_open(before, retry=plan.retry):
@@ -135,8 +158,10 @@ def _open_job(plan: ExtractPlan, blobs: Blobs, place: Place) -> ShardJob | None:
 
 
 def _commit(plan: ExtractPlan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None]]) -> None:
-    """Put a shard whose tokens are all there: `absorbing` was submitted before this, so it cannot be waited for in
-    vain."""
+    """Put a shard once all of its tokens are absorbed.
+
+    `absorbing` was submitted earlier to the same pool, so waiting for it here cannot deadlock.
+    """
     for part in absorbing:
         part.result()
     if job.unchanged:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from pipeline.backbone.frozen import FrozenMC18, normalize
+from pipeline.backbone.transfer import HostCopy
 from pipeline.errors import ConfigError, DataError
 from pipeline.extract.token_computer import TokenComputer, Tokens, inside
 from pipeline.heatmaps import to_cells
@@ -134,8 +135,8 @@ def test_batches_begun_before_another_is_waited_for_keep_to_themselves(device: s
     batches = [batch_of(seed, side=32) for seed in range(3)]
     exact = [TokenComputer(FrozenMC18("random"))(*batch) for batch in batches]
     begun = [TokenComputer(FrozenMC18("random", device=device)).begin(*batch) for batch in batches]
-    for finish, expected in reversed(list(zip(begun, exact, strict=True))):
-        assert_tokens_close(finish(), expected)
+    for tokens, expected in reversed(list(zip(begun, exact, strict=True))):
+        assert_tokens_close(tokens.wait(), expected)
 
 
 def test_a_clip_without_bodies_has_picture_tokens_only() -> None:
@@ -244,13 +245,13 @@ def test_too_large_a_batch_for_a_device_is_one_sentence(monkeypatch: pytest.Monk
 
 
 def test_a_gpu_that_fails_while_it_is_waited_for_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failed() -> tuple[np.ndarray, ...]:
+    def failed(copy: HostCopy) -> tuple[np.ndarray, ...]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr("pipeline.extract.token_computer.to_host", lambda tensors: failed)
-    finish = TokenComputer(Averages()).begin(*batch_of(4))
+    monkeypatch.setattr(HostCopy, "wait", failed)
+    tokens = TokenComputer(Averages()).begin(*batch_of(4))
     with pytest.raises(ConfigError, match=r"--device: cpu .*illegal memory access.*`nvidia-smi`.*--batch"):
-        finish()
+        tokens.wait()
 
 
 def test_normalised_tokens_do_not_depend_on_the_border() -> None:

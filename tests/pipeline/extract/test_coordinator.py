@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -460,7 +461,7 @@ def test_as_much_overlap_as_a_gpu_gets_changes_nothing(stub: Any, tmp_path: Path
                 raise DataError("a clip", "GG tokens do not fit into float16", got=1e5)
             return tokens
 
-        return wait
+        return SimpleNamespace(wait=wait)
 
     stub.setattr(compute, "worker_computer", lambda *_: begin)
     for name, overlap in (("one by one", (1, 1, 0)), ("together", (6, 4, 1))):
@@ -481,7 +482,7 @@ def test_the_runs_of_a_worker_with_several_threads_take_turns(stub: Any, tmp_pat
         most = max(most, at_work)
         time.sleep(0.01)
         at_work -= 1
-        return lambda: stub_tokens(*given)
+        return SimpleNamespace(wait=lambda: stub_tokens(*given))
 
     stub.setattr(compute, "worker_computer", lambda *_: begin)
     extract(folder.path, tmp_path / "alone", OPTIONS)
