@@ -13,34 +13,38 @@ from typing import Any
 from pipeline.errors import ConfigError
 
 FRAMES = 16
-KINDS_OF_GEOMETRY = ("person", "center", "full")
+GEOMETRIES = ("person", "center", "full")
 FRAME_CODECS = ("jpeg95", "lossless")
 SAMPLING = ("uniform", "random", "first", "middle", "last")
 READERS = ("pyav", "opencv", "decord")
-JM_LAYERS = ("layer1", "layer2", "layer3")
+# of the feature maps of mc3_18: channels, and pixels of the clip for each cell in both directions (T is kept)
+CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
+STRIDES = {"layer1": 2, "layer2": 4, "layer3": 8, "layer4": 16}
+JM_LAYERS, GG_LAYER = ("layer1", "layer2", "layer3"), "layer4"
+VIEW_RULE = 1  # raised when `pipeline.views.view_of` changes what a view is
 PRECISIONS = ("auto", "fp32", "bf16")
-STORE_CODECS = ("none", "zstd", "lz4")
+STORE_CODECS = ("none", "zstd")
 TOKEN_TYPES = ("float16", "int8")
 
 
-def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+def one_of(argument: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError, naming what is allowed, where `value` is none of it."""
     if value not in allowed:
         raise ConfigError(
-            option, "no such choice", got=repr(value), expected=" | ".join(allowed), remedy="choose one of these"
+            argument, "no such choice", got=repr(value), expected=" | ".join(allowed), remedy="choose one of these"
         )
 
 
-def at_least(option: str, value: float, least: float) -> None:
+def at_least(argument: str, value: float, least: float) -> None:
     """Raise ConfigError where a number is too small."""
     if not value >= least:
-        raise ConfigError(option, "the number is too small", got=value, expected=f"{least} or more")
+        raise ConfigError(argument, "the number is too small", got=value, expected=f"{least} or more")
 
 
-def finite(option: str, value: float) -> float:
+def finite(argument: str, value: float) -> float:
     """`value` as a float, since 1 and 1.0 are one option. Raise ConfigError where it is infinite or no number."""
     if not math.isfinite(value):
-        raise ConfigError(option, "must be a finite number", got=value)
+        raise ConfigError(argument, "must be a finite number", got=value)
     return float(value)
 
 
@@ -70,14 +74,14 @@ class PrepareOptions:
     budget_s: float = 60.0
 
     def __post_init__(self) -> None:
-        one_of("--sampling", self.sampling, SAMPLING)
-        one_of("--geometry", self.geometry, KINDS_OF_GEOMETRY)
-        one_of("--frame-codec", self.frame_codec, FRAME_CODECS)
-        one_of("--reader", self.reader, READERS)
-        at_least("--draws", self.draws, 1)
-        at_least("--shard-clips", self.shard_clips, 1)
-        object.__setattr__(self, "budget_s", finite("--budget", self.budget_s))  # frozen, but being made
-        at_least("--budget", self.budget_s, 0.1)
+        one_of("sampling", self.sampling, SAMPLING)
+        one_of("geometry", self.geometry, GEOMETRIES)
+        one_of("frame_codec", self.frame_codec, FRAME_CODECS)
+        one_of("reader", self.reader, READERS)
+        at_least("draws", self.draws, 1)
+        at_least("shard_clips", self.shard_clips, 1)
+        object.__setattr__(self, "budget_s", finite("budget_s", self.budget_s))  # frozen, but being made
+        at_least("budget_s", self.budget_s, 0.1)
 
     def content(self) -> dict[str, Any]:
         """What decides a prepared clip's bytes: all but the reader (readers are exact) and its budget."""
@@ -118,14 +122,28 @@ class ExtractOptions:
     batch_clips: int = 0
 
     def __post_init__(self) -> None:
-        one_of("--jm-layer", self.jm_layer, JM_LAYERS)
-        one_of("--precision", self.precision, PRECISIONS)
-        one_of("--codec", self.codec, STORE_CODECS)
-        one_of("--dtype", self.dtype, TOKEN_TYPES)
-        at_least("--views", self.views, 1)
-        at_least("--batch", self.batch_clips, 0)
-        object.__setattr__(self, "sigma", finite("--sigma", self.sigma))
+        one_of("jm_layer", self.jm_layer, JM_LAYERS)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("codec", self.codec, STORE_CODECS)
+        one_of("dtype", self.dtype, TOKEN_TYPES)
+        at_least("views", self.views, 1)
+        at_least("batch_clips", self.batch_clips, 0)
+        object.__setattr__(self, "sigma", finite("sigma", self.sigma))
         if not self.sigma > 0:
-            raise ConfigError("--sigma", "must be positive", got=self.sigma)
+            raise ConfigError("sigma", "must be positive", got=self.sigma)
         if self.crop % 16 or self.crop < 32:
-            raise ConfigError("--crop", "must be a multiple of 16 from 32 on", got=self.crop)
+            raise ConfigError("crop", "must be a multiple of 16 from 32 on", got=self.crop)
+
+    def content(self) -> dict[str, Any]:
+        """What decides a token's value beside the prepared clips and the weights; stores keep this order."""
+        return {
+            "precision": self.precision,
+            "jm_layer": self.jm_layer,
+            "sigma": self.sigma,
+            "normalize": self.normalize,
+            "crop": self.crop,
+            "view_rule": VIEW_RULE,
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "deterministic": self.deterministic,
+        }

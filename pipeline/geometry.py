@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import KINDS_OF_GEOMETRY, one_of
+from pipeline.config import GEOMETRIES, one_of
 
 KEPT = 128  # pixels kept of each side, so that a 112 px crop has room to move
 PRESET = (128, 171)  # torchvision's MC3-18 preset squashes to this before its 112 px centre crop
@@ -54,7 +54,7 @@ def geometry_of(kind: str, joints: np.ndarray, height: int, width: int) -> Geome
     Raises:
         ConfigError: no such kind.
     """
-    one_of("--geometry", kind, KINDS_OF_GEOMETRY)
+    one_of("geometry", kind, GEOMETRIES)
     if kind == "center":
         return Geometry(box=(0, 0, width, height), size=PRESET)
     if kind == "full":

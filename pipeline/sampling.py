@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import SAMPLING
 from pipeline.errors import ConfigError, DataError
 
-POLICIES = ("uniform", "random", "first", "middle", "last")
 _FINE = 1 << 20  # a segment is cut into this many steps, so that a random place in it is exact integer arithmetic
 
 
@@ -33,8 +33,8 @@ def sample_indices(
     Args:
         num_frames: frames that both video and skeleton have, at least 1.
         num_samples: T, at least 1.
-        policy: one of `POLICIES`. `first`, `middle` and `last` take consecutive frames; of a video shorter than T
-            there is no such window, and they give what `uniform` gives.
+        policy: one of `pipeline.config.SAMPLING`. `first`, `middle` and `last` take consecutive frames; for a video
+            shorter than T they give what `uniform` gives.
         rng: where `random` draws from; unused by the others.
 
     Raises:
@@ -45,8 +45,8 @@ def sample_indices(
         raise DataError("video", "has no frames to sample", got=num_frames, expected="at least 1")
     if num_samples < 1:
         raise ConfigError("num_samples", "is too small", got=num_samples, expected="at least 1")
-    if policy not in POLICIES:
-        raise ConfigError(policy, "is not a sampling policy", expected=" | ".join(POLICIES))
+    if policy not in SAMPLING:
+        raise ConfigError(policy, "is not a sampling policy", expected=" | ".join(SAMPLING))
     if policy == "random":
         if rng is None:
             raise ConfigError("random", "needs a generator", remedy="pass rng=keyed_rng(seed, record.key, draw)")

@@ -8,26 +8,19 @@ Knows weights, device and precision; knows no tokens, joints or files of clips.
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.backbone.mc3_18 import CHANNELS, LAYERS, STRIDES, MC18Trunk
+from pipeline.backbone.mc3_18 import LAYERS, MC18Trunk
 from pipeline.backbone.weights import load_weights
 from pipeline.errors import ConfigError, DataError
-
-__all__ = ["CHANNELS", "LAYERS", "STRIDES", "FrozenMC18", "cuda_errors_explained", "normalize", "resolve_precision"]
+from pipeline.torch_device import cuda_errors_explained
 
 # The Kinetics statistics of torchvision's preset for video models, RGB in [0, 1].
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
-
-# in the messages of CUDA and its libraries, which have no error class in common
-OF_CUDA = re.compile(r"cuda|cudnn|cublas|nvidia|unable to find an engine", re.IGNORECASE)
 
 
 def normalize(frames: Tensor) -> Tensor:
@@ -82,27 +75,6 @@ def _bfloat16(device: torch.device) -> tuple[bool, bool]:
     return native, native or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-@contextmanager
-def cuda_errors_explained(device: torch.device, *, clips: int = 0) -> Iterator[None]:
-    """What CUDA refuses or breaks off in the block, which computes so many clips, as one sentence.
-
-    Raises:
-        ConfigError: the memory of the device is full, another program has it to itself, or it failed.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # torch has a class of its own for some of CUDA's errors only
-        if clips and isinstance(error, torch.OutOfMemoryError):
-            remedy = "ask for fewer at a time" if clips > 1 else "use a device with more that is free"
-            problem = f"so many clips do not fit into the memory of {device}"
-            raise ConfigError("--batch", problem, got=clips, remedy=remedy) from error
-        if not OF_CUDA.search(str(error)):
-            raise
-        cause = str(error).strip().splitlines()[0][:200]
-        remedy = "see with `nvidia-smi` who uses it, then name another device, or fewer clips at a time with --batch"
-        raise ConfigError("--device", f"{device} does not do what is asked of it ({cause})", remedy=remedy) from error
-
-
 class FrozenMC18:
     """torchvision's `mc3_18` in eval mode, without its classifier; callable on clips.
 
@@ -152,7 +124,7 @@ class FrozenMC18:
     def __call__(self, clips: Tensor) -> dict[str, Tensor]:
         """Feature maps (B, D, T, h, w) float32 on the backbone's device, for normalised clips (B, 3, T, H, W).
 
-        h = ceil(H / stride), likewise w (`STRIDES`); T is kept. Their memory is channels-last.
+        h = ceil(H / stride), likewise w (`pipeline.config.STRIDES`); T is kept. Their memory is channels-last.
         """
         if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():
             got = f"{clips.dtype} {tuple(clips.shape)}"

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.video import mc3_18
 
-LAYERS = ("layer1", "layer2", "layer3", "layer4")
-CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
-# Pixels of the clip for each cell of the map, in both directions; time is never reduced.
-STRIDES = {"layer1": 2, "layer2": 4, "layer3": 8, "layer4": 16}
+from pipeline.config import CHANNELS
+
+LAYERS = tuple(CHANNELS)
 
 
 class MC18Trunk(nn.Module):

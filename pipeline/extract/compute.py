@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import ExtractOptions
+from pipeline.config import GG_LAYER, ExtractOptions
 from pipeline.errors import ConfigError, DataError
 from pipeline.extract import devices
 
@@ -94,7 +94,7 @@ def computer_for(options: ExtractOptions) -> TokenComputer:
 
     backbone = FrozenMC18(
         options.weights,
-        layers=(options.jm_layer, "layer4"),
+        layers=(options.jm_layer, GG_LAYER),
         precision=options.precision,
         device=devices.resolve_device(options.device).split(",")[0],
         deterministic=options.deterministic,

@@ -148,9 +148,9 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
     store, source = TokenStore.open(out), source_of(out)
     if not source and (prepared is None or weights is None):
         raise ArtifactError(out, "does not say where it was made from", remedy="give --prepared and --weights")
-    names = ("precision", "jm_layer", "sigma", "normalize", "crop", "seed", "deterministic", "dtype")
+    names = ExtractOptions().content().keys() - {"view_rule"}
     made = store.attrs["made_from"]
-    if not set(names) <= made.keys():
+    if not names <= made.keys():
         raise ArtifactError(
             out, "was not made by `star extract-tokens`", remedy="make its tokens again where they were"
         )

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
+from pipeline.torch_device import default_device, parse_device, require_gpu
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -40,25 +41,13 @@ def workers_on_this_host() -> int:
 
 def resolve_device(devices: str) -> str:
     """ "auto" is cuda where there is one; every device named, "cuda:0,cuda:1" say, must be there."""
-    import torch
-
     if devices == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return default_device()
     for name in devices.split(","):
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise ConfigError("--device", "names no device", got=name, expected="cpu, cuda or cuda:0") from None
+        device = parse_device(name)
         if device.type not in ("cpu", "cuda"):
-            raise ConfigError("--device", "is no device of ours", got=name, expected="cpu, cuda or cuda:0")
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(
-                "--device",
-                "is not there",
-                got=name,
-                expected=f"{torch.cuda.device_count()} CUDA devices",
-                remedy="use --device cpu",
-            )
+            raise ConfigError("device", "no such device", got=name, expected="auto, cpu, cuda or cuda:0")
+        require_gpu(device)
     return devices
 
 

@@ -1,8 +1,8 @@
 """What stage 2 would do, how large the store becomes and how long it takes, before it starts.
 
-In: a prepared folder and the stage's options. Out: a plain dict. The bytes are those of the very files without a
-codec, and a range with one (`pipeline.extract.estimate_bytes`); seconds come from a pilot, the stage's own steps on a
-few real clips from all over the folder, and are a range. Writes nothing.
+In: a prepared folder and the stage's options. Out: a plain dict. Bytes are exact without a codec and an upper bound
+with one (`pipeline.extract.estimate_bytes`); seconds are a range, measured by the stage's own steps on a few clips
+spread over the folder. Writes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.artifacts.fingerprint import fingerprint
 from pipeline.config import ExtractOptions
 from pipeline.extract import compute, devices
 from pipeline.extract.coordinator import require_complete, threads_of, unfinished
-from pipeline.extract.estimate_bytes import compressed, file_sizes, rows_done
+from pipeline.extract.estimate_bytes import file_sizes, rows_done
 from pipeline.extract.provenance import about_of, made_from_of, sizes_of
 from pipeline.extract.shard import begin_group, decode_group, load_job
 from pipeline.extract.values import Compute, Group, ShardJob
@@ -44,7 +44,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
     """Clips, files and bytes of the finished store; how many shards of it are still to be made here, and how long.
 
     Returns:
-        "bytes": a number without a codec, [low, high] with one. "seconds": [low, high] for what is left, None where no
+        "bytes": exact without a codec, an upper bound with one. "seconds": [low, high] for what is left, None where no
         clip is to be computed.
 
     Raises: as `pipeline.extract.extract`, about `prepared`, the store that is there, weights and device.
@@ -64,7 +64,6 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
     seconds = _pilot(folder, options, sizes, compute_tokens) if left else None
     fresh = {"format": FORMAT, "fingerprint": fingerprint(made_from), "made_from": made_from}
     files = file_sizes(folder, sizes, there or {**fresh, **about_of(folder, weights)})
-    total = sum(files.values())
     return {
         "dataset": folder.listing.dataset,
         "clips": account.done,
@@ -72,7 +71,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "failed": account.failed,
         "views": sizes.views,
         "files": len(files),
-        "bytes": total if options.codec == "none" else compressed(total, folder, options, sizes, compute_tokens),
+        "bytes": sum(files.values()),
         "shards": len(places(sizes)),
         "shards_to_do": len(todo),
         "seconds": None if seconds is None else _seconds(seconds, left, workers),

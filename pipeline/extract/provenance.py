@@ -11,14 +11,11 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline import manifest
-from pipeline.config import FRAMES, ExtractOptions
+from pipeline.config import CHANNELS, FRAMES, GG_LAYER, STRIDES, ExtractOptions
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import PERSONS
 from pipeline.store.layout import StoreSizes
 
-JM_CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256}
-GG_CHANNELS, GG_STRIDE = 512, 16  # of layer4
-VIEW_RULE = 1  # raised when `pipeline.views.view_of` changes what a view is
 VERSIONS = ("star-tokens", "torch", "torchvision", "numpy", "zarr", "opencv-python-headless")
 
 
@@ -31,9 +28,9 @@ def sizes_of(folder: PreparedFolder, options: ExtractOptions) -> StoreSizes:
         persons=PERSONS,
         frames=FRAMES,
         joints=len(manifest.topology(folder.listing.topology).joint_names),
-        cells=(options.crop // GG_STRIDE) ** 2,
-        gg_channels=GG_CHANNELS,
-        jm_channels=JM_CHANNELS[options.jm_layer],
+        cells=(options.crop // STRIDES[GG_LAYER]) ** 2,
+        gg_channels=CHANNELS[GG_LAYER],
+        jm_channels=CHANNELS[options.jm_layer],
         dtype=options.dtype,
         codec=options.codec,
     )
@@ -44,15 +41,7 @@ def made_from_of(folder: PreparedFolder, options: ExtractOptions, weights: Mappi
     return {
         "prepared": folder.fingerprint,
         "weights": {"sha256": weights["sha256"]},  # of the tensors, whatever file they came in
-        "precision": options.precision,
-        "jm_layer": options.jm_layer,
-        "sigma": options.sigma,
-        "normalize": options.normalize,
-        "crop": options.crop,
-        "view_rule": VIEW_RULE,
-        "seed": options.seed,
-        "dtype": options.dtype,
-        "deterministic": options.deterministic,
+        **options.content(),
     }
 
 

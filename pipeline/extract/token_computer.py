@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.backbone.frozen import FrozenMC18, cuda_errors_explained, normalize
-from pipeline.backbone.mc3_18 import STRIDES
+from pipeline.backbone.frozen import FrozenMC18, normalize
 from pipeline.backbone.transfer import HostCopy, to_device
+from pipeline.config import STRIDES
 from pipeline.errors import ConfigError, DataError
 from pipeline.heatmaps import DEFAULT_SIGMA, joint_heatmaps, to_cells
 from pipeline.tokens import global_grid_tokens, joint_map_tokens
+from pipeline.torch_device import cuda_errors_explained
 
 ROUNDS_TO_INFINITY = 65520.0  # the smallest magnitude that float16 has no finite number for
 

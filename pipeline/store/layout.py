@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
+from pipeline.config import STORE_CODECS
+from pipeline.errors import ArtifactError
 from pipeline.records import VideoRecord
 
 FORMAT = "star-tokens/1"
 COLUMNS = {"label": "int64", "subject": "int32", "camera": "int32", "setup": "int32", "replication": "int32"}
 NAMES = ("clip_id", "key", "split")  # columns of text
+MAKE_AGAIN = "make the store again with `star extract-tokens`"
 FIRST_KEY = "camera/zarr.json"  # put before any other: it tells that a store was being made
 
 
@@ -30,7 +33,7 @@ FIRST_KEY = "camera/zarr.json"  # put before any other: it tells that a store wa
 class StoreSizes:
     """N, K, the clips in a shard, the lengths of the axes above, and how tokens are stored.
 
-    `dtype` is "float16", or "int8" with a float16 scale for each token; `codec` is "none", "zstd" or "lz4".
+    `dtype` is "float16", or "int8" with a float16 scale for each token; `codec` is "none" or "zstd".
     """
 
     clips: int
@@ -47,7 +50,17 @@ class StoreSizes:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> StoreSizes:
-        """From a store's attributes, or from a commit record of its metadata."""
+        """From a store's attributes, or from a commit record of its metadata.
+
+        Raises:
+            ArtifactError: a codec that only earlier versions could read.
+        """
+        if attributes["codec"] not in STORE_CODECS:
+            remedy = "make the store again with another `codec`"
+            expected = " | ".join(STORE_CODECS)
+            raise ArtifactError(
+                "codec", "this store's is not read", got=attributes["codec"], expected=expected, remedy=remedy
+            )
         return cls(**attributes["sizes"], dtype=attributes["dtype"], codec=attributes["codec"])
 
     def attributes(self) -> dict[str, Any]:
@@ -162,7 +175,7 @@ def create_array(group: zarr.Group, spec: ArraySpec, sizes: StoreSizes) -> zarr.
         dtype=spec.dtype,
         chunks=(1, 1, *spec.tail) if spec.sharded else chunk,
         shards=chunk if spec.sharded else None,
-        compressors=[*_compressors(sizes.codec if spec.sharded else "none"), Crc32cCodec()],
+        compressors=[ZstdCodec(level=1), Crc32cCodec()] if spec.sharded and sizes.codec == "zstd" else [Crc32cCodec()],
         fill_value=spec.fill,
         dimension_names=["N", "K", *spec.axes],
         config={"write_empty_chunks": True},
@@ -180,12 +193,3 @@ def _column(group: zarr.Group, name: str, values: np.ndarray) -> None:
         config={"write_empty_chunks": True},
     )
     array[:] = values
-
-
-def _compressors(codec: str) -> list[Any]:
-    """What stands between the bytes of a clip's tokens and their checksum."""
-    if codec == "zstd":
-        return [ZstdCodec(level=1)]
-    if codec == "lz4":
-        return [BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=2)]
-    return []

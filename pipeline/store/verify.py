@@ -8,15 +8,16 @@ metadata that it checks. Repairs nothing; `log/` is no part of the content.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.artifacts.outcomes import Damage
+from pipeline.cluster.lookahead import prefetch
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.chunks import decode_chunk, decode_clip
@@ -34,6 +35,9 @@ from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
 
 AHEAD = 8  # files that are read while the caller looks at one
+
+# a damaged commit record; else a record and a file that it names, or None for all of its clips
+Part = Damage | tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
@@ -55,24 +59,38 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
     sizes = StoreSizes.of(told)
     ids = _ids(blobs, sizes)
     with ThreadPoolExecutor(blobs.threads) as pool:
-        waiting: deque[tuple[dict[str, Any], dict[str, Any], Future[bool]]] = deque()
-        for place, data in each_data(blobs, places(sizes)):
-            rows = sizes.rows(place[1])
-            try:
-                record = checked_record(blobs, data, told["fingerprint"], place)
-            except (CorruptError, ArtifactError):
-                key = f"{blobs.url}/{record_key(place[1], place[0])}"
-                yield Damage(key, tuple(ids[rows.start : rows.stop]), key)
-                continue
-            if record is None:
-                continue
-            waiting.extend((record, entry, pool.submit(is_whole, blobs, entry)) for entry in record["files"])
-            while len(waiting) > AHEAD:
-                yield from _judged(blobs, sizes, *waiting.popleft())
+        parts = _parts(blobs, sizes, told["fingerprint"], ids, deep=deep)
+        for part in prefetch(pool, partial(_damaged_or_none, blobs), parts, depth=AHEAD):
+            if isinstance(part, Damage):
+                yield part
+            elif part is not None:
+                record, entry = part
+                clips = tuple(_damaged_clips(blobs, sizes, record))
+                key = f"{blobs.url}/{record_key(record['shard'], record['view'])}"
+                if entry is not None:
+                    yield Damage(f"{blobs.url}/{entry['key']}", clips, key)
+                elif clips:
+                    yield Damage(key, clips, key)
+
+
+def _parts(blobs: Blobs, sizes: StoreSizes, fingerprint: str, ids: list[str], *, deep: bool) -> Iterator[Part]:
+    """Damaged commit records, the files that the others name, and the shards whose clips are to be decoded."""
+    for place, data in each_data(blobs, places(sizes)):
+        try:
+            record = checked_record(blobs, data, fingerprint, place)
+        except (CorruptError, ArtifactError):
+            key, rows = f"{blobs.url}/{record_key(place[1], place[0])}", sizes.rows(place[1])
+            yield Damage(key, tuple(ids[rows.start : rows.stop]), key)
+            continue
+        if record is not None:
+            yield from ((record, entry) for entry in record["files"])
             if deep:
-                yield from _deep(blobs, sizes, record)
-        for item in waiting:
-            yield from _judged(blobs, sizes, *item)
+                yield record, None
+
+
+def _damaged_or_none(blobs: Blobs, part: Part) -> Part | None:
+    """None for a file that is as it was committed."""
+    return None if not isinstance(part, Damage) and part[1] is not None and is_whole(blobs, part[1]) else part
 
 
 def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
@@ -101,21 +119,6 @@ def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
     """The clips' ids by row, as far as they can be told."""
     ids = (blobs.get("clips.txt") or b"").decode(errors="replace").splitlines()
     return ids if len(ids) == sizes.clips else [f"row {row}" for row in range(sizes.clips)]
-
-
-def _judged(
-    blobs: Blobs, sizes: StoreSizes, record: dict[str, Any], entry: dict[str, Any], whole: Future[bool]
-) -> Iterator[Damage]:
-    if not whole.result():
-        key = f"{blobs.url}/{record_key(record['shard'], record['view'])}"
-        yield Damage(f"{blobs.url}/{entry['key']}", tuple(_damaged_clips(blobs, sizes, record)), key)
-
-
-def _deep(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> Iterator[Damage]:
-    clips = tuple(_damaged_clips(blobs, sizes, record))
-    if clips:
-        key = f"{blobs.url}/{record_key(record['shard'], record['view'])}"
-        yield Damage(key, clips, key)
 
 
 def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import KINDS_OF_GEOMETRY
+from pipeline.config import GEOMETRIES
 from pipeline.errors import ConfigError
 from pipeline.geometry import KEPT, PADDING, PRESET, SMALLEST, Geometry, geometry_of
 
@@ -36,7 +36,7 @@ def _area_scaled(picture: np.ndarray, geometry: Geometry) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("kind", KINDS_OF_GEOMETRY)
+@pytest.mark.parametrize("kind", GEOMETRIES)
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (65, 37), (150, 150)])
 def test_a_painted_joint_is_found_where_the_map_says(kind: str, height: int, width: int) -> None:
     x, y = 0.7 * width, 0.3 * height

@@ -238,9 +238,9 @@ def test_too_large_a_batch_for_a_device_is_one_sentence(monkeypatch: pytest.Monk
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Averages, "__call__", lambda self, clips: full(clips))
-    with pytest.raises(ConfigError, match=r"--batch: so many clips do not fit .* cpu \(got 3\); ask for fewer"):
+    with pytest.raises(ConfigError, match=r"batch_clips: 3 clips at once .* cpu; use a smaller `batch_clips`"):
         computer(*batch_of(4, clips=3))
-    with pytest.raises(ConfigError, match=r"cpu \(got 1\); use a device with more that is free"):
+    with pytest.raises(ConfigError, match=r"1 clips at once do not fit .* cpu; use a `device` with more free memory"):
         computer(*batch_of(4, clips=1))
 
 
@@ -250,7 +250,7 @@ def test_a_gpu_that_fails_while_it_is_waited_for_is_one_sentence(monkeypatch: py
 
     monkeypatch.setattr(HostCopy, "wait", failed)
     tokens = TokenComputer(Averages()).begin(*batch_of(4))
-    with pytest.raises(ConfigError, match=r"--device: cpu .*illegal memory access.*`nvidia-smi`.*--batch"):
+    with pytest.raises(ConfigError, match=r"device: cpu .*illegal memory access.*`nvidia-smi`.*`batch_clips`"):
         tokens.wait()
 
 

@@ -17,9 +17,11 @@ from torchvision.models import video
 from torchvision.transforms._presets import VideoClassification
 
 from pipeline.backbone import frozen as backbone_module
-from pipeline.backbone.frozen import FrozenMC18, cuda_errors_explained, normalize, resolve_precision
-from pipeline.backbone.mc3_18 import CHANNELS, LAYERS, STRIDES
+from pipeline.backbone.frozen import FrozenMC18, normalize, resolve_precision
+from pipeline.backbone.mc3_18 import LAYERS
+from pipeline.config import CHANNELS, STRIDES
 from pipeline.errors import ConfigError, DataError, StarError
+from pipeline.torch_device import cuda_errors_explained
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -201,7 +203,7 @@ def test_what_a_gpu_refuses_is_one_sentence(error: RuntimeError, monkeypatch: py
     def refused(*_: object, **__: object) -> None:
         raise error
 
-    told = rf"--device: {{}} does not do .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another device"
+    told = rf"device: {{}} failed .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another `device`"
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.Module, "to", refused)  # the trunk on its way to the device
         with pytest.raises(ConfigError, match=told.format("cpu")) as caught:
