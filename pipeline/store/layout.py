@@ -56,11 +56,8 @@ class StoreSizes:
             ArtifactError: a codec that only earlier versions could read.
         """
         if attributes["codec"] not in STORE_CODECS:
-            remedy = "make the store again with another `codec`"
-            expected = " | ".join(STORE_CODECS)
-            raise ArtifactError(
-                "codec", "this store's is not read", got=attributes["codec"], expected=expected, remedy=remedy
-            )
+            got, expected = attributes["codec"], " | ".join(STORE_CODECS)
+            raise ArtifactError("the store's codec", "cannot be read", got=got, expected=expected, remedy=MAKE_AGAIN)
         return cls(**attributes["sizes"], dtype=attributes["dtype"], codec=attributes["codec"])
 
     def attributes(self) -> dict[str, Any]:

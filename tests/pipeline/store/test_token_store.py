@@ -340,6 +340,13 @@ def test_a_store_of_a_later_format_is_refused(holey: Path) -> None:
         TokenStore.open(holey)
 
 
+def test_a_store_with_a_codec_of_earlier_versions_is_refused(holey: Path) -> None:
+    meta = (holey / "zarr.json").read_text()
+    (holey / "zarr.json").write_text(meta.replace('"codec": "none"', '"codec": "lz4"'))
+    with pytest.raises(ArtifactError, match=r"codec: cannot be read .got lz4, expected none \| zstd."):
+        TokenStore.open(holey)
+
+
 @pytest.mark.parametrize("name", ["label", "clip_id", "split"])
 def test_damaged_columns_are_told_not_trained_from(small: tuple[Path, dict], tmp_path: Path, name: str) -> None:
     small_arrays(tmp_path / "s")
