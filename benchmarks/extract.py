@@ -124,7 +124,7 @@ class Parts:
             job.absorb(part)
         for shard, job in enumerate(self.jobs):
             commit_shard(
-                self.blobs, sizes=self.sizes, stamp="0", shard=shard, view=0, arrays=job.arrays, clips=job.entries
+                self.blobs, sizes=self.sizes, fingerprint="0", shard=shard, view=0, arrays=job.arrays, clips=job.entries
             )
 
 

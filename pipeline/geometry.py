@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.config import GEOMETRIES, one_of
 
-KEPT = 128  # pixels kept of each side, so that a 112 px crop has room to move
+KEPT_PIXELS = 128  # pixels kept of each side, so that a 112 px crop has room to move
 PRESET = (128, 171)  # torchvision's MC3-18 preset squashes to this before its 112 px centre crop
 PADDING = 1.25  # the person's square, over the joints' own extent: hands, head and feet reach beyond their joints
 SMALLEST = 32  # source pixels: a box is never tighter, or a single joint would be blown up to the whole picture
@@ -58,8 +58,10 @@ def geometry_of(kind: str, joints: np.ndarray, height: int, width: int) -> Geome
     if kind == "center":
         return Geometry(box=(0, 0, width, height), size=PRESET)
     if kind == "full":
-        return Geometry(box=_square(width / 2, height / 2, max(height, width), height, width), size=(KEPT, KEPT))
-    return Geometry(box=_person_box(joints, height, width), size=(KEPT, KEPT))
+        return Geometry(
+            box=_square(width / 2, height / 2, max(height, width), height, width), size=(KEPT_PIXELS, KEPT_PIXELS)
+        )
+    return Geometry(box=_person_box(joints, height, width), size=(KEPT_PIXELS, KEPT_PIXELS))
 
 
 def _person_box(joints: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:

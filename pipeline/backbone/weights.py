@@ -51,16 +51,16 @@ class Weights:
     """Tensors by torchvision's names, what they are, and their SHA-256.
 
     Attributes:
-        kind: "random", "kinetics400" (the published file, wherever it lay) or "file" (any other).
+        source: "random", "kinetics400" (the published file, wherever it lay) or "file" (any other).
     """
 
     tensors: Mapping[str, Tensor] = field(repr=False)
-    kind: str
+    source: str
     digest: str
 
     def identity(self) -> dict[str, str]:
         """What a store says of them: no name and no place of a file."""
-        return {"kind": self.kind, "sha256": self.digest}
+        return {"kind": self.source, "sha256": self.digest}
 
 
 def load_weights(weights: str | Path, *, seed: int = 0) -> Weights:
@@ -75,14 +75,14 @@ def load_weights(weights: str | Path, *, seed: int = 0) -> Weights:
         DataError: the file is missing, unreadable, of another network, not finite, or cannot be fetched.
     """
     if weights == "random":
-        tensors, kind = random_state(seed), "random"
+        tensors, source = random_state(seed), "random"
     elif weights == "kinetics400":
-        tensors, kind = _check_state(_fetch_kinetics400(), item="kinetics400"), "kinetics400"
+        tensors, source = _check_state(_fetch_kinetics400(), item="kinetics400"), "kinetics400"
     else:
         path = Path(weights)
         tensors = _check_state(_read_state(path), item=str(path))
-        kind = "kinetics400" if _sha256_of(path) == KINETICS400_SHA256 else "file"
-    return Weights(tensors, kind, weights_digest(tensors))
+        source = "kinetics400" if _sha256_of(path) == KINETICS400_SHA256 else "file"
+    return Weights(tensors, source, weights_digest(tensors))
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:

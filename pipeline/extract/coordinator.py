@@ -26,7 +26,7 @@ from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import check_store
 from pipeline.store.chunks import file_bytes
-from pipeline.store.commit_records import each_record_or_none, places
+from pipeline.store.commit_records import each_record_or_none, view_shards
 from pipeline.store.layout import StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
 from pipeline.store.write import create_store, grow_views
@@ -74,19 +74,21 @@ def extract(
     sizes, made_from, blobs = sizes_of(folder, options), made_from_of(folder, options, weights), open_blobs(out)
     records = list(folder.listing.records)
     check_store(blobs, sizes=sizes, made_from=made_from)  # before anything is written: `out` may be something else
-    with blobs.sole_writer() as word:
-        stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder, weights))
+    with blobs.sole_writer() as lease:
+        fingerprint = create_store(
+            blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder, weights)
+        )
         source = {"prepared": str(prepared.resolve()), "weights": options.weights}
         blobs.put(SOURCE, canonical_json(source))  # where things lay, for `star retry`; no part of the content
-        todo, clips_done = unfinished(blobs, stamp, sizes, retry=retry)
+        todo, clips_done = unfinished(blobs, fingerprint, sizes, retry=retry)
         _require_disk_space(blobs, sizes, todo)
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
         how_many = workers if scheduler is None else CLUSTER
         plan = ExtractPlan(
-            prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, stamp=stamp,
-            weights=weights["sha256"], word=word, threads=threads_of(options, workers, scheduler), retry=retry,
+            prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, fingerprint=fingerprint,
+            weights=weights["sha256"], lease=lease, threads=threads_of(options, workers, scheduler), retry=retry,
             run=run_length(len(todo), how_many, options.device),
         )  # fmt: skip
         _run(plan, todo, workers, scheduler, progress)
@@ -115,10 +117,10 @@ def _run(
             pass
 
 
-def unfinished(blobs: Blobs, stamp: str, sizes: StoreSizes, *, retry: bool = False) -> tuple[list[int], int]:
+def unfinished(blobs: Blobs, fingerprint: str, sizes: StoreSizes, *, retry: bool = False) -> tuple[list[int], int]:
     """Numbers (view * shards + shard) of what is to be made, and how many clips and views the others hold."""
     todo, clips_done = [], 0
-    for number, (_, record) in enumerate(each_record_or_none(blobs, stamp, places(sizes))):
+    for number, (_, record) in enumerate(each_record_or_none(blobs, fingerprint, view_shards(sizes))):
         if is_open(record, retry=retry):
             todo.append(number)
         elif record is not None:
@@ -202,7 +204,7 @@ def _require_disk_space(blobs: Blobs, sizes: StoreSizes, todo: list[int]) -> Non
     root = getattr(blobs, "root", None)
     if not isinstance(root, Path) or sizes.codec != "none":
         return
-    every, kept, needed, spare = places(sizes), specs(sizes), 0, 0
+    every, kept, needed, spare = view_shards(sizes), specs(sizes), 0, 0
     for view, shard in (every[number] for number in todo):
         size = sum(file_bytes(spec, len(sizes.rows(shard)), sizes) for spec in kept)
         if (root / chunk_key(kept[-1], shard, view)).exists():  # `status` is put last: all of its files are there

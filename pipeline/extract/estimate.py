@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts.files import bytes_free
-from pipeline.artifacts.fingerprint import fingerprint
+from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.config import ExtractOptions
 from pipeline.extract import compute, devices
 from pipeline.extract.coordinator import require_complete, threads_of, unfinished
@@ -31,12 +31,12 @@ from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.blobs import open_blobs
 from pipeline.store.check import check_store
 from pipeline.store.chunks import encode_chunk
-from pipeline.store.commit_records import file_entry, places
+from pipeline.store.commit_records import file_entry, view_shards
 from pipeline.store.layout import FORMAT, StoreSizes, specs
 
 PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted in the time
 FASTER, SLOWER = 0.7, 1.6  # how far the machine's speed may drift between the pilot and the run
-ALONE = 1.5  # the pilot has the memory of the machine to itself, workers share it
+CONTENTION = 1.5  # the pilot has the memory of the machine to itself, workers share it
 STARTS = (0.5, 4.0)  # Dask, its workers and their backbones, in units of starting a process that imports torch
 
 
@@ -56,13 +56,13 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
     sizes, account, blobs = sizes_of(folder, options), folder.account(), open_blobs(out)
     made_from = made_from_of(folder, options, weights)
     there = check_store(blobs, sizes=sizes, made_from=made_from)
-    todo = list(range(len(places(sizes))))
+    todo = list(range(len(view_shards(sizes))))
     if there is not None:
-        todo, _ = unfinished(blobs, fingerprint(made_from), sizes)
+        todo, _ = unfinished(blobs, fingerprint_of(made_from), sizes)
     left = _left(folder, sizes, todo)
     compute_tokens = compute.worker_computer(options, weights["sha256"], threads_of(options, workers, None))
     seconds = _pilot(folder, options, sizes, compute_tokens) if left else None
-    fresh = {"format": FORMAT, "fingerprint": fingerprint(made_from), "made_from": made_from}
+    fresh = {"format": FORMAT, "fingerprint": fingerprint_of(made_from), "made_from": made_from}
     files = file_sizes(folder, sizes, there or {**fresh, **about_of(folder, weights)})
     return {
         "dataset": folder.listing.dataset,
@@ -72,7 +72,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "views": sizes.views,
         "files": len(files),
         "bytes": sum(files.values()),
-        "shards": len(places(sizes)),
+        "shards": len(view_shards(sizes)),
         "shards_to_do": len(todo),
         "seconds": None if seconds is None else _seconds(seconds, left, workers),
         "device": options.device,
@@ -85,7 +85,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
 def _left(folder: PreparedFolder, sizes: StoreSizes, todo: list[int]) -> list[int]:
     """For each shard and view to be made, how many clips are to be computed for it; those with none left out."""
     done = [len(rows_done(folder, shard)) for shard in range(sizes.shards)]
-    counts = [done[shard] for _, shard in (places(sizes)[number] for number in todo)]
+    counts = [done[shard] for _, shard in (view_shards(sizes)[number] for number in todo)]
     return [count for count in counts if count]
 
 
@@ -99,7 +99,7 @@ def _seconds(each: float, left: list[int], workers: int) -> list[float]:
     subprocess.run([sys.executable, "-P", "-c", "import distributed, torchvision"], check=True)
     start = time.monotonic() - begin
     low = FASTER * each * clips / workers + STARTS[0] * start
-    return [round(low, 1), round(SLOWER * ALONE * each * most + STARTS[1] * start, 1)]
+    return [round(low, 1), round(SLOWER * CONTENTION * each * most + STARTS[1] * start, 1)]
 
 
 def _pilot(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, compute: Compute) -> float | None:

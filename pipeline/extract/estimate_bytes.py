@@ -28,10 +28,10 @@ def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[st
     Args:
         attributes: of the store, with its "fingerprint".
     """
-    stamp = attributes["fingerprint"]
+    fingerprint = attributes["fingerprint"]
     files = encode_metadata(sizes, list(folder.listing.records), attributes)
     found = {key: len(data) for key, data in files.items()}
-    found[METADATA_RECORD] = len(seal(metadata_record(stamp, sizes, files)))
+    found[METADATA_RECORD] = len(seal(metadata_record(fingerprint, sizes, files)))
     for shard in range(sizes.shards):
         clips = len(sizes.rows(shard))
         told = folder.record(shard)
@@ -42,7 +42,7 @@ def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[st
                 key = chunk_key(spec, shard, view)
                 found[key] = file_bytes(spec, clips, sizes)
                 named.append({"key": key, "bytes": found[key], "crc64": "0" * 16})
-            found[f"commits/{view}/{shard}"] = len(seal(shard_record(stamp, (view, shard), named, entries)))
+            found[f"commits/{view}/{shard}"] = len(seal(shard_record(fingerprint, (view, shard), named, entries)))
     return found
 
 

@@ -32,7 +32,14 @@ from pipeline.extract.shard import begin_group, decode_group, load_job
 from pipeline.extract.values import ComputedGroup, ShardJob
 from pipeline.prepare.shard import read_shard
 from pipeline.store.blobs import Blobs, open_blobs
-from pipeline.store.commit_records import Place, each_record_or_none, is_whole, places, record_key, write_record
+from pipeline.store.commit_records import (
+    ViewShard,
+    each_record_or_none,
+    is_whole,
+    record_key,
+    view_shards,
+    write_record,
+)
 from pipeline.store.layout import StoreSizes
 from pipeline.store.write import put_shard
 
@@ -48,7 +55,7 @@ class ExtractPlan:
 
     Attributes:
         prepared, out: where to read and write. options: without "auto". sizes: of the store.
-        stamp: the store's fingerprint. weights: SHA-256 of the backbone's. word: of the coordinator.
+        fingerprint: the store's fingerprint. weights: SHA-256 of the backbone's. lease: of the coordinator.
         threads: for the backbone; 0: a share of the machine. retry: also shards with failed clips. run: shards in one.
     """
 
@@ -56,9 +63,9 @@ class ExtractPlan:
     out: str
     options: ExtractOptions
     sizes: StoreSizes
-    stamp: str
+    fingerprint: str
     weights: str
-    word: str
+    lease: str
     threads: int
     retry: bool
     run: int
@@ -88,13 +95,13 @@ def extract_run(first: int, plan_json: str) -> dict[str, Any]:
 def _extract_run(first: int, plan: ExtractPlan) -> dict[str, Any]:
     """Read -> decode -> compute -> absorb -> commit: each stage pulls from the one before it."""
     blobs = open_blobs(plan.out)
-    blobs.require_writer(plan.word)
+    blobs.require_writer(plan.lease)
     compute_tokens = compute.worker_computer(plan.options, plan.weights, plan.threads)
     decoders, writers, launches = overlap(plan.options.device)
     start, clips = time.monotonic(), 0
     with cancelling_pool(1) as reading, cancelling_pool(decoders) as decoding, cancelling_pool(writers) as writing:
         output = ShardWriter(plan, blobs, writing, most=IN_FLIGHT + writers - 1)
-        todo = places(plan.sizes)[first : first + plan.run]
+        todo = view_shards(plan.sizes)[first : first + plan.run]
         jobs = prefetch(reading, partial(_read_job, plan, blobs), todo, depth=1)
         groups = (group for job in jobs if job is not None for group in job.groups())
         decoded_groups = prefetch(decoding, decode_group, groups, depth=decoders)
@@ -143,14 +150,14 @@ def is_open(record: dict[str, Any] | None, *, retry: bool) -> bool:
     return record is None or (retry and any(clip["outcome"] == "failed" for clip in record["clips"]))
 
 
-def _record_or_none(blobs: Blobs, stamp: str, place: Place) -> dict[str, Any] | None:
+def _record_or_none(blobs: Blobs, fingerprint: str, view_shard: ViewShard) -> dict[str, Any] | None:
     """A commit record; a damaged one counts as none, so that its shard is made again."""
-    return next(each_record_or_none(blobs, stamp, [place]))[1]
+    return next(each_record_or_none(blobs, fingerprint, [view_shard]))[1]
 
 
-def _read_job(plan: ExtractPlan, blobs: Blobs, place: Place) -> ShardJob | None:
-    view, shard = place
-    before = _record_or_none(blobs, plan.stamp, place)
+def _read_job(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> ShardJob | None:
+    view, shard = view_shard
+    before = _record_or_none(blobs, plan.fingerprint, view_shard)
     if not is_open(before, retry=plan.retry):
         return None
     source = read_shard(Path(plan.prepared), shard, shard_clips=plan.sizes.shard_clips)
@@ -166,25 +173,25 @@ def _commit(plan: ExtractPlan, blobs: Blobs, job: ShardJob, absorbing: list[Futu
         part.result()
     if job.unchanged:
         return
-    place = (job.view, job.source.number)
-    blobs.require_writer(plan.word)
+    view_shard = (job.view, job.source.number)
+    blobs.require_writer(plan.lease)
     if job.remade:
         # a stop between the files and their record must not leave an old record of new files
-        blobs.delete(record_key(place[1], place[0]))
-    elif _record_or_none(blobs, plan.stamp, place) is not None:
+        blobs.delete(record_key(view_shard[1], view_shard[0]))
+    elif _record_or_none(blobs, plan.fingerprint, view_shard) is not None:
         return  # another worker, to whom this shard was given when this one seemed lost, was faster
     files, entries = put_shard(
-        blobs, sizes=plan.sizes, shard=place[1], view=place[0], arrays=job.arrays, clips=job.entries
+        blobs, sizes=plan.sizes, shard=view_shard[1], view=view_shard[0], arrays=job.arrays, clips=job.entries
     )
-    if not _record(plan, blobs, place, files, entries):
+    if not _record(plan, blobs, view_shard, files, entries):
         return
-    told = {"view": place[0], "shard": place[1], "clips": len(job.clips), "host": socket.gethostname()}
-    name = f"log/{time.time():.3f}-{place[0]:03d}-{place[1]:05d}.json"
+    told = {"view": view_shard[0], "shard": view_shard[1], "clips": len(job.clips), "host": socket.gethostname()}
+    name = f"log/{time.time():.3f}-{view_shard[0]:03d}-{view_shard[1]:05d}.json"
     blobs.put(name, canonical_json({**told, "process": os.getpid(), "device": plan.options.device}))
 
 
 def _record(
-    plan: ExtractPlan, blobs: Blobs, place: Place, files: list[dict[str, Any]], entries: list[dict[str, Any]]
+    plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard, files: list[dict[str, Any]], entries: list[dict[str, Any]]
 ) -> bool:
     """Commit what was just put, unless another worker has: putting takes a while. Says whether this one did.
 
@@ -192,19 +199,19 @@ def _record(
         ArtifactError: the coordinator is not the one any more, or the other worker put other bytes among these. No
             record is left then that tells of other files than are there.
     """
-    other = _record_or_none(blobs, plan.stamp, place)
+    other = _record_or_none(blobs, plan.fingerprint, view_shard)
     if other is not None:
         if all(is_whole(blobs, entry) for entry in other["files"]):
             return False
-        blobs.delete(record_key(place[1], place[0]))
-    blobs.require_writer(plan.word)
+        blobs.delete(record_key(view_shard[1], view_shard[0]))
+    blobs.require_writer(plan.lease)
     if other is not None and not all(is_whole(blobs, entry) for entry in files):
         raise ArtifactError(
-            f"{blobs.url}: shard {place[1]}, view {place[0]}",
+            f"{blobs.url}: shard {view_shard[1]}, view {view_shard[0]}",
             "was put by two workers at once",
             remedy="run the same command again, which makes it anew",
         )
-    write_record(blobs, plan.stamp, place, files, entries)
+    write_record(blobs, plan.fingerprint, view_shard, files, entries)
     return True
 
 

@@ -18,7 +18,7 @@ from pipeline.store.int8 import dequantize
 from pipeline.store.layout import StoreSizes, spec_of
 
 DONE = OUTCOMES.index("done")
-KINDS = ("gg", "jm")
+TOKEN_KINDS = ("gg", "jm")
 
 
 class TokenBatch(NamedTuple):
@@ -33,7 +33,7 @@ class TokenBatch(NamedTuple):
     labels: np.ndarray
 
 
-def empty_batch(s: StoreSizes, clips: int, kinds: Sequence[str] = KINDS) -> TokenBatch:
+def empty_batch(s: StoreSizes, clips: int, kinds: Sequence[str] = TOKEN_KINDS) -> TokenBatch:
     """An empty batch of so many clips."""
     return TokenBatch(
         np.empty((clips, s.frames, s.cells, s.gg_channels if "gg" in kinds else 0), np.float16),
@@ -66,15 +66,15 @@ class BatchReader:
             CorruptError: bytes that do not match their checksum.
         """
         self._require_done(rows, views)
-        batch = self._room(len(rows), kinds, out)
+        batch = self._batch_to_fill(len(rows), kinds, out)
         self._read_tokens(rows.tolist(), views.tolist(), {kind: getattr(batch, kind) for kind in kinds})
         self._read_masks(rows, views, batch.joint_mask)
         return batch
 
-    def _room(self, clips: int, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
+    def _batch_to_fill(self, clips: int, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
         for kind in kinds:
-            if kind not in KINDS:
-                raise ConfigError("tokens", "no such kind", got=repr(kind), expected=" | ".join(KINDS))
+            if kind not in TOKEN_KINDS:
+                raise ConfigError("tokens", "no such kind", got=repr(kind), expected=" | ".join(TOKEN_KINDS))
         fresh = empty_batch(self._sizes, clips if out is None else 0, kinds)
         if out is None:
             return fresh
@@ -108,7 +108,7 @@ class BatchReader:
         missing = ~self._done[rows, views]
         if not missing.any():
             return
-        for shard, view in self._places(rows[missing], views[missing]):
+        for shard, view in self._view_shards_of(rows[missing], views[missing]):
             status = self._reader.small(spec_of(self._sizes, "status"), shard, view)
             if self._status_cached[
                 shard, view
@@ -128,15 +128,15 @@ class BatchReader:
 
     def _read_masks(self, rows: np.ndarray, views: np.ndarray, out: np.ndarray) -> None:
         """(B, T, V) bool."""
-        met = self._masks_cached[rows // self._sizes.shard_clips, views]
-        for shard, view in self._places(rows[~met], views[~met]):
+        cached = self._masks_cached[rows // self._sizes.shard_clips, views]
+        for shard, view in self._view_shards_of(rows[~cached], views[~cached]):
             masks = self._reader.small(spec_of(self._sizes, "joint_mask"), shard, view)
             self._masks[self._slice(shard), view] = np.packbits(masks.reshape(len(masks), -1), axis=1)
             self._masks_cached[shard, view] = True
         bits = np.unpackbits(self._masks[rows, views], axis=1, count=self._mask_size)
         out[:] = bits.reshape(out.shape).view(bool)
 
-    def _places(self, rows: np.ndarray, views: np.ndarray) -> list[tuple[int, int]]:
+    def _view_shards_of(self, rows: np.ndarray, views: np.ndarray) -> list[tuple[int, int]]:
         """The shards and views in which these clips lie, each once."""
         return sorted(set(zip((rows // self._sizes.shard_clips).tolist(), views.tolist(), strict=True)))
 

@@ -76,13 +76,13 @@ class Blobs(Protocol):
         """Remove, where it is there."""
 
     def sole_writer(self) -> AbstractContextManager[str]:
-        """Be the one coordinator that writes here, and sweep what killed ones left; yields its word for its workers,
+        """Be the one coordinator that writes here, and sweep what killed ones left; yields its lease for its workers,
         which holds until the end of the block.
 
         A folder is locked against a second one. Object stores know no locks: there the newer takes over.
         """
 
-    def require_writer(self, word: str) -> None:
+    def require_writer(self, lease: str) -> None:
         """Called by a worker before it writes: raises ArtifactError where its coordinator is no longer the one."""
 
     def names(self) -> list[str]:

@@ -136,12 +136,12 @@ class LocalBlobs:
 
     @contextmanager
     def sole_writer(self) -> Iterator[str]:
-        with sole_writer(self.root) as word:
+        with sole_writer(self.root) as lease:
             sweep_temporaries(self.root)
-            yield word
+            yield lease
 
-    def require_writer(self, word: str) -> None:
-        require_writer(self.root, word)
+    def require_writer(self, lease: str) -> None:
+        require_writer(self.root, lease)
 
     def names(self) -> list[str]:
         with _reading(self.root):

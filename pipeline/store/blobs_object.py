@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # types only: the modules themselves have them not
     from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig
 
-WRITER = "log/writer"  # the word of the coordinator that began last
+WRITER = "log/writer"  # the lease of the coordinator that began last
 
 T = TypeVar("T")
 
@@ -138,18 +138,18 @@ class ObjectBlobs:
 
     @contextmanager
     def sole_writer(self) -> Iterator[str]:
-        word = secrets.token_hex(8)
-        self.put(WRITER, word.encode())
+        lease = secrets.token_hex(8)
+        self.put(WRITER, lease.encode())
         try:
-            yield word
+            yield lease
         finally:  # workers that outlive this command are to stop, but not those of one that took over
             with suppress(ArtifactError):
-                if self.get(WRITER) == word.encode():
+                if self.get(WRITER) == lease.encode():
                     self.put(WRITER, b"")
 
-    def require_writer(self, word: str) -> None:
+    def require_writer(self, lease: str) -> None:
         found = self.get(WRITER)
-        if found and found != word.encode():
+        if found and found != lease.encode():
             raise ArtifactError(self.url, "another command has begun to write here", remedy="let that one finish")
         if not found:
             raise ArtifactError(self.url, "is no longer in the hands of the command that began this work")

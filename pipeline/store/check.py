@@ -10,10 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.artifacts.fingerprint import differences, fingerprint
+from pipeline.artifacts.fingerprint import differences
+from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs
-from pipeline.store.commit_records import METADATA_RECORD, read_metadata_record, stamp_of_records
+from pipeline.store.commit_records import METADATA_RECORD, fingerprint_of_records, read_metadata_record
 from pipeline.store.layout import FIRST_KEY, FORMAT, StoreSizes, root_names
 
 SAME_OR_ANOTHER = "use the same options again, or another --out"
@@ -25,17 +26,17 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
     Raises:
         ArtifactError: there is a store made from something else (the differences are named), or something else.
     """
-    data, stamp = blobs.get("zarr.json"), fingerprint(made_from)
+    data, fingerprint = blobs.get("zarr.json"), fingerprint_of(made_from)
     if data is None:
-        _check_place(blobs, sizes, stamp)
+        _check_place(blobs, sizes, fingerprint)
         return None
     attributes = attributes_of(blobs, data)
     try:
-        before, there, stamp_there = attributes["made_from"], StoreSizes.of(attributes), attributes["fingerprint"]
+        before, there, found = attributes["made_from"], StoreSizes.of(attributes), attributes["fingerprint"]
     except (KeyError, TypeError) as error:
         raise damaged_metadata(blobs) from error
     _check_same(blobs, before, made_from, there, sizes)
-    if stamp_there != stamp:
+    if found != fingerprint:
         raise CorruptError(
             f"{blobs.url}/zarr.json",
             "its fingerprint is not that of what it says the store was made from",
@@ -44,18 +45,18 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
     return attributes
 
 
-def _check_place(blobs: Blobs, sizes: StoreSizes, stamp: str) -> None:
+def _check_place(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
     """Raises ArtifactError where there is no `zarr.json`, but something else than a store of ours without one."""
     names = blobs.names()
     others = [name for name in names if name not in root_names(sizes)]
-    stamp_there = None if others else stamp_of_records(blobs)
-    if names and not others and stamp_there is None and blobs.get(FIRST_KEY) is None:
+    found = None if others else fingerprint_of_records(blobs)
+    if names and not others and found is None and blobs.get(FIRST_KEY) is None:
         others = names  # named like ours, but we have begun nothing here
     if others:
         raise ArtifactError(
             blobs.url, "is not empty and is no token store", got=", ".join(others[:5]), remedy="choose another --out"
         )
-    if stamp_there not in (None, stamp):
+    if found not in (None, fingerprint):
         raise ArtifactError(
             blobs.url, "holds commit records of a store that was made from something else", remedy=SAME_OR_ANOTHER
         )

@@ -51,12 +51,12 @@ class Wanted(NamedTuple):
     out: memoryview
 
     @property
-    def place(self) -> tuple[str, int, int]:
+    def shard_file(self) -> tuple[str, int, int]:
         """Which shard's file it lies in."""
         return self[:3]
 
 
-class Room:
+class Scratch:
     """A thread's memory for the bytes that are not the caller's: checksums, and clips before they are decompressed."""
 
     def __init__(self) -> None:
@@ -148,23 +148,23 @@ class ClipReader:
             other.result()
 
     def _fetch(self, left: Iterator[Wanted]) -> None:
-        room = Room()
+        scratch = Scratch()
         for clip in left:
             try:
-                self._read_clip(clip, room)
+                self._read_clip(clip, scratch)
             except ReplacedError:  # what is there now is read, by its own index
                 with self._lock:
-                    self._shards.pop(clip.place, None)
-                self._read_clip(clip, room)
+                    self._shards.pop(clip.shard_file, None)
+                self._read_clip(clip, scratch)
 
-    def _read_clip(self, clip: Wanted, room: Room) -> None:
+    def _read_clip(self, clip: Wanted, scratch: Scratch) -> None:
         parts, index = self._opened(clip)
         offset, length = index[clip.row % self._sizes.shard_clips].tolist()
         size, codec = length - CRC_BYTES, self._sizes.codec
         if size < 0 or (codec == "none" and size != len(clip.out)):
             raise self._damaged(clip, "is not in its shard")
-        buffer = clip.out if codec == "none" else room.encoded(size)
-        if parts.read_into(buffer, room.crc, offset) != int.from_bytes(room.crc, "little"):
+        buffer = clip.out if codec == "none" else scratch.encoded(size)
+        if parts.read_into(buffer, scratch.crc, offset) != int.from_bytes(scratch.crc, "little"):
             raise self._damaged(clip, "does not match its checksum")
         if codec != "none":
             decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
@@ -172,9 +172,9 @@ class ClipReader:
     def _opened(self, clip: Wanted) -> tuple[Parts, np.ndarray]:
         """The open file of a clip's shard, and its index."""
         with self._lock:
-            shard = self._shards.get(clip.place)
+            shard = self._shards.get(clip.shard_file)
             if shard is None:
-                shard = self._shards[clip.place] = OpenShard()
+                shard = self._shards[clip.shard_file] = OpenShard()
         with shard.opening:
             parts, index = shard.parts, shard.index
             if parts is None or index is None:

@@ -26,7 +26,7 @@ from pipeline.store.layout import FORMAT, StoreSizes, specs
 METADATA_RECORD = "commits/metadata.json"
 AT_A_TIME = 64  # records under way together: an object store answers many requests as soon as one
 
-Place = tuple[int, int]  # view, shard
+ViewShard = tuple[int, int]  # view, shard
 
 
 def record_key(shard: int, view: int) -> str:
@@ -34,22 +34,24 @@ def record_key(shard: int, view: int) -> str:
     return f"commits/{view:03d}/{shard:05d}.json"
 
 
-def places(sizes: StoreSizes, views: Iterable[int] | None = None) -> list[Place]:
+def view_shards(sizes: StoreSizes, views: Iterable[int] | None = None) -> list[ViewShard]:
     """All views and shards, in the order in which they are made."""
     return [(view, shard) for view in (range(sizes.views) if views is None else views) for shard in range(sizes.shards)]
 
 
-def each_record(blobs: Blobs, stamp: str, wanted: Sequence[Place]) -> Iterator[tuple[Place, dict[str, Any] | None]]:
+def each_record(
+    blobs: Blobs, fingerprint: str, wanted: Sequence[ViewShard]
+) -> Iterator[tuple[ViewShard, dict[str, Any] | None]]:
     """The commit records of places, in their order, None where one is not committed; a few are held at a time.
 
     Raises:
         CorruptError: one is damaged. ArtifactError: it belongs to another store.
     """
-    for place, data in each_data(blobs, wanted):
-        yield place, checked_record(blobs, data, stamp, place)
+    for view_shard, data in each_data(blobs, wanted):
+        yield view_shard, checked_record(blobs, data, fingerprint, view_shard)
 
 
-def each_data(blobs: Blobs, wanted: Sequence[Place]) -> Iterator[tuple[Place, bytes | None]]:
+def each_data(blobs: Blobs, wanted: Sequence[ViewShard]) -> Iterator[tuple[ViewShard, bytes | None]]:
     """The bytes of many records, unchecked, in the order of their places; no more than a few are held at a time."""
     for first in range(0, len(wanted), AT_A_TIME):
         part = wanted[first : first + AT_A_TIME]
@@ -57,17 +59,17 @@ def each_data(blobs: Blobs, wanted: Sequence[Place]) -> Iterator[tuple[Place, by
 
 
 def each_record_or_none(
-    blobs: Blobs, stamp: str, wanted: Sequence[Place]
-) -> Iterator[tuple[Place, dict[str, Any] | None]]:
+    blobs: Blobs, fingerprint: str, wanted: Sequence[ViewShard]
+) -> Iterator[tuple[ViewShard, dict[str, Any] | None]]:
     """As `each_record`, but a damaged record counts as none: what it was of is to be made again."""
-    for place, data in each_data(blobs, wanted):
+    for view_shard, data in each_data(blobs, wanted):
         try:
-            yield place, checked_record(blobs, data, stamp, place)
+            yield view_shard, checked_record(blobs, data, fingerprint, view_shard)
         except CorruptError:
-            yield place, None
+            yield view_shard, None
 
 
-def checked_record(blobs: Blobs, data: bytes | None, stamp: str, place: Place) -> dict[str, Any] | None:
+def checked_record(blobs: Blobs, data: bytes | None, fingerprint: str, view_shard: ViewShard) -> dict[str, Any] | None:
     """The record that `data` is, or None for None.
 
     Raises:
@@ -75,25 +77,27 @@ def checked_record(blobs: Blobs, data: bytes | None, stamp: str, place: Place) -
     """
     if data is None:
         return None
-    view, shard = place
+    view, shard = view_shard
     item = f"{blobs.url}/{record_key(shard, view)}"
     record = unseal(data, item)
-    if (record["fingerprint"], record["shard"], record["view"]) != (stamp, shard, view):
+    if (record["fingerprint"], record["shard"], record["view"]) != (fingerprint, shard, view):
         raise ArtifactError(item, "belongs to another store", remedy="delete it and run the same command again")
     return record
 
 
-def shard_record(stamp: str, place: Place, files: list[dict[str, Any]], clips: list[dict[str, Any]]) -> dict[str, Any]:
+def shard_record(
+    fingerprint: str, view_shard: ViewShard, files: list[dict[str, Any]], clips: list[dict[str, Any]]
+) -> dict[str, Any]:
     """What the record of a shard and view says."""
-    view, shard = place
-    return {"format": FORMAT, "fingerprint": stamp, "shard": shard, "view": view, "files": files, "clips": clips}
+    view, shard = view_shard
+    return {"format": FORMAT, "fingerprint": fingerprint, "shard": shard, "view": view, "files": files, "clips": clips}
 
 
 def write_record(
-    blobs: Blobs, stamp: str, place: Place, files: list[dict[str, Any]], clips: list[dict[str, Any]]
+    blobs: Blobs, fingerprint: str, view_shard: ViewShard, files: list[dict[str, Any]], clips: list[dict[str, Any]]
 ) -> None:
     """Commit a shard and view, all of whose files are there."""
-    blobs.put(record_key(place[1], place[0]), seal(shard_record(stamp, place, files, clips)))
+    blobs.put(record_key(view_shard[1], view_shard[0]), seal(shard_record(fingerprint, view_shard, files, clips)))
 
 
 def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:
@@ -106,7 +110,7 @@ def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:
     return None if data is None else unseal(data, f"{blobs.url}/{METADATA_RECORD}")
 
 
-def stamp_of_records(blobs: Blobs) -> str | None:
+def fingerprint_of_records(blobs: Blobs) -> str | None:
     """The fingerprint of the store that the commit records are of, by the first of them that is whole."""
     for key in blobs.keys("commits"):
         with suppress(CorruptError):
@@ -114,15 +118,15 @@ def stamp_of_records(blobs: Blobs) -> str | None:
     return None
 
 
-def metadata_record(stamp: str, sizes: StoreSizes, files: Mapping[str, bytes]) -> dict[str, Any]:
+def metadata_record(fingerprint: str, sizes: StoreSizes, files: Mapping[str, bytes]) -> dict[str, Any]:
     """What the record of the metadata says."""
     entries = [file_entry(key, data) for key, data in files.items()]
-    return {"format": FORMAT, "fingerprint": stamp, **sizes.attributes(), "files": entries}
+    return {"format": FORMAT, "fingerprint": fingerprint, **sizes.attributes(), "files": entries}
 
 
-def write_metadata_record(blobs: Blobs, stamp: str, sizes: StoreSizes, files: Mapping[str, bytes]) -> None:
+def write_metadata_record(blobs: Blobs, fingerprint: str, sizes: StoreSizes, files: Mapping[str, bytes]) -> None:
     """Commit the metadata, all of which are there."""
-    blobs.put(METADATA_RECORD, seal(metadata_record(stamp, sizes, files)))
+    blobs.put(METADATA_RECORD, seal(metadata_record(fingerprint, sizes, files)))
 
 
 def file_entry(key: str, data: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pipeline.artifacts.fingerprint import canonical_json
 from pipeline.artifacts.outcomes import Account, account_of
 from pipeline.store.blobs import Blobs
-from pipeline.store.commit_records import each_record, places, read_metadata_record
+from pipeline.store.commit_records import each_record, read_metadata_record, view_shards
 from pipeline.store.layout import StoreSizes
 
 WORST_FIRST = ("pending", "failed", "excluded", "done")
@@ -35,7 +35,7 @@ class StoreSurvey(NamedTuple):
     content_digest: str
 
 
-def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], str]) -> StoreSurvey:
+def survey(blobs: Blobs, fingerprint: str, sizes: StoreSizes, id_of: Callable[[int], str]) -> StoreSurvey:
     """All that the records tell, in one pass over them; `id_of` gives a row's clip."""
     metadata = read_metadata_record(blobs)
     files = [] if metadata is None else metadata["files"]
@@ -44,27 +44,27 @@ def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], s
     accounts = []
     for view in range(sizes.views):
         of_view: list[dict[str, Any]] = []
-        for place, record in each_record(blobs, stamp, places(sizes, [view])):
+        for view_shard, record in each_record(blobs, fingerprint, view_shards(sizes, [view])):
             told = [] if record is None else record["clips"]
             rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in told]
-            digest.update(canonical_json([place, rows]))
+            digest.update(canonical_json([view_shard, rows]))
             nbytes += 0 if record is None else sum(entry["bytes"] for entry in record["files"])
-            of_view += told or _pending(sizes, place[1], id_of)
+            of_view += told or _pending(sizes, view_shard[1], id_of)
         accounts.append(account_of_entries(of_view))
-        worst = _worse(worst, of_view)
+        worst = _worst_by_row(worst, of_view)
     return StoreSurvey(worst, account_of_entries(worst), accounts, nbytes, digest.hexdigest())
 
 
 def outcomes_of(
-    blobs: Blobs, stamp: str, sizes: StoreSizes, views: Iterable[int], id_of: Callable[[int], str]
+    blobs: Blobs, fingerprint: str, sizes: StoreSizes, views: Iterable[int], id_of: Callable[[int], str]
 ) -> list[dict[str, Any]]:
     """For each row its entry in the record of that one of some views which went worst, or one that says pending."""
     worst: list[dict[str, Any]] = []
     for view in views:
         of_view: list[dict[str, Any]] = []
-        for (_, shard), record in each_record(blobs, stamp, places(sizes, [view])):
+        for (_, shard), record in each_record(blobs, fingerprint, view_shards(sizes, [view])):
             of_view += _pending(sizes, shard, id_of) if record is None else record["clips"]
-        worst = _worse(worst, of_view)
+        worst = _worst_by_row(worst, of_view)
     return worst
 
 
@@ -77,7 +77,7 @@ def _pending(sizes: StoreSizes, shard: int, id_of: Callable[[int], str]) -> list
     return [{"id": id_of(row), "outcome": "pending"} for row in sizes.rows(shard)]
 
 
-def _worse(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _worst_by_row(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each row the one of two entries that went worse; those alone where there are no others."""
     pairs = zip(these or those, those, strict=True)
     return [min(pair, key=lambda entry: WORST_FIRST.index(entry["outcome"])) for pair in pairs]

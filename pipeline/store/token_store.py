@@ -18,7 +18,7 @@ import zarr
 from pipeline.artifacts.outcomes import Account
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.records import VideoRecord
-from pipeline.store.batches import DONE, KINDS, BatchReader, TokenBatch, empty_batch
+from pipeline.store.batches import DONE, TOKEN_KINDS, BatchReader, TokenBatch, empty_batch
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import damaged_metadata
 from pipeline.store.clip_reader import ClipReader
@@ -26,7 +26,7 @@ from pipeline.store.layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
 from pipeline.store.survey import StoreSurvey, account_of_entries, outcomes_of, survey
 from pipeline.store.write import write_arrays
 
-__all__ = ["DONE", "KINDS", "TokenBatch", "TokenStore", "write_arrays"]
+__all__ = ["DONE", "TOKEN_KINDS", "TokenBatch", "TokenStore", "write_arrays"]
 
 
 class TokenStore:
@@ -138,7 +138,7 @@ class TokenStore:
             ) from error
 
     def read(
-        self, indices: Any, view: Any = 0, *, tokens: Sequence[str] = KINDS, out: TokenBatch | None = None
+        self, indices: Any, view: Any = 0, *, tokens: Sequence[str] = TOKEN_KINDS, out: TokenBatch | None = None
     ) -> TokenBatch:
         """The tokens of some clips, in the order asked, repeats allowed.
 
@@ -179,7 +179,7 @@ class TokenStore:
             )
         return np.atleast_1d(given).astype(np.int64)
 
-    def buffers(self, clips: int, tokens: Sequence[str] = KINDS) -> TokenBatch:
+    def buffers(self, clips: int, tokens: Sequence[str] = TOKEN_KINDS) -> TokenBatch:
         """Room for a batch of at most so many clips, for `read(..., tokens=tokens, out=)`."""
         return empty_batch(self.sizes, clips, tokens)
 

@@ -27,9 +27,9 @@ from pipeline.store.commit_records import (
     clip_digest,
     each_data,
     is_whole,
-    places,
     read_metadata_record,
     record_key,
+    view_shards,
 )
 from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
@@ -75,11 +75,11 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
 
 def _parts(blobs: Blobs, sizes: StoreSizes, fingerprint: str, ids: list[str], *, deep: bool) -> Iterator[Part]:
     """Damaged commit records, the files that the others name, and the shards whose clips are to be decoded."""
-    for place, data in each_data(blobs, places(sizes)):
+    for view_shard, data in each_data(blobs, view_shards(sizes)):
         try:
-            record = checked_record(blobs, data, fingerprint, place)
+            record = checked_record(blobs, data, fingerprint, view_shard)
         except (CorruptError, ArtifactError):
-            key, rows = f"{blobs.url}/{record_key(place[1], place[0])}", sizes.rows(place[1])
+            key, rows = f"{blobs.url}/{record_key(view_shard[1], view_shard[0])}", sizes.rows(view_shard[1])
             yield Damage(key, tuple(ids[rows.start : rows.stop]), key)
             continue
         if record is not None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import manifest
-from pipeline.artifacts.fingerprint import fingerprint, sha256
+from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
+from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.outcomes import OUTCOMES
 from pipeline.errors import ConfigError
 from pipeline.records import VideoRecord
@@ -25,8 +26,8 @@ from pipeline.store.commit_records import (
     clip_digest,
     file_entry,
     is_whole,
-    places,
     read_metadata_record,
+    view_shards,
     write_metadata_record,
     write_record,
 )
@@ -54,13 +55,13 @@ def create_store(
         ArtifactError: there is a store made from something else (the differences are named), or something else.
     """
     attributes = check_store(blobs, sizes=sizes, made_from=made_from)
-    stamp = fingerprint(made_from)
+    fingerprint = fingerprint_of(made_from)
     if attributes is None:
-        attributes = {"format": FORMAT, "fingerprint": stamp, "made_from": dict(made_from), **about}
+        attributes = {"format": FORMAT, "fingerprint": fingerprint, "made_from": dict(made_from), **about}
         _put_metadata(blobs, sizes, records, attributes)
     elif read_metadata_record(blobs) is None:  # the end came between the last of them and their record
         _put_metadata(blobs, StoreSizes.of(attributes), records, attributes)
-    return stamp
+    return fingerprint
 
 
 def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -> None:
@@ -78,7 +79,7 @@ def commit_shard(
     blobs: Blobs,
     *,
     sizes: StoreSizes,
-    stamp: str,
+    fingerprint: str,
     shard: int,
     view: int,
     arrays: Mapping[str, np.ndarray],
@@ -86,7 +87,7 @@ def commit_shard(
 ) -> None:
     """`put_shard`, then its commit record."""
     files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)
-    write_record(blobs, stamp, (view, shard), files, entries)
+    write_record(blobs, fingerprint, (view, shard), files, entries)
 
 
 def put_shard(
@@ -153,8 +154,8 @@ def write_arrays(
     contents = [np.ascontiguousarray(array) for array in (gg, jm, joint_mask)]
     made_from = {"arrays": sha256(*(array.reshape(-1).view(np.uint8).data for array in contents)), "dtype": dtype}
     blobs = open_blobs(url)
-    stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
-    for view, shard in places(sizes):
+    fingerprint = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
+    for view, shard in view_shards(sizes):
         rows = np.asarray(sizes.rows(shard))
         blank = {spec.name: spec.blank(len(rows)) for spec in specs(sizes)}
         arrays = {
@@ -166,7 +167,7 @@ def write_arrays(
             "persons": np.ones(len(rows), np.uint8),
         }
         clips = [{"id": records[row].clip_id, "outcome": "done"} for row in rows]
-        commit_shard(blobs, sizes=sizes, stamp=stamp, shard=shard, view=view, arrays=arrays, clips=clips)
+        commit_shard(blobs, sizes=sizes, fingerprint=fingerprint, shard=shard, view=view, arrays=arrays, clips=clips)
 
 
 def _sizes_of(

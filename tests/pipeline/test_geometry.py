@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import GEOMETRIES
 from pipeline.errors import ConfigError
-from pipeline.geometry import KEPT, PADDING, PRESET, SMALLEST, Geometry, geometry_of
+from pipeline.geometry import KEPT_PIXELS, PADDING, PRESET, SMALLEST, Geometry, geometry_of
 
 sides = st.integers(20, 400)
 places = st.floats(-600, 900, width=32)
@@ -56,7 +56,7 @@ def test_a_painted_joint_is_found_where_the_map_says(kind: str, height: int, wid
 def test_the_person_box_holds_the_padded_persons(points: list[tuple[float, float]], height: int, width: int) -> None:
     geometry = geometry_of("person", _joints(points), height, width)
     x0, y0, x1, y1 = geometry.box
-    assert geometry.size == (KEPT, KEPT)
+    assert geometry.size == (KEPT_PIXELS, KEPT_PIXELS)
     assert x1 - x0 == y1 - y0
     assert all(edge % 2 == 0 for edge in geometry.box)  # the chroma grid
     inside = [(x, y) for x, y in points if -0.5 < x < width - 0.5 and -0.5 < y < height - 0.5]
@@ -70,7 +70,7 @@ def test_the_person_box_holds_the_padded_persons(points: list[tuple[float, float
     # every joint that is to be seen lies in the kept picture
     kept = geometry.joints(np.array(inside, np.float32))
     assert (kept >= -0.5 - 1e-3).all()
-    assert (kept <= KEPT - 0.5 + 1e-3).all()
+    assert (kept <= KEPT_PIXELS - 0.5 + 1e-3).all()
     for start, end, extent in ((x0, x1, width), (y0, y1, height)):
         if end - start <= extent:  # no black where the picture has room
             assert start >= 0

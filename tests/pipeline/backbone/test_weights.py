@@ -52,7 +52,7 @@ def test_digest_names_tensors_not_files(state: dict[str, Tensor], weights_file: 
     torch.save(dict(reversed(trunk.items())), tmp_path / "no_classifier.pth")
     one, two = load_weights(weights_file), load_weights(tmp_path / "no_classifier.pth")
     assert one.digest == two.digest
-    assert one.kind == two.kind == "file"
+    assert one.source == two.source == "file"
     changed = {**one.tensors, "stem.1.bias": one.tensors["stem.1.bias"].clone()}
     changed["stem.1.bias"][63] += 1e-6
     assert weights_digest(changed) != one.digest
@@ -141,6 +141,6 @@ def test_kinetics_weights_are_torchvisions_file_or_an_error(
     with cached.open("rb") as file:
         monkeypatch.setattr(weights_module, "KINETICS400_SHA256", hashlib.file_digest(file, "sha256").hexdigest())
     loaded = load_weights("kinetics400")
-    assert loaded.kind == "kinetics400"
+    assert loaded.source == "kinetics400"
     # the published file is that, wherever it lies: a store begun with the one goes on with the other
     assert load_weights(weights_file).identity() == loaded.identity()
