@@ -17,13 +17,13 @@ from pipeline.store.layout import StoreSizes, chunk_key, encode_metadata, specs
 
 
 def rows_done(folder: PreparedFolder, shard: int) -> list[int]:
-    """The rows of a shard that have a clip to compute."""
-    told = folder.record(shard)
-    return [] if told is None else [row for row, clip in enumerate(told["clips"]) if clip["outcome"] == "done"]
+    """The rows of a shard whose clips are to be computed."""
+    record = folder.record(shard)
+    return [] if record is None else [row for row, clip in enumerate(record["clips"]) if clip["outcome"] == "done"]
 
 
 def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[str, Any]) -> dict[str, int]:
-    """By key the bytes of every file of the store (an upper bound under a codec), but for `log/`.
+    """The bytes of every file of the store but for `log/`, by key; an upper bound under a codec.
 
     Args:
         attributes: of the store, with its "fingerprint".
@@ -34,20 +34,20 @@ def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[st
     found[METADATA_RECORD] = len(seal(metadata_record(fingerprint, sizes, files)))
     for shard in range(sizes.shards):
         clips = len(sizes.rows(shard))
-        told = folder.record(shard)
-        entries = [_like(entry) for entry in told["clips"]] if told is not None else []
+        record = folder.record(shard)
+        entries = [_entry_of_same_length(entry) for entry in record["clips"]] if record is not None else []
         for view in range(sizes.views):
-            named = []
+            files_named = []
             for spec in specs(sizes):
                 key = chunk_key(spec, shard, view)
                 found[key] = file_bytes(spec, clips, sizes)
-                named.append({"key": key, "bytes": found[key], "crc64": "0" * 16})
-            found[f"commits/{view}/{shard}"] = len(seal(shard_record(fingerprint, (view, shard), named, entries)))
+                files_named.append({"key": key, "bytes": found[key], "crc64": "0" * 16})
+            found[f"commits/{view}/{shard}"] = len(seal(shard_record(fingerprint, (view, shard), files_named, entries)))
     return found
 
 
-def _like(entry: dict[str, Any]) -> dict[str, Any]:
-    """As long as the entry that a commit record will hold of this prepared clip."""
+def _entry_of_same_length(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry as long as the one that a commit record will hold for this prepared clip."""
     if entry["outcome"] == "done":
         return {"id": entry["id"], "outcome": "done", "source": entry["sha256"], "sha256": "0" * 64}
     return {"id": entry["id"], "outcome": entry["outcome"], "reason": entry["reason"]}

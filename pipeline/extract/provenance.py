@@ -1,4 +1,4 @@
-"""What a store will be, known before anything is computed: its sizes, what it is made from, what its readers are told.
+"""What is known of a store before any token is computed: its sizes, what it is made from, the attributes for readers.
 
 In: a prepared folder, options without "auto", the weights' "kind" and "sha256". Out: plain values. Reads no clip and
 writes nothing.
@@ -37,7 +37,7 @@ def sizes_of(folder: PreparedFolder, options: ExtractOptions) -> StoreSizes:
 
 
 def made_from_of(folder: PreparedFolder, options: ExtractOptions, weights: Mapping[str, str]) -> dict[str, Any]:
-    """All that changes a token's value, and nothing else: what the fingerprint is of."""
+    """All that changes a token's value, and nothing else: the fingerprint is its digest."""
     return {
         "prepared": folder.fingerprint,
         "weights": {"sha256": weights["sha256"]},  # of the tensors, whatever file they came in
@@ -46,7 +46,7 @@ def made_from_of(folder: PreparedFolder, options: ExtractOptions, weights: Mappi
 
 
 def about_of(folder: PreparedFolder, weights: Mapping[str, str]) -> dict[str, Any]:
-    """What readers are told beside the arrays; no part of the fingerprint."""
+    """Attributes for readers; not part of the fingerprint."""
     return {
         "dataset": folder.listing.dataset,
         "class_names": list(folder.listing.class_names),

@@ -1,7 +1,7 @@
 """`TokenComputer`: frames and joints of clips in, float16 tokens out, on one device.
 
 In: frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2) pixels, visible (B, M, T, V). Out: gg (B, T, P, D), jm
-(B, T, V, D') float16, joint_mask (B, T, V). The one place that joins backbone, heatmaps and pooling; imports torch.
+(B, T, V, D') float16, joint_mask (B, T, V). It joins backbone, heatmaps and pooling; imports torch.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pipeline.heatmaps import DEFAULT_SIGMA, joint_heatmaps, to_cells
 from pipeline.tokens import global_grid_tokens, joint_map_tokens
 from pipeline.torch_device import cuda_errors_explained
 
-ROUNDS_TO_INFINITY = 65520.0  # the smallest magnitude that float16 has no finite number for
+FLOAT16_OVERFLOW = 65520.0  # the smallest magnitude that rounds to infinity in float16
 
 
 class Tokens(NamedTuple):
-    """Of a batch: gg (B, T, P, D) float16, jm (B, T, V, D') float16, joint_mask (B, T, V) bool; numpy."""
+    """gg (B, T, P, D) float16, jm (B, T, V, D') float16, joint_mask (B, T, V) bool of a batch; numpy."""
 
     gg: np.ndarray
     jm: np.ndarray
@@ -51,7 +51,7 @@ class PendingTokens:
 
 
 class TokenComputer:
-    """Frames and joints of one crop to tokens: normalise, backbone, heatmaps, pooling, all on the backbone's device."""
+    """Frames and joints to tokens: normalise, backbone, heatmaps, pooling, all on the backbone's device."""
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class TokenComputer:
 
         Returns:
             Tokens. A joint counts as present if, in any person, it is visible, finite and its centre lies inside the
-            picture; elsewhere its token is zero and its mask False. A joint outside is not drawn at all: what the tail
-            of its heatmap would pick up is the border, not the joint.
+            picture; otherwise its token is zero and its mask False. A joint outside has no heatmap: the tail of one
+            would pick up the border, not the joint.
 
         Raises:
-            DataError: shapes that do not fit, or a value beyond float16 (65504), with the clip's place in the batch.
+            DataError: shapes that do not fit, or a value beyond float16 (65504), with the clip's index in the batch.
             ConfigError: so many clips do not fit into the device's memory, or it fails.
         """
         return self.begin(frames, joints, visible).wait()
@@ -104,18 +104,18 @@ class TokenComputer:
     def _launch(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> HostCopy:
         device = self.backbone.device
         maps = self.backbone(normalize(to_device(frames, device)))
-        places = to_device(joints, device)
-        drawn = to_device(visible, device) & inside(places, frames.shape[2:4])
+        pixels = to_device(joints, device)
+        drawn = to_device(visible, device) & inside(pixels, frames.shape[2:4])
         jm_maps = maps[self.jm_layer]
         grid = (jm_maps.shape[3], jm_maps.shape[4])
-        heatmaps = joint_heatmaps(to_cells(places, STRIDES[self.jm_layer]), drawn, size=grid, sigma=self.sigma)
+        heatmaps = joint_heatmaps(to_cells(pixels, STRIDES[self.jm_layer]), drawn, size=grid, sigma=self.sigma)
         gg = global_grid_tokens(maps[self.gg_layer])
         jm = joint_map_tokens(jm_maps, heatmaps, normalize=self.normalize)
         return HostCopy([gg.half(), jm.half(), drawn.any(1), _peaks(gg), _peaks(jm)])
 
 
 def inside(joints: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Which joints (..., 2), in pixels, are finite and lie in a picture of `size` (H, W), border pixels included."""
+    """Which joints (..., 2), in pixels, are finite and inside a picture of `size` (H, W), border pixels included."""
     x, y = joints.unbind(-1)
     return (x >= -0.5) & (x < size[1] - 0.5) & (y >= -0.5) & (y < size[0] - 0.5)  # False for NaN
 
@@ -128,15 +128,15 @@ def _peaks(tokens: Tensor) -> Tensor:
 def _checked_tokens(
     gg: np.ndarray, jm: np.ndarray, mask: np.ndarray, gg_peaks: np.ndarray, jm_peaks: np.ndarray
 ) -> Tokens:
-    """The tokens, if all were finite as float16: beyond its range is an error, never an infinity in the store."""
-    for kind, peaks in (("GG", gg_peaks), ("JM", jm_peaks)):
-        unfit = np.flatnonzero(~(peaks < ROUNDS_TO_INFINITY))
-        if len(unfit):
+    """The tokens; DataError where one does not fit into float16, so that no infinity enters a store."""
+    for name, peaks in (("GG", gg_peaks), ("JM", jm_peaks)):
+        overflowing = np.flatnonzero(~(peaks < FLOAT16_OVERFLOW))
+        if len(overflowing):
             raise DataError(
-                f"clip {unfit[0]} of the batch",
-                f"{kind} tokens do not fit into float16",
-                got=float(peaks[unfit[0]]),
+                f"clip {overflowing[0]} of the batch",
+                f"{name} tokens do not fit into float16",
+                got=float(peaks[overflowing[0]]),
                 expected="at most 65504",
-                remedy="check the weights, or divide JM tokens by their heatmap's sum",
+                remedy="check the weights, or set `normalize` for JM tokens",
             )
     return Tokens(gg, jm, mask)

@@ -1,4 +1,4 @@
-"""What flows through a worker of stage 2: a shard's job, groups of its rows, their pictures and their tokens.
+"""The values that a worker of stage 2 passes on: a shard's job, groups of its rows, their pictures and their tokens.
 
 In: a prepared shard's rows. Out: plain values, and the arrays and entries of a ShardJob, filled group by group.
 """
@@ -36,13 +36,13 @@ class ClipView(NamedTuple):
 
 @dataclass
 class ShardJob:
-    """A shard of a view in the making.
+    """A shard of a view that is being made.
 
     Attributes:
         source: its prepared shard. view, options, sizes: of the store.
-        arrays: by name (n, *tail), as stored. entries: for each row what the commit record will say.
-        clips: of the rows still to be computed, their prepared clips.
-        remade: it has been committed before, with clips that had failed. unchanged: and none of them can be made now.
+        arrays: by name (n, *tail), as stored. entries: each row's entry in the commit record.
+        clips: the prepared clips still to be computed, by row.
+        remade: it was committed before, with failed clips. unchanged: and none of those can be computed now.
     """
 
     source: Shard
@@ -56,7 +56,7 @@ class ShardJob:
     unchanged: bool = False
 
     def groups(self) -> Iterator[Group]:
-        """The rows to compute, so many at a time; at least one group, if only to end the job."""
+        """The rows to compute, `batch_clips` at a time; at least one group, since the last group ends the job."""
         rows = sorted(self.clips)
         size = self.options.batch_clips
         parts = [rows[a : a + size] for a in range(0, len(rows), size)] or [[]]
@@ -64,11 +64,11 @@ class ShardJob:
             yield Group(self, part, number + 1 == len(parts))
 
     def fail(self, row: int, reason: str) -> None:
-        """A row that will have no tokens."""
+        """Record that a row has no tokens."""
         self.entries[row] = {"id": self.entries[row]["id"], "outcome": "failed", "reason": reason}
 
     def absorb(self, group: ComputedGroup) -> None:
-        """Take over a group's tokens, and hash them."""
+        """Copy a group's tokens into the arrays, and hash them."""
         for name, tokens in (("gg", group.gg), ("jm", group.jm)):
             for key, values in stored(name, tokens, self.sizes.dtype).items():
                 self.arrays[key][group.rows] = values
@@ -88,7 +88,7 @@ class Group(NamedTuple):
 
 
 class DecodedGroup(NamedTuple):
-    """A group's pictures by row; rows that failed are not in it."""
+    """A group's pictures by row, without the rows that failed."""
 
     group: Group
     pictures: dict[int, ClipView]

@@ -1,7 +1,7 @@
-"""Two token stores side by side: made alike, of the same clips, with the same tokens?
+"""A comparison of two token stores: what they were made from, their clips, their tokens.
 
-In: two TokenStores. Out: a plain dict for `star inspect A B`. Equality is measured from the digests in the commit records,
-so it covers every clip; how far unequal tokens are apart is measured on a few of them.
+In: two TokenStores. Out: a plain dict for `star inspect A B`. Equality is that of the digests in the commit records, so
+it covers every clip; the size of differences is measured on a few unequal clips.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str
 
     Returns:
         "same_content": the content digests agree. "made_from": a line for each difference. "sizes": likewise.
-        "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views that
-        ended otherwise. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `most` of the
-        latter. "gg", "jm": of at most `most` unequal ones the largest difference, alone and in units of A's spread, and
-        the root of the mean square in these units; absent where shapes differ or nothing is unequal.
+        "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views whose
+        outcomes differ. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `most` of the
+        latter. "gg", "jm": over at most `most` unequal ones the largest difference, absolute and in units of A's
+        standard deviation, and the root mean square in these units; absent where shapes differ or nothing is unequal.
     """
     rows = _rows_of_both(a, b)
     views = min(a.sizes.views, b.sizes.views)

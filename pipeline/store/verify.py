@@ -1,8 +1,8 @@
-"""Re-reads every byte of a token store against its digest.
+"""The check of every byte of a token store against its checksum.
 
-In: a path or URL. Out: one Damage for each file that is not as it was committed, naming the clips that it costs. The
-commit records say what each file is to be; they are checked against their own checksums, so nothing here trusts the
-metadata that it checks. Repairs nothing; `log/` is no part of the content.
+In: a path or URL. Out: one Damage for each file that is not as it was committed, with the clips that are lost. Files are
+compared with the commit records, which carry their own checksums, so the metadata under test are not trusted. Repairs
+nothing; `log/` is not part of the content.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ from pipeline.store.commit_records import (
 from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
 
-AHEAD = 8  # files that are read while the caller looks at one
+PREFETCH = 8  # files
 
 # a damaged commit record; else a record and a file that it names, or None for all of its clips
 Part = Damage | tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
-    """Every file of a token store: shards and chunks, commit records, metadata, and the columns of the rows.
+    """Check every file of a token store: shards and chunks, commit records, metadata, and columns.
 
     Args:
-        deep: also decode every clip and compare its SHA-256, which tells content from content where a checksum only
-            tells damage: for stores that have been through other hands. Several times slower.
+        deep: also decode every clip and compare its SHA-256, which detects deliberate changes where a checksum detects
+            damage only. Several times slower.
 
     Raises:
-        ArtifactError: it is none.
+        ArtifactError: no token store.
     """
     blobs = open_blobs(url)
-    told, damage = _metadata(blobs)
-    if told is None:
-        TokenStore.open(url)  # raises, and says what is there instead
+    metadata, damage = _metadata(blobs)
+    if metadata is None:
+        TokenStore.open(url)  # raises the error
         return
     yield from damage
-    sizes = StoreSizes.of(told)
+    sizes = StoreSizes.of(metadata)
     ids = _ids(blobs, sizes)
     with ThreadPoolExecutor(blobs.threads) as pool:
-        parts = _parts(blobs, sizes, told["fingerprint"], ids, deep=deep)
-        for part in prefetch(pool, partial(_damaged_or_none, blobs), parts, depth=AHEAD):
+        parts = _parts(blobs, sizes, metadata["fingerprint"], ids, deep=deep)
+        for part in prefetch(pool, partial(_damaged_or_none, blobs), parts, depth=PREFETCH):
             if isinstance(part, Damage):
                 yield part
             elif part is not None:
                 record, entry = part
                 clips = tuple(_damaged_clips(blobs, sizes, record))
-                key = f"{blobs.url}/{record_key(record['shard'], record['view'])}"
+                key = f"{blobs.url}/{record_key((record['view'], record['shard']))}"
                 if entry is not None:
                     yield Damage(f"{blobs.url}/{entry['key']}", clips, key)
                 elif clips:
@@ -79,7 +79,7 @@ def _parts(blobs: Blobs, sizes: StoreSizes, fingerprint: str, ids: list[str], *,
         try:
             record = checked_record(blobs, data, fingerprint, view_shard)
         except (CorruptError, ArtifactError):
-            key, rows = f"{blobs.url}/{record_key(view_shard[1], view_shard[0])}", sizes.rows(view_shard[1])
+            key, rows = f"{blobs.url}/{record_key(view_shard)}", sizes.rows(view_shard[1])
             yield Damage(key, tuple(ids[rows.start : rows.stop]), key)
             continue
         if record is not None:
@@ -94,7 +94,7 @@ def _damaged_or_none(blobs: Blobs, part: Part) -> Part | None:
 
 
 def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
-    """What the store says of itself (fingerprint, sizes), and which of the files that say so are damaged."""
+    """Fingerprint and sizes of the store, and the damage of its metadata."""
     of_all = f"{blobs.url}/{METADATA_RECORD}"
     try:
         record = read_metadata_record(blobs)
@@ -107,7 +107,7 @@ def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
 
 
 def _attributes(blobs: Blobs) -> dict[str, Any] | None:
-    """The group's own, where there is no record of them."""
+    """The attributes of the group, where the metadata have no commit record."""
     try:
         attributes = json.loads(blobs.get("zarr.json") or b"")["attributes"]
         return dict(attributes) if attributes["format"] == FORMAT else None
@@ -116,13 +116,13 @@ def _attributes(blobs: Blobs) -> dict[str, Any] | None:
 
 
 def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
-    """The clips' ids by row, as far as they can be told."""
+    """Clip ids by row; row numbers where the ids are damaged."""
     ids = (blobs.get("clips.txt") or b"").decode(errors="replace").splitlines()
     return ids if len(ids) == sizes.clips else [f"row {row}" for row in range(sizes.clips)]
 
 
 def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> list[str]:
-    """Which done clips of a shard cannot be read any more, or give another digest."""
+    """The done clips of a shard that cannot be read, or whose digest has changed."""
     files = {}
     for spec in specs(sizes):
         key = chunk_key(spec, record["shard"], record["view"])
@@ -142,7 +142,7 @@ def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> l
 
 
 def _row(files: dict[str, bytes], row: int, clips: int, sizes: StoreSizes) -> dict[str, np.ndarray]:
-    """(1, *tail) of every array. Raises CorruptError where one of them cannot be decoded."""
+    """(1, *tail) of every array. Raises CorruptError where one cannot be decoded."""
     arrays = {}
     for spec in specs(sizes):
         data = files[spec.name]

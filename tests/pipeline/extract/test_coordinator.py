@@ -112,7 +112,7 @@ def test_int8_tokens_are_close_and_named_so(stub: Any, prepared: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "difference"),
     [
         ({"sigma": 1.5}, "sigma: 1.0, now 1.5"),
         ({"seed": 1}, "seed: 0, now 1"),
@@ -125,11 +125,11 @@ def test_int8_tokens_are_close_and_named_so(stub: Any, prepared: Path, tmp_path:
     ],
 )
 def test_a_store_of_other_options_is_refused(
-    stub: Any, prepared: Path, tmp_path: Path, change: dict[str, Any], told: str
+    stub: Any, prepared: Path, tmp_path: Path, change: dict[str, Any], difference: str
 ) -> None:
     extract(prepared, tmp_path / "s", replace(OPTIONS, views=2))
     before = tree(tmp_path / "s")
-    with pytest.raises(ArtifactError, match=f"made from something else: {told}; use the same options again"):
+    with pytest.raises(ArtifactError, match=f"made from something else: {difference}; use the same options again"):
         extract(prepared, tmp_path / "s", replace(OPTIONS, **{"views": 2, **change}))
     assert tree(tmp_path / "s") == before
 
@@ -182,17 +182,17 @@ def test_the_room_asked_for_is_that_of_the_files_to_come(stub: Any, tmp_path: Pa
     assert asked[3] == chunks("0") + chunks("2")
 
 
-def test_bad_places_are_told_and_left_alone(stub: Any, prepared: Path, tmp_path: Path) -> None:
+def test_unusable_paths_are_refused_and_left_alone(stub: Any, prepared: Path, tmp_path: Path) -> None:
     extract(prepared, tmp_path / "s", OPTIONS)
     before = sorted(p.name for p in prepared.iterdir())
-    for source, out, told in (
+    for source, out, sentence in (
         (tmp_path / "none", tmp_path / "x", "none: does not exist .* run `star prepare` first"),
         (tmp_path / "s", tmp_path / "x", "is a token store, not a prepared folder"),
         (prepared, prepared, "prepared: is not empty and is no token store"),
         (prepared, prepared / "dataset.json", "is a file, not a folder"),
         (prepared, prepared / "dataset.json" / "x", "cannot be written"),
     ):
-        with pytest.raises(ArtifactError, match=told):
+        with pytest.raises(ArtifactError, match=sentence):
             extract(source, out, OPTIONS)
     with pytest.raises(ConfigError, match="is the memory of one process"):
         extract(prepared, "memory://x", OPTIONS, workers=2)
@@ -291,7 +291,7 @@ def test_a_retry_leaves_alone_what_is_no_nearer(stub: Any, tmp_path: Path) -> No
     changed = {str(p.relative_to(tmp_path / "s")) for p, time in times.items() if p.stat().st_mtime_ns != time}
     assert "commits/000/00001.json" in changed
     assert not {name for name in changed if name.startswith(("gg/c/0", "jm/c/0", "commits/000/00000"))}
-    assert len(events) == 1 + 8  # the clips of both shards are told
+    assert len(events) == 1 + 8  # the clips of both shards are reported
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO, errno.ESTALE])
@@ -308,17 +308,17 @@ def test_the_systems_trouble_is_no_clips_failure(stub: Any, prepared: Path, tmp_
 
 def test_weights_lie_where_the_command_was_typed(stub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cluster's worker has a working directory of its own."""
-    told: list[str] = []
+    weights: list[str] = []
 
     def on_a_worker(work: Any, numbers: list[int], text: str, **_: object) -> Iterator[dict[str, str]]:
-        told.append(json.loads(text)["weights"])
+        weights.append(json.loads(text)["weights"])
         yield {"options": text, "weights": {"kind": "file", "sha256": "0"}}
 
     monkeypatch.setattr("pipeline.extract.coordinator.run_shards", on_a_worker)
     monkeypatch.chdir(tmp_path)
     for weights in ("w.pth", "random"):
         _resolved(replace(OPTIONS, weights=weights), "tcp://somewhere:1")
-    assert told == [str(tmp_path / "w.pth"), "random"]
+    assert weights == [str(tmp_path / "w.pth"), "random"]
 
 
 def test_a_retry_does_not_put_its_seal_on_damage(stub: Any, tmp_path: Path) -> None:
@@ -405,12 +405,12 @@ def test_views_that_were_nearly_announced_are_taken_back(stub: Any, prepared: Pa
 
 
 @pytest.mark.parametrize("name", ["made_from", "sizes", "dtype"])
-def test_metadata_without_a_name_that_they_need_are_told(stub: Any, prepared: Path, tmp_path: Path, name: str) -> None:
+def test_metadata_that_lack_a_name_are_refused(stub: Any, prepared: Path, tmp_path: Path, name: str) -> None:
     extract(prepared, tmp_path / "s", OPTIONS)
     path = tmp_path / "s/zarr.json"
-    told = json.loads(path.read_text())
-    told["attributes"]["x" + name[1:]] = told["attributes"].pop(name)
-    path.write_text(json.dumps(told))
+    meta = json.loads(path.read_text())
+    meta["attributes"]["x" + name[1:]] = meta["attributes"].pop(name)
+    path.write_text(json.dumps(meta))
     with pytest.raises(CorruptError, match=r"zarr\.json: is damaged; restore it"):
         extract(prepared, tmp_path / "s", OPTIONS)
 
@@ -525,7 +525,7 @@ def test_options_of_a_store_are_those_it_was_made_with(stub: Any, prepared: Path
         (tmp_path / "s/log/source.json").unlink()
         if damaged is not None:
             (tmp_path / "s/log/source.json").write_bytes(damaged)
-        with pytest.raises(ArtifactError, match="does not say where it was made from; give --prepared and --weights"):
+        with pytest.raises(ArtifactError, match="does not record what it was made from; give `prepared` and `weights`"):
             options_of(str(tmp_path / "s"))
     assert options_of(str(tmp_path / "s"), prepared=prepared, weights="w.pth")[1].weights == "w.pth"
 
@@ -545,9 +545,9 @@ def test_numbers_are_floats_and_finite(prepared: Path) -> None:
     whole, point = (made_from_of(folder, replace(OPTIONS, sigma=sigma), weights) for sigma in (1, 1.0))
     assert fingerprint(whole) == fingerprint(point)
     for value in (float("inf"), float("nan"), -float("inf")):
-        with pytest.raises(ConfigError, match=rf"--sigma: must be a finite number .got {value}"):
+        with pytest.raises(ConfigError, match=rf"sigma: must be a finite number .got {value}"):
             replace(OPTIONS, sigma=value)
-        with pytest.raises(ConfigError, match=rf"--budget: must be a finite number .got {value}"):
+        with pytest.raises(ConfigError, match=rf"budget_s: must be a finite number .got {value}"):
             PrepareOptions(budget_s=value)
 
 
@@ -558,7 +558,7 @@ def test_a_damaged_weights_sentence_names_the_file(prepared: Path, tmp_path: Pat
     assert not (tmp_path / "s").exists()
 
 
-def test_a_damaged_dataset_is_told(stub: Any, prepared: Path, tmp_path: Path) -> None:
+def test_a_damaged_dataset_is_refused(stub: Any, prepared: Path, tmp_path: Path) -> None:
     data = (prepared / "dataset.json").read_bytes()
     (prepared / "dataset.json").write_bytes(data.replace(b"penn-action", b"penn_action"))
     with pytest.raises(CorruptError, match=r"dataset.json"):

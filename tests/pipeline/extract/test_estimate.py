@@ -28,13 +28,13 @@ def test_bytes_are_exact_without_a_codec(tmp_path: Path, monkeypatch: pytest.Mon
     install(monkeypatch)
     folder = write(tmp_path / "prepared", 9, excluded=[2], failed=[5])
     options = replace(OPTIONS, views=2, dtype=dtype)
-    told = estimate_extract(folder.path, options, str(tmp_path / "s"), workers=1)
+    estimate = estimate_extract(folder.path, options, str(tmp_path / "s"), workers=1)
     assert not (tmp_path / "s").exists()
     extract(folder.path, tmp_path / "s", options)
     taken = sum(len(data) for data in tree(tmp_path / "s").values())
-    assert (told["bytes"], told["files"]) == (taken, len(tree(tmp_path / "s")))
-    assert (told["clips"], told["excluded"], told["failed"], told["views"]) == (7, 1, 1, 2)
-    low, high = told["seconds"]
+    assert (estimate["bytes"], estimate["files"]) == (taken, len(tree(tmp_path / "s")))
+    assert (estimate["clips"], estimate["excluded"], estimate["failed"], estimate["views"]) == (7, 1, 1, 2)
+    low, high = estimate["seconds"]
     assert 0 <= low <= high
 
 
@@ -76,17 +76,17 @@ def test_the_pilot_comes_from_all_over_the_folder(tmp_path: Path, monkeypatch: p
     assert [group.rows for group in groups] == [[2, 6, 11], [15, 20, 24], [28, 33, 37]]
 
 
-def test_what_is_there_is_not_told_as_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_shards_are_not_counted_as_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     folder, out = write(tmp_path / "prepared", 9, excluded=[2]), str(tmp_path / "s")
     extract(folder.path, out, OPTIONS)
     (tmp_path / "s/commits/000/00001.json").unlink()
     for views, to_do in ((1, 1), (2, 4)):  # three shards each
-        told = estimate_extract(folder.path, replace(OPTIONS, views=views), out, workers=1)
-        assert (told["shards"], told["shards_to_do"]) == (3 * views, to_do)
+        estimate = estimate_extract(folder.path, replace(OPTIONS, views=views), out, workers=1)
+        assert (estimate["shards"], estimate["shards_to_do"]) == (3 * views, to_do)
     extract(folder.path, out, replace(OPTIONS, views=2))
-    told = estimate_extract(folder.path, replace(OPTIONS, views=2), out, workers=1)
-    assert (told["shards_to_do"], told["seconds"]) == (0, None)
+    estimate = estimate_extract(folder.path, replace(OPTIONS, views=2), out, workers=1)
+    assert (estimate["shards_to_do"], estimate["seconds"]) == (0, None)
     before = tree(tmp_path / "s")
     with pytest.raises(ArtifactError, match=r"made from something else: sigma: 1\.0, now 2\.0"):
         estimate_extract(folder.path, replace(OPTIONS, sigma=2.0), out, workers=1)
@@ -104,8 +104,8 @@ def test_a_gpus_time_is_that_of_its_slowest_part(monkeypatch: pytest.MonkeyPatch
 def test_nothing_to_compute_takes_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     folder = write(tmp_path / "prepared", 2, excluded=[0, 1])
-    told = estimate_extract(folder.path, OPTIONS, str(tmp_path / "s"), workers=1)
-    assert told["seconds"] is None
+    estimate = estimate_extract(folder.path, OPTIONS, str(tmp_path / "s"), workers=1)
+    assert estimate["seconds"] is None
     with pytest.raises(ArtifactError, match="does not exist"):
         estimate_extract(tmp_path / "none", OPTIONS, str(tmp_path / "s"), workers=1)
 
@@ -117,10 +117,10 @@ def test_the_seconds_hold_in_four_of_five_runs(tmp_path: Path, workers: int) -> 
     prepare(recipe.listing(tmp_path / "raw"), PrepareOptions(shard_clips=8), tmp_path / "prepared")
     options, held = ExtractOptions(weights="random", device="cpu"), 0
     for run in range(5):
-        told = estimate_extract(tmp_path / "prepared", options, str(tmp_path / str(run)), workers=workers)
+        estimate = estimate_extract(tmp_path / "prepared", options, str(tmp_path / str(run)), workers=workers)
         start = time.monotonic()
         extract(tmp_path / "prepared", tmp_path / str(run), options, workers=workers)
         took = time.monotonic() - start
-        held += told["seconds"][0] <= took <= told["seconds"][1]
-        print(f"workers {workers}: told {told['seconds']} s, took {took:.1f} s")
+        held += estimate["seconds"][0] <= took <= estimate["seconds"][1]
+        print(f"workers {workers}: estimated {estimate['seconds']} s, took {took:.1f} s")
     assert held >= 4

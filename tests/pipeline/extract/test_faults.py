@@ -161,7 +161,7 @@ def test_a_retry_stopped_at_every_write_goes_on(stub: pytest.MonkeyPatch, quick:
         shutil.rmtree(out)
 
 
-def test_a_disk_that_is_too_small_is_told_at_the_start(
+def test_a_disk_that_is_too_small_is_refused_at_the_start(
     stub: pytest.MonkeyPatch, tmp_path: Path, small_disk: Path
 ) -> None:
     folder = write(tmp_path / "prepared", 60)
@@ -169,7 +169,7 @@ def test_a_disk_that_is_too_small_is_told_at_the_start(
         extract(folder.path, small_disk / "s", OPTIONS)
 
 
-def test_a_disk_that_fills_up_is_told_and_work_goes_on(
+def test_a_disk_that_fills_up_is_reported_and_work_resumes(
     stub: pytest.MonkeyPatch, tmp_path: Path, small_disk: Path
 ) -> None:
     folder = write(tmp_path / "prepared", 12)

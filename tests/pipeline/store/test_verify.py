@@ -120,7 +120,7 @@ def test_deep_verification_finds_content_behind_a_record_that_agrees(tmp_path: P
     ((_, record),) = each_record(blobs, store.attrs["fingerprint"], [(0, 1)])
     assert record is not None
     record["files"] = [file_entry(key, blobs.get(key) or b"") if e["key"] == key else e for e in record["files"]]
-    blobs.put(record_key(1, 0), seal(record))
+    blobs.put(record_key((0, 1)), seal(record))
     assert list(verify_store(tmp_path / "s")) == []
     assert [d.clips for d in verify_store(tmp_path / "s", deep=True)] == [("0004", "0005", "0006", "0007")]
 
