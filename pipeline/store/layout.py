@@ -80,7 +80,7 @@ class StoreSizes:
 class ArraySpec:
     """One array (N, K, *tail), with a file for each shard and view.
 
-    A `sharded` file has an inner chunk for each clip, so that a clip can be read alone; the others are small: one chunk.
+    A `sharded` file has an inner chunk for each clip, so that clips are read one by one; other files are one chunk.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """The check of every byte of a token store against its checksum.
 
-In: a path or URL. Out: one Damage for each file that is not as it was committed, with the clips that are lost. Files are
-compared with the commit records, which carry their own checksums, so the metadata under test are not trusted. Repairs
-nothing; `log/` is not part of the content.
+In: a path or URL. Out: one Damage for each file that is not as it was committed, with the clips that are lost. The
+files are compared with the commit records, which carry their own checksums; metadata are not trusted. Repairs nothing;
+`log/` is not part of the content.
 """
 
 from __future__ import annotations

@@ -519,7 +519,7 @@ def test_options_of_a_store_are_those_it_was_made_with(stub: Any, prepared: Path
     assert source == prepared
     assert found == replace(options, batch_clips=found.batch_clips, device=found.device)
     assert extract(source, tmp_path / "s", found, retry=True).done == 9
-    with pytest.raises(ArtifactError, match=r"elsewhere: is not there any more.* say where it is with --prepared"):
+    with pytest.raises(ArtifactError, match=r"elsewhere: no longer exists.* give its new path as `prepared`"):
         options_of(str(tmp_path / "s"), prepared=tmp_path / "elsewhere")
     for damaged in (b"{", b"[]", b'{"prepared": 3}', None):  # its bytes are no part of the content, so nobody's digest
         (tmp_path / "s/log/source.json").unlink()

@@ -86,12 +86,12 @@ def test_a_store_without_etags_is_read_all_the_same() -> None:
     parts = ObjectParts(blobs, "k", {**obstore.head(blobs._store, "k"), "e_tag": None})
     assert parts.tail(7) == b"content"
     blobs.put("k", b"less")
-    with pytest.raises(ReplacedError, match="k: was put anew or deleted"):
+    with pytest.raises(ReplacedError, match="k: was replaced or deleted"):
         parts.tail(7)
 
 
 def test_a_url_of_no_known_kind_is_told() -> None:
-    with pytest.raises(ArtifactError, match="names no store that can be opened"):
+    with pytest.raises(ArtifactError, match="cannot be opened as a store"):
         open_blobs("ftp://host/x")
 
 

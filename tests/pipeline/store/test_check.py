@@ -55,7 +55,7 @@ def test_a_folder_of_others_is_left_alone(
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("theirs")
     before = everything(out)
-    with pytest.raises(ArtifactError, match=rf"is not empty and is no token store \({named}\); choose another --out"):
+    with pytest.raises(ArtifactError, match=rf"is not empty and is no token store \({named}\); choose another `out`"):
         extract(folder.path, out, OPTIONS)
     assert everything(out) == before
 
@@ -141,7 +141,7 @@ def _unmarked(attributes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [(_tampered, "its fingerprint is not that of what it says"), (_unmarked, r"zarr\.json: is damaged")],
+    [(_tampered, "its fingerprint does not match what"), (_unmarked, r"zarr\.json: is damaged")],
 )
 def test_a_fingerprint_that_is_not_its_own_is_told(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], told: str

@@ -85,7 +85,9 @@ def test_no_record_tells_of_files_that_are_not_there(
     with stub.context() as patch:
         patch.setattr(worker, "open_blobs", lambda url: Meanwhile(open_blobs(url), at, commit))
         if kept is None:
-            with pytest.raises(ArtifactError, match="shard 1, view 0: was put by two workers at once; run the same"):
+            with pytest.raises(
+                ArtifactError, match="shard 1, view 0: was written by two workers at once; run the same"
+            ):
                 extract(prepared, out, OPTIONS)
         else:
             extract(prepared, out, OPTIONS)
