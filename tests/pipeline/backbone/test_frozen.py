@@ -125,7 +125,7 @@ def test_bfloat16_features(network: video.resnet.VideoResNet, weights_file: Path
 def test_nothing_behind_the_deepest_layer_is_kept(weights_file: Path) -> None:
     backbone = FrozenMC18(weights_file, layers=("layer1",))
     assert set(backbone(clips_of(1, 3, 2, 16, 16))) == {"layer1"}
-    assert set(backbone.trunk.blocks) == {"layer1"}
+    assert set(backbone.trunk.stages) == {"stem", "layer1"}
 
 
 @pytest.mark.parametrize("device", DEVICES)
