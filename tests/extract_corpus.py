@@ -1,7 +1,7 @@
-"""Small prepared folders without a video, and an engine without a backbone, to run stage 2 a thousand times in a test.
+"""Small prepared folders without a video, and a stub of the backbone, to run stage 2 a thousand times in a test.
 
-In: how many clips, which of them are excluded or failed. Out: a prepared folder as stage 1 leaves it. The engine's
-tokens are a function of frames, joints and visibility, sensitive to each, and take no torch.
+In: how many clips, which of them are excluded or failed. Out: a prepared folder as stage 1 makes it. The stub's tokens
+are a function of frames, joints and visibility, sensitive to each, and need no torch.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def stub_tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> 
     cells = frames.reshape(b, t, h // 16, 16, w // 16, 16, 3).astype(np.float32).mean(axis=(3, 5))
     gg = cells.reshape(b, t, -1, 3).mean(-1, keepdims=True) * np.linspace(-1, 1, 512, dtype=np.float32)
     drawn = visible & np.isfinite(joints).all(-1)
-    places = np.where(drawn[..., None], joints, 0).sum(axis=(1, -1))  # (B, T, V)
-    jm = places[..., None] * np.linspace(0.5, 2, 64, dtype=np.float32)
+    sums = np.where(drawn[..., None], joints, 0).sum(axis=(1, -1))  # (B, T, V)
+    jm = sums[..., None] * np.linspace(0.5, 2, 64, dtype=np.float32)
     return gg.astype(np.float16), jm.astype(np.float16), drawn.any(axis=1)
 
 
@@ -116,7 +116,7 @@ def computing(compute: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., A
 
 
 def install(patch: pytest.MonkeyPatch | None = None) -> None:
-    """Put the stub in the place of the backbone, for a test or for the life of a process."""
+    """Replace the backbone by the stub, for a test or for the life of a process."""
 
     def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
         return replace(options, device="cpu", precision="fp32"), {"kind": "random", "sha256": WEIGHTS}

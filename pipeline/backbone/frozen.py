@@ -2,7 +2,7 @@
 
 In: clips (B, 3, T, H, W), normalised float, or frames (B, T, H, W, 3) uint8 through `normalize`.
 Out: {"layer2": (B, 128, T, H/4, W/4), "layer4": (B, 512, T, H/16, W/16), ...}, float32, no gradients.
-Knows weights, device and precision; knows no tokens, joints or files of clips.
+It handles weights, device and precision, but no tokens, joints or files of clips.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ STD = (0.22803, 0.22145, 0.216989)
 def normalize(frames: Tensor) -> Tensor:
     """RGB frames (B, T, H, W, 3) uint8 to normalised clips (B, 3, T, H, W) float32, on the same device.
 
-    Memory stays in the order (B, T, H, W, 3), which is the channels-last order that the backbone works in.
+    The memory layout stays (B, T, H, W, 3), the channels-last order of the backbone.
     """
     if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[-1] != 3:
         got = f"{frames.dtype} {tuple(frames.shape)}"
-        raise DataError("frames", "are no RGB clips", got=got, expected="uint8 (B, T, H, W, 3)")
+        raise DataError("frames", "must be RGB clips", got=got, expected="uint8 (B, T, H, W, 3)")
     mean, std = _preset(frames.device)
     return frames.float().div_(255).sub_(mean).div_(std).permute(0, 4, 1, 2, 3)
 
 
 @functools.cache
 def _preset(device: torch.device) -> tuple[Tensor, Tensor]:
-    """MEAN and STD on a device, once: making a tensor from numbers there waits for all that the device is at."""
+    """MEAN and STD on a device, cached: making a tensor from numbers waits for all queued work of the device."""
     return torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
 
 
 def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str:
     """ "fp32" or "bf16" for "fp32", "bf16" or "auto" on this machine.
 
-    "auto" takes bf16 where the device multiplies it natively (CPU: AVX512-BF16, AMX or Arm's bf16; CUDA: from compute
-    capability 8.0 on). "bf16" is also granted where oneDNN emulates it (any AVX-512): same rounding, no gain.
+    "auto" is bf16 where the device multiplies it natively (CPU: AVX512-BF16, AMX or Arm's bf16; CUDA: from compute
+    capability 8.0 on). "bf16" is also allowed where oneDNN emulates it (any AVX-512): same rounding, no gain.
 
     Raises:
-        ConfigError: an unknown name, bf16 on a device that can neither multiply nor emulate it, or a GPU that fails.
+        ConfigError: an unknown precision, bf16 on a device that can neither multiply nor emulate it, or a failing GPU.
     """
     if precision == "fp32":
         return "fp32"
     if precision not in ("auto", "bf16"):
-        raise ConfigError("precision", "unknown", got=precision, expected="fp32, bf16 or auto")
+        raise ConfigError("precision", "no such precision", got=precision, expected="fp32, bf16 or auto")
     native, possible = _bfloat16(torch.device(device))
     if precision == "auto":
         return "bf16" if native else "fp32"
     if not possible:
         raise ConfigError(
-            "precision", f"this machine's {device} has no bfloat16", got="bf16", remedy="use fp32 or another machine"
+            "precision", f"this machine's {device} has no bfloat16", got="bf16", remedy="set `precision` to fp32"
         )
     return "bf16"
 
@@ -70,8 +70,8 @@ def _bfloat16(device: torch.device) -> tuple[bool, bool]:
         with cuda_errors_explained(device), torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         return native, native
-    able = torch.cpu.get_capabilities()
-    native = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return native, native or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -79,9 +79,8 @@ class FrozenMC18:
     """torchvision's `mc3_18` in eval mode, without its classifier; callable on clips.
 
     Attributes:
-        layers: the layers it returns. device, precision: as resolved. deterministic: as asked for.
-        trunk: the network.
-        digest: the SHA-256 of the weights' tensors (for the fingerprint).
+        layers: the layers it returns. device, precision: as resolved. deterministic: as given.
+        trunk: the network. digest: the SHA-256 of the weights' tensors (for the fingerprint).
     """
 
     def __init__(
@@ -97,9 +96,9 @@ class FrozenMC18:
         """
         Args:
             weights: "kinetics400", "random" (with `seed`), or the path of a state dict of `mc3_18`.
-            layers: of "layer1" to "layer4"; what lies behind the deepest is never computed.
+            layers: of "layer1" to "layer4"; layers after the deepest of these are not computed.
             precision: "fp32", "bf16" or "auto" (`resolve_precision`).
-            deterministic: eager kernels, each clip alone, so that its companions cannot touch its features: bit-equal
+            deterministic: eager kernels, each clip alone, so that its features do not depend on the batch: bit-equal
                 on one machine.
 
         Raises:
@@ -108,7 +107,7 @@ class FrozenMC18:
         """
         unknown = [name for name in layers if name not in LAYERS]
         if unknown or not layers:
-            raise ConfigError("layers", "unknown layer", got=unknown or "none", expected=f"some of {', '.join(LAYERS)}")
+            raise ConfigError("layers", "no such layer", got=unknown or "none", expected=f"some of {', '.join(LAYERS)}")
         self.layers = tuple(layers)
         self.deterministic = deterministic
         self.device = torch.device(device)
@@ -130,8 +129,8 @@ class FrozenMC18:
             got = f"{clips.dtype} {tuple(clips.shape)}"
             raise DataError("clips", "have the wrong shape", got=got, expected="floating (B, 3, T, H, W)")
         clips = clips.to(self.device, self._dtype, memory_format=torch.channels_last_3d)
-        # No trials of kernels, which time would decide: a resumed store is to have an undisturbed one's bits. And no
-        # TF32, which CUDA uses for float32 convolutions unless told otherwise: it keeps 10 bits of 23.
+        # No benchmarking of kernels, whose choice depends on time: a resumed store must have the bits of an
+        # undisturbed one. No TF32, CUDA's default for float32 convolutions: it keeps 10 bits of 23.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             parts = [self.trunk(part) for part in (clips.split(1) if self.deterministic else (clips,))]
         return {name: torch.cat([part[name] for part in parts]).float() for name in self.layers}

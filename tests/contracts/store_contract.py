@@ -1,6 +1,6 @@
-"""What every place for a token store must do: keep bytes whole under keys, and be read alike by ours and by zarr.
+"""The contract of Blobs: keep bytes whole under keys, and be read alike by TokenStore and by zarr.
 
-A subclass says where: it gives the URL of an empty place.
+A subclass gives the URL of an empty root.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class StoreContract(ABC):
     @pytest.fixture
     @abstractmethod
     def url(self, tmp_path: Path) -> str:
-        """An empty place."""
+        """An empty root."""
 
     @pytest.fixture
     def blobs(self, url: str) -> Blobs:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import GEOMETRIES
 from pipeline.errors import ConfigError
-from pipeline.geometry import KEPT_PIXELS, PADDING, PRESET, SMALLEST, Geometry, geometry_of
+from pipeline.geometry import KEPT_PIXELS, MIN_SIDE, PADDING, PRESET, Geometry, geometry_of
 
 sides = st.integers(20, 400)
 places = st.floats(-600, 900, width=32)
@@ -65,7 +65,7 @@ def test_the_person_box_holds_the_padded_persons(points: list[tuple[float, float
         assert x1 - x0 in (longest, longest + 1)
         return
     low, high = np.min(inside, axis=0), np.max(inside, axis=0)
-    padded = max(PADDING * ((high - low).max() + 1), SMALLEST)
+    padded = max(PADDING * ((high - low).max() + 1), MIN_SIDE)
     assert min(padded, longest) - 1e-3 <= x1 - x0 <= min(padded, longest) + 2 + 1e-3
     # every joint that is to be seen lies in the kept picture
     kept = geometry.joints(np.array(inside, np.float32))

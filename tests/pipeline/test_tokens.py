@@ -273,7 +273,7 @@ def grid() -> Tensor:
 def test_refuses_what_does_not_fit() -> None:
     features = torch.zeros(2, 4, 3, 5, 5)
     for shape in ((2, 3, 6, 5, 4), (2, 2, 6, 5, 5), (1, 3, 6, 5, 5), (2, 3, 5, 5)):
-        with pytest.raises(DataError, match="shapes do not fit"):
+        with pytest.raises(DataError, match="shapes that do not match"):
             joint_map_tokens(features, torch.zeros(shape))
     with pytest.raises(ConfigError, match="layer3"):
         TokenComputer(Averages(), jm_layer="layer3")

@@ -203,14 +203,14 @@ def test_what_a_gpu_refuses_is_one_sentence(error: RuntimeError, monkeypatch: py
     def refused(*_: object, **__: object) -> None:
         raise error
 
-    told = rf"device: {{}} failed .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another `device`"
+    sentence = rf"device: {{}} failed .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another `device`"
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.Module, "to", refused)  # the trunk on its way to the device
-        with pytest.raises(ConfigError, match=told.format("cpu")) as caught:
+        with pytest.raises(ConfigError, match=sentence.format("cpu")) as caught:
             FrozenMC18("random")
         assert "\n" not in str(caught.value)
     monkeypatch.setattr("torch.cuda.device", refused)  # its context is made where its precision is asked for
-    with pytest.raises(ConfigError, match=told.format("cuda:1")):
+    with pytest.raises(ConfigError, match=sentence.format("cuda:1")):
         resolve_precision("auto", "cuda:1")
 
 

@@ -125,7 +125,7 @@ def test_kinetics_weights_are_torchvisions_file_or_an_error(
         raise URLError("no route to host")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(DataError, match=r"cannot be fetched .*no route to host.*--weights FILE"):
+    with pytest.raises(DataError, match=r"cannot be fetched .*no route to host.*set `weights` to a file"):
         load_weights("kinetics400")
 
     def other_file(url: str, target: str, hash_prefix: str | None, **_: object) -> None:

@@ -1,4 +1,4 @@
-"""Every place for a token store under one contract, and what is each one's own."""
+"""Every kind of Blobs under one contract, and the properties of each."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class TestS3(StoreContract):
         # a multipart upload of a killed writer would stay in the bucket, unseen and paid for
         open_blobs(url).put("k", bytes(12_000_000))
         plain: Any = {"allow_http": True}
-        told = obstore.head(from_url(url, client_options=plain), "k")
-        assert "-" not in str(told["e_tag"])  # S3 marks the parts' number there
+        meta = obstore.head(from_url(url, client_options=plain), "k")
+        assert "-" not in str(meta["e_tag"])  # S3 marks the parts' number there
 
     def test_a_server_that_does_not_answer_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in environment("http://127.0.0.1:9").items():

@@ -109,7 +109,7 @@ def test_a_dataloader_that_forks_reads_a_folder(tmp_path: Path) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("star-loader")]
 
 
-def test_a_dataloader_that_forks_tells_what_a_bucket_needs(bucket: str) -> None:
+def test_a_dataloader_that_forks_is_refused_with_what_a_bucket_needs(bucket: str) -> None:
     write_small_store(bucket)  # type: ignore[arg-type]
     dataset = TokenDataset(bucket, in_memory=False)
     with pytest.raises((ConfigError, RuntimeError), match=TOLD):

@@ -323,14 +323,14 @@ def test_a_batch_out_of_more_shards_than_a_process_may_open(tmp_path: Path, monk
 
 
 def test_what_is_no_store_is_named(tmp_path: Path, holey: Path) -> None:
-    for path, told in (
+    for path, sentence in (
         (tmp_path / "nothing", "does not exist"),
         (holey.parent / "prepared", "is a prepared folder, not a token store"),
         (holey / "zarr.json", "is a file, not a folder"),
         (holey / "gg", "is not a token store of this format"),
         (tmp_path, "holds no zarr.json"),
     ):
-        with pytest.raises(ArtifactError, match=told):
+        with pytest.raises(ArtifactError, match=sentence):
             TokenStore.open(path)
 
 

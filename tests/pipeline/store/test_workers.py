@@ -71,12 +71,12 @@ def other_worker(stub: pytest.MonkeyPatch, prepared: Path, there: Path, out: Pat
     [
         (FIRST, True, "theirs"),
         (SECOND, True, "theirs"),
-        (LAST, False, "theirs"),  # all of ours have been put over, but for one that is the same
-        (FIRST, False, "ours"),  # all of theirs have been put over
+        (LAST, False, "theirs"),  # all of ours were overwritten, except an identical one
+        (FIRST, False, "ours"),  # all of theirs were overwritten
         (SECOND, False, None),  # one is theirs, the others are ours
     ],
 )
-def test_no_record_tells_of_files_that_are_not_there(
+def test_no_record_names_files_that_do_not_exist(
     stub: pytest.MonkeyPatch, tmp_path: Path, at: str, same: bool, kept: str | None
 ) -> None:
     prepared, out = write(tmp_path / "prepared", 9).path, tmp_path / "s"
