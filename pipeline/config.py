@@ -136,14 +136,6 @@ class ExtractOptions:
 
     def content(self) -> dict[str, Any]:
         """What decides a token's value beside the prepared clips and the weights; stores keep this order."""
-        return {
-            "precision": self.precision,
-            "jm_layer": self.jm_layer,
-            "sigma": self.sigma,
-            "normalize": self.normalize,
-            "crop": self.crop,
-            "view_rule": VIEW_RULE,
-            "seed": self.seed,
-            "dtype": self.dtype,
-            "deterministic": self.deterministic,
-        }
+        options = {**asdict(self), "view_rule": VIEW_RULE}
+        names = ("precision", "jm_layer", "sigma", "normalize", "crop", "view_rule", "seed", "dtype", "deterministic")
+        return {name: options[name] for name in names}

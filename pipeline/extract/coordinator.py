@@ -26,7 +26,7 @@ from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import check_store
 from pipeline.store.chunks import file_bytes
-from pipeline.store.commit_records import each_record_or_none, view_shards
+from pipeline.store.commit_records import each_record, view_shards
 from pipeline.store.layout import StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
 from pipeline.store.write import create_store, grow_views
@@ -120,7 +120,7 @@ def _run(
 def unfinished(blobs: Blobs, fingerprint: str, sizes: StoreSizes, *, retry: bool = False) -> tuple[list[int], int]:
     """Numbers (view * shards + shard) of the open shards, and how many clips (in each view) the others hold."""
     todo, clips_done = [], 0
-    for number, (_, record) in enumerate(each_record_or_none(blobs, fingerprint, view_shards(sizes))):
+    for number, (_, record) in enumerate(each_record(blobs, fingerprint, view_shards(sizes), skip_damaged=True)):
         if is_open(record, retry=retry):
             todo.append(number)
         elif record is not None:

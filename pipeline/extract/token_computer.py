@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.backbone.frozen import FrozenMC18, normalize
 from pipeline.backbone.transfer import HostCopy, to_device
-from pipeline.config import STRIDES
+from pipeline.config import GG_LAYER, STRIDES
 from pipeline.errors import ConfigError, DataError
 from pipeline.heatmaps import DEFAULT_SIGMA, joint_heatmaps, to_cells
 from pipeline.tokens import global_grid_tokens, joint_map_tokens
@@ -58,16 +58,14 @@ class TokenComputer:
         backbone: FrozenMC18,
         *,
         jm_layer: str = "layer2",
-        gg_layer: str = "layer4",
         sigma: float = DEFAULT_SIGMA,
         normalize: bool = False,
     ) -> None:
         """`sigma` in cells of the JM layer's grid; `normalize` as in `joint_map_tokens`."""
-        missing = {jm_layer, gg_layer} - set(backbone.layers)
+        missing = {jm_layer, GG_LAYER} - set(backbone.layers)
         if missing:
             raise ConfigError("backbone", "does not return a layer", got=backbone.layers, expected=sorted(missing))
-        self.backbone, self.jm_layer, self.gg_layer = backbone, jm_layer, gg_layer
-        self.sigma, self.normalize = sigma, normalize
+        self.backbone, self.jm_layer, self.sigma, self.normalize = backbone, jm_layer, sigma, normalize
 
     def __call__(self, frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> Tokens:
         """Tokens of a batch of clips.
@@ -109,7 +107,7 @@ class TokenComputer:
         jm_maps = maps[self.jm_layer]
         grid = (jm_maps.shape[3], jm_maps.shape[4])
         heatmaps = joint_heatmaps(to_cells(pixels, STRIDES[self.jm_layer]), drawn, size=grid, sigma=self.sigma)
-        gg = global_grid_tokens(maps[self.gg_layer])
+        gg = global_grid_tokens(maps[GG_LAYER])
         jm = joint_map_tokens(jm_maps, heatmaps, normalize=self.normalize)
         return HostCopy([gg.half(), jm.half(), drawn.any(1), _peaks(gg), _peaks(jm)])
 

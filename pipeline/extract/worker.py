@@ -33,7 +33,7 @@ from pipeline.prepare.shard import read_shard
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.commit_records import (
     ViewShard,
-    each_record_or_none,
+    each_record,
     is_whole,
     record_key,
     view_shards,
@@ -149,7 +149,7 @@ def is_open(record: dict[str, Any] | None, *, retry: bool) -> bool:
 
 def _record_or_none(blobs: Blobs, fingerprint: str, view_shard: ViewShard) -> dict[str, Any] | None:
     """A damaged record counts as none, so that its shard is made again."""
-    return next(each_record_or_none(blobs, fingerprint, [view_shard]))[1]
+    return next(each_record(blobs, fingerprint, [view_shard], skip_damaged=True))[1]
 
 
 def _read_job(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> ShardJob | None:

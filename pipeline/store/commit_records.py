@@ -41,15 +41,24 @@ def view_shards(sizes: StoreSizes, views: Iterable[int] | None = None) -> list[V
 
 
 def each_record(
-    blobs: Blobs, fingerprint: str, wanted: Sequence[ViewShard]
+    blobs: Blobs, fingerprint: str, wanted: Sequence[ViewShard], *, skip_damaged: bool = False
 ) -> Iterator[tuple[ViewShard, dict[str, Any] | None]]:
     """Commit records in the order of `wanted`, None where one is missing; a few are held at a time.
+
+    Args:
+        skip_damaged: a damaged record counts as missing, so that its shard is made again.
 
     Raises:
         CorruptError: one is damaged. ArtifactError: it belongs to another store.
     """
     for view_shard, data in each_data(blobs, wanted):
-        yield view_shard, checked_record(blobs, data, fingerprint, view_shard)
+        try:
+            record = checked_record(blobs, data, fingerprint, view_shard)
+        except CorruptError:
+            if not skip_damaged:
+                raise
+            record = None
+        yield view_shard, record
 
 
 def each_data(blobs: Blobs, wanted: Sequence[ViewShard]) -> Iterator[tuple[ViewShard, bytes | None]]:
@@ -57,17 +66,6 @@ def each_data(blobs: Blobs, wanted: Sequence[ViewShard]) -> Iterator[tuple[ViewS
     for first in range(0, len(wanted), CONCURRENT_RECORDS):
         part = wanted[first : first + CONCURRENT_RECORDS]
         yield from zip(part, blobs.get_many([record_key(view_shard) for view_shard in part]), strict=True)
-
-
-def each_record_or_none(
-    blobs: Blobs, fingerprint: str, wanted: Sequence[ViewShard]
-) -> Iterator[tuple[ViewShard, dict[str, Any] | None]]:
-    """As `each_record`, but a damaged record counts as missing: its shard is made again."""
-    for view_shard, data in each_data(blobs, wanted):
-        try:
-            yield view_shard, checked_record(blobs, data, fingerprint, view_shard)
-        except CorruptError:
-            yield view_shard, None
 
 
 def checked_record(blobs: Blobs, data: bytes | None, fingerprint: str, view_shard: ViewShard) -> dict[str, Any] | None:
@@ -123,11 +121,6 @@ def metadata_record(fingerprint: str, sizes: StoreSizes, files: Mapping[str, byt
     """The commit record of the metadata."""
     entries = [file_entry(key, data) for key, data in files.items()]
     return {"format": FORMAT, "fingerprint": fingerprint, **sizes.attributes(), "files": entries}
-
-
-def write_metadata_record(blobs: Blobs, fingerprint: str, sizes: StoreSizes, files: Mapping[str, bytes]) -> None:
-    """Commit the metadata, all of which have been put."""
-    blobs.put(METADATA_RECORD, seal(metadata_record(fingerprint, sizes, files)))
 
 
 def file_entry(key: str, data: bytes) -> dict[str, Any]:

@@ -17,18 +17,20 @@ from pipeline import manifest
 from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.outcomes import OUTCOMES
+from pipeline.artifacts.sealed_json import seal
 from pipeline.errors import ConfigError
 from pipeline.records import VideoRecord
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import attributes_of, check_store
 from pipeline.store.chunks import encode_chunk
 from pipeline.store.commit_records import (
+    METADATA_RECORD,
     clip_digest,
     file_entry,
     is_whole,
+    metadata_record,
     read_metadata_record,
     view_shards,
-    write_metadata_record,
     write_record,
 )
 from pipeline.store.int8 import stored
@@ -73,21 +75,6 @@ def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -
     whole = record is not None and StoreSizes.of(record) == sizes and all(is_whole(blobs, e) for e in record["files"])
     if StoreSizes.of(attributes) != sizes or not whole:
         _put_metadata(blobs, sizes, records, attributes)
-
-
-def commit_shard(
-    blobs: Blobs,
-    *,
-    sizes: StoreSizes,
-    fingerprint: str,
-    shard: int,
-    view: int,
-    arrays: Mapping[str, np.ndarray],
-    clips: Sequence[Mapping[str, Any]],
-) -> None:
-    """`put_shard`, then put the commit record."""
-    files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)
-    write_record(blobs, fingerprint, (view, shard), files, entries)
 
 
 def put_shard(
@@ -143,7 +130,19 @@ def write_arrays(
         ConfigError: the shapes of arrays, records and topology do not match.
     """
     joint_names = manifest.topology(topology).joint_names
-    sizes = _sizes_of(gg, jm, joint_mask, len(records), len(joint_names), shard_clips, codec, dtype)
+    n, k, t, p, d = gg.shape
+    v = len(joint_names)
+    if jm.shape[:4] != (n, k, t, v) or joint_mask.shape != (n, k, t, v) or len(records) != n:
+        raise ConfigError(
+            "the arrays",
+            "have shapes that do not match",
+            got=f"gg {gg.shape}, jm {jm.shape}, joint_mask {joint_mask.shape}, {len(records)} records",
+            expected=f"(N, K, T, P, D), (N, K, T, {v}, D'), (N, K, T, {v}), N",
+        )
+    sizes = StoreSizes(
+        clips=n, views=k, shard_clips=shard_clips, persons=2, frames=t, joints=v, cells=p, gg_channels=d,
+        jm_channels=jm.shape[4], dtype=dtype, codec=codec,
+    )  # fmt: skip
     about = {
         "dataset": dataset,
         "class_names": list(class_names),
@@ -167,40 +166,8 @@ def write_arrays(
             "persons": np.ones(len(rows), np.uint8),
         }
         clips = [{"id": records[row].clip_id, "outcome": "done"} for row in rows]
-        commit_shard(blobs, sizes=sizes, fingerprint=fingerprint, shard=shard, view=view, arrays=arrays, clips=clips)
-
-
-def _sizes_of(
-    gg: np.ndarray,
-    jm: np.ndarray,
-    joint_mask: np.ndarray,
-    clips: int,
-    joints: int,
-    shard_clips: int,
-    codec: str,
-    dtype: str,
-) -> StoreSizes:
-    n, k, t, p, d = gg.shape
-    if jm.shape[:4] != (n, k, t, joints) or joint_mask.shape != (n, k, t, joints) or clips != n:
-        raise ConfigError(
-            "the arrays",
-            "have shapes that do not match",
-            got=f"gg {gg.shape}, jm {jm.shape}, joint_mask {joint_mask.shape}, {clips} records",
-            expected=f"(N, K, T, P, D), (N, K, T, {joints}, D'), (N, K, T, {joints}), N",
-        )
-    return StoreSizes(
-        clips=n,
-        views=k,
-        shard_clips=shard_clips,
-        persons=2,
-        frames=t,
-        joints=joints,
-        cells=p,
-        gg_channels=d,
-        jm_channels=jm.shape[4],
-        dtype=dtype,
-        codec=codec,
-    )
+        files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)
+        write_record(blobs, fingerprint, (view, shard), files, entries)
 
 
 def _put_metadata(blobs: Blobs, sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> None:
@@ -209,4 +176,4 @@ def _put_metadata(blobs: Blobs, sizes: StoreSizes, records: list[VideoRecord], a
     for key, found in zip(order, blobs.get_many(order), strict=True):
         if found != files[key]:  # files that stay the same are not touched while readers use them
             blobs.put(key, files[key])
-    write_metadata_record(blobs, attributes["fingerprint"], sizes, files)
+    blobs.put(METADATA_RECORD, seal(metadata_record(attributes["fingerprint"], sizes, files)))
