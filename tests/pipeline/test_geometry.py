@@ -1,4 +1,4 @@
-"""Geometry: joints go where the pixels go, and the box holds the persons."""
+"""Geometry: joints move with the pixels, and the box contains the persons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Split rules against the published counts, topologies against their own names, facts against their lists."""
+"""Split rules against the published counts, topologies against their joint names, facts against their lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to a device and back arrives as it was when it was asked for, on every device that is there."""
+"""Copies to a device and back hold the values of the moment of the call, on every available device."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_views_arrive_whole(device: torch.device, dtype: type) -> None:
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 def test_what_was_given_may_be_overwritten_at_once(device: torch.device) -> None:
-    """By a batch that large, a copy that is only begun would still be under way."""
+    """Copying a batch that large would still be under way."""
     array = numbers(64, 1024, 256)
     kept = array.copy()
     there = to_device(array, device)

@@ -1,4 +1,4 @@
-"""Weights of mc3_18: random ones that never change, files of it accepted, anything else refused in one sentence."""
+"""Weights of mc3_18: random ones never change, its files are accepted, all others refused in one sentence."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_digest_names_tensors_not_files(state: dict[str, Tensor], weights_file: 
 
 
 class Malicious:
-    """Unpickled without care, it runs a command."""
+    """Unpickling it unrestricted would run a command."""
 
     def __init__(self, target: Path) -> None:
         self.target = target

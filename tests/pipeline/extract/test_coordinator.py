@@ -152,7 +152,7 @@ def test_other_weights_or_clips_are_refused(stub: Any, prepared: Path, tmp_path:
 
 
 def test_the_same_weights_saved_again_are_the_same_weights(stub: Any, prepared: Path, tmp_path: Path) -> None:
-    """No other token would come of them, so they are no reason to refuse a store."""
+    """They change no token, so the store is not refused."""
     published, saved_again = {"kind": "kinetics400", "sha256": "a" * 64}, {"kind": "file", "sha256": "a" * 64}
     for weights, views in ((published, 1), (saved_again, 2)):
         stub.setattr(compute, "resolve", lambda options, weights=weights: (options, weights))
@@ -308,17 +308,17 @@ def test_the_systems_trouble_is_no_clips_failure(stub: Any, prepared: Path, tmp_
 
 def test_weights_lie_where_the_command_was_typed(stub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cluster's worker has a working directory of its own."""
-    weights: list[str] = []
+    sent: list[str] = []
 
     def on_a_worker(work: Any, numbers: list[int], text: str, **_: object) -> Iterator[dict[str, str]]:
-        weights.append(json.loads(text)["weights"])
+        sent.append(json.loads(text)["weights"])
         yield {"options": text, "weights": {"kind": "file", "sha256": "0"}}
 
     monkeypatch.setattr("pipeline.extract.coordinator.run_shards", on_a_worker)
     monkeypatch.chdir(tmp_path)
     for weights in ("w.pth", "random"):
         _resolved(replace(OPTIONS, weights=weights), "tcp://somewhere:1")
-    assert weights == [str(tmp_path / "w.pth"), "random"]
+    assert sent == [str(tmp_path / "w.pth"), "random"]
 
 
 def test_a_retry_does_not_put_its_seal_on_damage(stub: Any, tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_a_clip_whose_tokens_overflow_costs_no_other(stub: Any, prepared: Path, 
 
 
 def test_a_picture_that_is_no_picture_costs_its_clip_alone(stub: Any, tmp_path: Path) -> None:
-    """Its digest holds: it was committed like that, so only decoding can tell."""
+    """It was committed like that, so its digest matches and only decoding fails."""
     folder, whole = write(tmp_path / "prepared", 4), content(2, 1)
     pictures = (*whole.frames[0][:5], whole.frames[0][5][:-2], *whole.frames[0][6:])  # one is cut off
     stub.setattr(
@@ -391,7 +391,7 @@ def test_views_are_appended_without_rewriting(stub: Any, prepared: Path, tmp_pat
 
 
 def test_views_that_were_nearly_announced_are_taken_back(stub: Any, prepared: Path, tmp_path: Path) -> None:
-    """The end came while metadata were written, and the command after it asks for the views of before."""
+    """The command was killed while it wrote metadata, and the next one has the number of views of before."""
     extract(prepared, tmp_path / "s", OPTIONS)
     before, many = tree(tmp_path / "s"), replace(OPTIONS, views=2)
     extract(prepared, tmp_path / "t", many)
@@ -540,7 +540,7 @@ def test_threads_and_runs() -> None:
 
 
 def test_numbers_are_floats_and_finite(prepared: Path) -> None:
-    """A whole number and the same one with a point are one option, so one fingerprint."""
+    """1 and 1.0 are the same option, so they give one fingerprint."""
     folder, weights = PreparedFolder.open(prepared), {"kind": "random", "sha256": "0"}
     whole, point = (made_from_of(folder, replace(OPTIONS, sigma=sigma), weights) for sigma in (1, 1.0))
     assert fingerprint(whole) == fingerprint(point)

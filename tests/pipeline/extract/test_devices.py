@@ -1,4 +1,4 @@
-"""Devices, weights and threads: settled once, dealt out one worker a GPU, and refused in a sentence."""
+"""Devices, weights and threads: resolved once, one worker for each GPU, and refused in one sentence."""
 
 from __future__ import annotations
 

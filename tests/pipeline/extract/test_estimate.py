@@ -1,4 +1,4 @@
-"""What a dry run says of bytes is what the store then takes, or a bound under a codec; its seconds hold as a rule."""
+"""A dry run's bytes are exact, or a bound under a codec; its seconds hold in most runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker of stage 2 does to its malloc: buffers as large as a batch's feature maps are fetched once."""
+"""The malloc of a worker of stage 2: buffers of a batch's feature maps are allocated from the system once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a store may be made, or its making go on, and where not: nothing of others is written over."""
+"""Where a store may be created or resumed, and where not: foreign files are never overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our bytes of chunks and shards are zarr's bytes, and come back; damaged ones never do."""
+"""Chunks and shards have zarr's bytes and are decoded again; damaged ones are always refused."""
 
 from __future__ import annotations
 

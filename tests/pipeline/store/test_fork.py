@@ -1,4 +1,4 @@
-"""An open store in a process that was forked: a folder's works on, an object store's says what to do instead."""
+"""An open store in a forked process: a folder still works, an object store refuses and names the remedy."""
 
 from __future__ import annotations
 

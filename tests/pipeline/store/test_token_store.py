@@ -417,7 +417,7 @@ def _small(path: Path) -> Path:
 
 
 def test_metadata_left_unfinished_are_finished(tmp_path: Path) -> None:
-    """A writer that ends between any two keys of the metadata: the next one leaves what one alone would."""
+    """A writer may be killed between any two keys of the metadata: the next one completes the same store."""
     sizes = StoreSizes(clips=2, views=1, shard_clips=4, persons=2, frames=3, joints=13, cells=4, gg_channels=8,
                        jm_channels=6)  # fmt: skip
     records = TokenStore.open(_small(tmp_path / "small")).records()[:2]

@@ -1,4 +1,4 @@
-"""Two workers at one shard, and a coordinator that goes away, in the middle of a shard's puts: no record lies."""
+"""Two workers on one shard, and a coordinator that ends, in the middle of a shard's puts: every record stays true."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def doubled(*given: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Tokens of a worker whose device rounds otherwise, as it were."""
+    """Tokens of a worker whose device rounds differently."""
     gg, jm, mask = stub_tokens(*given)
     return gg * 2, jm * 2, mask
 
