@@ -6,6 +6,8 @@ In: the facts. Out: one sentence, printed by the command line without a tracebac
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class StarError(Exception):
     """One sentence about one item.
@@ -62,18 +64,9 @@ class DecodeError(DataError):
     again; else None.
     """
 
-    def __init__(
-        self,
-        item: object,
-        problem: str,
-        *,
-        got: object = None,
-        expected: object = None,
-        remedy: str | None = None,
-        frames: int | None = None,
-    ) -> None:
+    def __init__(self, item: object, problem: str, *, frames: int | None = None, **facts: Any) -> None:
         self.frames = frames
-        super().__init__(item, problem, got=got, expected=expected, remedy=remedy)
+        super().__init__(item, problem, **facts)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (*super().__reduce__(), {"frames": self.frames})

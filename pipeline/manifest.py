@@ -36,14 +36,6 @@ class Topology:
     pairs: tuple[tuple[int, int], ...]
     bones: tuple[tuple[int, int], ...]
 
-    @property
-    def mirror(self) -> tuple[int, ...]:
-        """For each joint the index of its counterpart (itself on the axis): `joints[..., mirror, :]` swaps sides."""
-        order = list(range(len(self.joint_names)))
-        for left, right in self.pairs:
-            order[left], order[right] = right, left
-        return tuple(order)
-
 
 @cache
 def topology(name: str) -> Topology:

@@ -132,13 +132,12 @@ class PendingGroup(NamedTuple):
         if self.tokens is None:
             return []
         group, pictures = self.decoded
-        rows = list(pictures)
         try:
-            return [ComputedGroup(rows, list(pictures.values()), *self.tokens.wait())]
+            return [ComputedGroup(pictures, *self.tokens.wait())]
         except DataError as error:
             # one of the clips has a value that float16 cannot hold: found one by one, so that only that one fails
-            if len(rows) == 1:
-                group.job.fail(rows[0], error.problem)
+            if len(pictures) == 1:
+                group.job.fail(next(iter(pictures)), error.problem)
                 return []
             alone = (DecodedGroup(group, {row: picture}) for row, picture in pictures.items())
             return [computed for one in alone for computed in begin_group(self.compute, one).wait()]

@@ -69,11 +69,12 @@ class ShardJob:
 
     def absorb(self, group: ComputedGroup) -> None:
         """Copy a group's tokens into the arrays, and hash them."""
+        rows = list(group.pictures)
         for name, tokens in (("gg", group.gg), ("jm", group.jm)):
             for key, values in stored(name, tokens, self.sizes.dtype).items():
-                self.arrays[key][group.rows] = values
-        self.arrays["joint_mask"][group.rows] = group.joint_mask
-        for row, picture in zip(group.rows, group.pictures, strict=True):
+                self.arrays[key][rows] = values
+        self.arrays["joint_mask"][rows] = group.joint_mask
+        for row, picture in group.pictures.items():
             self.arrays["joints"][row], self.arrays["frame_index"][row] = picture.joints, picture.frame_index
             self.arrays["persons"][row] = (picture.scores > 0).any(axis=(1, 2)).sum()
             self.entries[row]["sha256"] = clip_digest(self.sizes, self.arrays, row)
@@ -95,10 +96,9 @@ class DecodedGroup(NamedTuple):
 
 
 class ComputedGroup(NamedTuple):
-    """Rows of a group that have tokens: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V)."""
+    """Pictures and tokens of a group's rows: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V)."""
 
-    rows: list[int]
-    pictures: list[ClipView]
+    pictures: dict[int, ClipView]
     gg: np.ndarray
     jm: np.ndarray
     joint_mask: np.ndarray
