@@ -21,7 +21,6 @@ from pipeline.backbone.frozen import FrozenMC18, normalize, resolve_precision
 from pipeline.backbone.mc3_18 import LAYERS
 from pipeline.config import CHANNELS, STRIDES
 from pipeline.errors import ConfigError, DataError, StarError
-from pipeline.torch_device import cuda_errors_explained
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -212,8 +211,3 @@ def test_what_a_gpu_refuses_is_one_sentence(error: RuntimeError, monkeypatch: py
     monkeypatch.setattr("torch.cuda.device", refused)  # its context is made where its precision is asked for
     with pytest.raises(ConfigError, match=sentence.format("cuda:1")):
         resolve_precision("auto", "cuda:1")
-
-
-def test_an_error_of_our_own_is_no_gpus() -> None:
-    with pytest.raises(RuntimeError, match="the sizes differ"), cuda_errors_explained(torch.device("cuda")):
-        raise RuntimeError("the sizes differ")
