@@ -13,10 +13,10 @@ import numpy as np
 from pipeline.artifacts.fingerprint import differences
 from pipeline.store.token_store import TokenStore
 
-MOST_CLIPS = 16
+MAX_CLIPS = 16
 
 
-def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str, Any]:
+def compare(a: TokenStore, b: TokenStore, *, most: int = MAX_CLIPS) -> dict[str, Any]:
     """What differs between two stores.
 
     Returns:

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.store.batches import DONE
 from pipeline.store.token_store import TokenStore
 
-MOST_CLIPS = 64
+MAX_CLIPS = 64
 BATCH_CLIPS = 4
 
 
@@ -54,7 +54,7 @@ class Sums:
         }
 
 
-def token_statistics(store: TokenStore, *, most: int = MOST_CLIPS) -> dict[str, Any]:
+def token_statistics(store: TokenStore, *, most: int = MAX_CLIPS) -> dict[str, Any]:
     """Statistics of view 0 of at most `most` done clips; {} where none is done."""
     done = np.flatnonzero(store.status[:, 0] == DONE)
     if len(done) == 0:

@@ -113,7 +113,7 @@ class TokenStore:
 
     @property
     def status(self) -> np.ndarray:
-        """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed; read anew each time, since a writer may be at work."""
+        """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed; never cached, since a writer may be at work."""
         return self._reader.small_of_all(spec_of(self.sizes, "status"), range(self.sizes.views))
 
     def records(self) -> list[VideoRecord]:
