@@ -21,7 +21,7 @@ from pipeline.store.token_store import TokenStore
 from star.data.dataset import TokenDataset
 
 PATIENCE = 60  # seconds until a fork counts as hanging
-TOLD = r'cannot be used in a process that was forked .* start processes by "spawn"'
+REFUSAL = r'cannot be used in a process forked .* start processes with "spawn"'
 
 
 def in_a_fork(work: Callable[[], Any]) -> Any:
@@ -96,7 +96,7 @@ def test_an_object_stores_reader_says_what_to_do_instead(bucket: str) -> None:
         lambda: store.status,
         lambda: TokenStore.open(bucket).read([3]),  # the library's threads are the process's: a new store has none
     ):
-        with pytest.raises(ConfigError, match=TOLD):
+        with pytest.raises(ConfigError, match=REFUSAL):
             in_a_fork(work)
     assert np.array_equal(store.read(range(11)).jm, written["jm"][:, 0])
 
@@ -112,5 +112,5 @@ def test_a_dataloader_that_forks_reads_a_folder(tmp_path: Path) -> None:
 def test_a_dataloader_that_forks_is_refused_with_what_a_bucket_needs(bucket: str) -> None:
     write_small_store(bucket)  # type: ignore[arg-type]
     dataset = TokenDataset(bucket, in_memory=False)
-    with pytest.raises((ConfigError, RuntimeError), match=TOLD):
+    with pytest.raises((ConfigError, RuntimeError), match=REFUSAL):
         next(iter(DataLoader(dataset, batch_size=5, num_workers=2, multiprocessing_context="fork", timeout=PATIENCE)))
