@@ -207,7 +207,7 @@ def test_a_kind_that_is_not_asked_for_is_not_read(tmp_path: Path, dtype: str) ->
         store.read([5], view=1)
     with pytest.raises(ConfigError, match=r"out.gg: cannot hold the batch .* \(1, 3, 4, 0\)"):
         store.read([5], tokens=("jm",), out=store.buffers(1))
-    with pytest.raises(ConfigError, match=r"tokens: no such kind \(got 'rgb', expected gg \| jm\)"):
+    with pytest.raises(ConfigError, match=r"tokens: no such kind of tokens \(got 'rgb', expected gg \| jm\)"):
         store.read([5], tokens=("jm", "rgb"))
 
 
