@@ -91,7 +91,8 @@ class Origin:
         views = [self._view(row, clip) for row, clip in zip(rows.tolist(), clips, strict=True)]
         frames, joints, scores = (np.stack([getattr(view, name) for view in views]) for name in ClipView._fields[:3])
         gg, jm, mask = (
-            torch.from_numpy(array)[:, :: self.data.frame_step] for array in self.compute(frames, joints, scores > 0)()
+            torch.from_numpy(array)[:, :: self.data.frame_step]
+            for array in self.compute(frames, joints, scores > 0).wait()
         )
         gg, jm = (kept if kind in self.data.tokens else kept[..., :0] for kind, kept in (("gg", gg), ("jm", jm)))
         return Batch(gg, jm, mask, torch.from_numpy(self.data.labels[items]), torch.from_numpy(rows))

@@ -48,7 +48,8 @@ from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import ClipContent, encode_picture, encode_shard
 from pipeline.records import Listing, VideoRecord
 from pipeline.store.blobs import open_blobs
-from pipeline.store.write import commit_shard
+from pipeline.store.commit_records import write_record
+from pipeline.store.write import put_shard
 
 SIDE, FRAMES, JOINTS = 128, 16, 25
 WHOLE, PEER = "whole stage", "usual script, fp32"
@@ -129,9 +130,10 @@ class Parts:
         for job, part in self.tokens:
             job.absorb(part)
         for shard, job in enumerate(self.jobs):
-            commit_shard(
-                self.blobs, sizes=self.sizes, stamp="0", shard=shard, view=0, arrays=job.arrays, clips=job.entries
+            files, entries = put_shard(
+                self.blobs, sizes=self.sizes, shard=shard, view=0, arrays=job.arrays, clips=job.entries
             )
+            write_record(self.blobs, "0", (0, shard), files, entries)
 
 
 class Decoding(Dataset[torch.Tensor]):

@@ -1,7 +1,7 @@
 """The options of the two data stages: frozen, keyword-only, checked when made.
 
 In: values from the command line or a caller. Out: a value object whose `content()` is exactly what changes an output's
-bytes; the rest (readers' budgets, batch sizes) may differ between the attempts at one artifact.
+content; the rest (readers' budgets, batch sizes) may differ between runs that make one artifact.
 """
 
 from __future__ import annotations
@@ -13,34 +13,38 @@ from typing import Any
 from pipeline.errors import ConfigError
 
 FRAMES = 16
-KINDS_OF_GEOMETRY = ("person", "center", "full")
+GEOMETRIES = ("person", "center", "full")
 FRAME_CODECS = ("jpeg95", "lossless")
 SAMPLING = ("uniform", "random", "first", "middle", "last")
 READERS = ("pyav", "opencv", "decord")
-JM_LAYERS = ("layer1", "layer2", "layer3")
+# of the feature maps of mc3_18: channels, and pixels of the clip for each cell in both directions (T is kept)
+CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
+STRIDES = {"layer1": 2, "layer2": 4, "layer3": 8, "layer4": 16}
+JM_LAYERS, GG_LAYER = ("layer1", "layer2", "layer3"), "layer4"
+VIEW_RULE = 1  # raised when `pipeline.views.view_of` changes what a view is
 PRECISIONS = ("auto", "fp32", "bf16")
-STORE_CODECS = ("none", "zstd", "lz4")
+STORE_CODECS = ("none", "zstd")
 TOKEN_TYPES = ("float16", "int8")
 
 
-def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise ConfigError, naming what is allowed, where `value` is none of it."""
+def one_of(argument: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError, naming the allowed values, where `value` is not one of them."""
     if value not in allowed:
         raise ConfigError(
-            option, "no such choice", got=repr(value), expected=" | ".join(allowed), remedy="choose one of these"
+            argument, "no such choice", got=repr(value), expected=" | ".join(allowed), remedy="choose one of these"
         )
 
 
-def at_least(option: str, value: float, least: float) -> None:
+def at_least(argument: str, value: float, least: float) -> None:
     """Raise ConfigError where a number is too small."""
     if not value >= least:
-        raise ConfigError(option, "the number is too small", got=value, expected=f"{least} or more")
+        raise ConfigError(argument, "the number is too small", got=value, expected=f"{least} or more")
 
 
-def finite(option: str, value: float) -> float:
+def finite(argument: str, value: float) -> float:
     """`value` as a float, since 1 and 1.0 are one option. Raise ConfigError where it is infinite or no number."""
     if not math.isfinite(value):
-        raise ConfigError(option, "must be a finite number", got=value)
+        raise ConfigError(argument, "must be a finite number", got=value)
     return float(value)
 
 
@@ -49,8 +53,8 @@ class PrepareOptions:
     """How stage 1 makes clips.
 
     Attributes:
-        sampling: where in the video the T = 16 frames of draw 0 lie (`pipeline.sampling`).
-        draws: R, index sets for each video; those after the first are random within the segments.
+        sampling: how the T = 16 frames of draw 0 are chosen (`pipeline.sampling`).
+        draws: R, sets of frame indices for each video; all but the first are random within segments.
         geometry: "person" (square around the chosen joints), "center" (torchvision's preset), "full" (letterbox).
         frame_codec: "jpeg95" (4:4:4) or "lossless" (PNG).
         shard_clips: clips in a shard, the unit of work and of commit.
@@ -71,7 +75,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         one_of("sampling", self.sampling, SAMPLING)
-        one_of("geometry", self.geometry, KINDS_OF_GEOMETRY)
+        one_of("geometry", self.geometry, GEOMETRIES)
         one_of("frame_codec", self.frame_codec, FRAME_CODECS)
         one_of("reader", self.reader, READERS)
         at_least("draws", self.draws, 1)
@@ -80,7 +84,7 @@ class PrepareOptions:
         at_least("budget_s", self.budget_s, 0.1)
 
     def content(self) -> dict[str, Any]:
-        """What decides a prepared clip's bytes: all but the reader (readers are exact) and its budget."""
+        """The options that decide a prepared clip's bytes: all but the reader (readers are exact) and its budget."""
         return {name: value for name, value in asdict(self).items() if name not in ("reader", "budget_s")}
 
 
@@ -94,13 +98,13 @@ class ExtractOptions:
         sigma: of the joint heatmaps, in cells of that map.
         normalize: divide each JM token by its heatmap's sum (the paper sums).
         views: K. View 0 is draw 0, centred and unflipped.
-        precision: "fp32", "bf16", or "auto" (bf16 where the machine computes in it), resolved once by the coordinator.
+        precision: "fp32", "bf16", or "auto" (bf16 where the device multiplies it natively).
         seed: of the random weights and of the views.
-        crop: side of the picture that the backbone sees, in pixels.
-        codec: of the token chunks; changes no value, but the bytes of the store.
+        crop: side of the backbone's input, in pixels.
+        codec: of the token chunks; changes the bytes of the store, but no value.
         dtype: of the stored tokens: "float16", or "int8" with one float16 scale for each token.
-        deterministic: eager, fixed batch and threads.
-        device, batch_clips: where and how many clips at a time; 0: as the device likes it.
+        deterministic: eager kernels, each clip alone, one thread: bit-equal on one machine.
+        device, batch_clips: of the backbone; 0 clips: the device's default.
     """
 
     weights: str = "kinetics400"
@@ -128,4 +132,10 @@ class ExtractOptions:
         if not self.sigma > 0:
             raise ConfigError("sigma", "must be positive", got=self.sigma)
         if self.crop % 16 or self.crop < 32:
-            raise ConfigError("crop", "must be a multiple of 16 from 32 on", got=self.crop)
+            raise ConfigError("crop", "must be a multiple of 16, at least 32", got=self.crop)
+
+    def content(self) -> dict[str, Any]:
+        """What decides a token's value beside the prepared clips and the weights; stores keep this order."""
+        options = {**asdict(self), "view_rule": VIEW_RULE}
+        names = ("precision", "jm_layer", "sigma", "normalize", "crop", "view_rule", "seed", "dtype", "deterministic")
+        return {name: options[name] for name in names}

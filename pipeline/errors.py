@@ -1,20 +1,22 @@
 """Errors that a user or a file can cause: each names the item, what was got, what was expected, and the remedy.
 
-In: the facts. Out: one sentence, printed by the command line without a traceback. What we ourselves guarantee is an
-`assert`, not one of these. All of them survive pickling, since Dask carries them between processes.
+In: the facts. Out: one sentence, printed by the command line without a traceback. What our own code guarantees is an
+`assert` instead. All errors can be pickled, since Dask sends them between processes.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class StarError(Exception):
     """One sentence about one item.
 
     Args:
-        item: the file, clip, option or folder it is about.
+        item: the file, clip, argument or folder concerned; an argument by its Python name.
         problem: what is wrong with it, as the middle of a sentence.
         got, expected: the facts, where there are any.
-        remedy: what to do next, in the imperative.
+        remedy: what to do next, in the imperative; arguments in backticks.
     """
 
     def __init__(
@@ -42,38 +44,29 @@ class StarError(Exception):
 
 
 def _rebuild(
-    kind: type[StarError], item: str, problem: str, got: object, expected: object, remedy: str | None
+    error: type[StarError], item: str, problem: str, got: object, expected: object, remedy: str | None
 ) -> StarError:
-    return kind(item, problem, got=got, expected=expected, remedy=remedy)
+    return error(item, problem, got=got, expected=expected, remedy=remedy)
 
 
 class ConfigError(StarError):
-    """An option, name or configuration value that does not exist or does not fit."""
+    """An argument, name or setting that does not exist or is not valid."""
 
 
 class DataError(StarError):
-    """A file or folder of the user's that is missing, empty, damaged or of another kind."""
+    """A file or folder of the user's that is missing, empty, damaged or of the wrong type."""
 
 
 class DecodeError(DataError):
     """A video that does not give exactly the frames asked for.
 
-    `frames` is the number of frames the video turned out to have, where that is the trouble, so that a caller can draw
-    its indices again; else None.
+    `frames` is the true number of frames, where a wrong number is the problem, so that a caller can draw its indices
+    again; else None.
     """
 
-    def __init__(
-        self,
-        item: object,
-        problem: str,
-        *,
-        got: object = None,
-        expected: object = None,
-        remedy: str | None = None,
-        frames: int | None = None,
-    ) -> None:
+    def __init__(self, item: object, problem: str, *, frames: int | None = None, **facts: Any) -> None:
         self.frames = frames
-        super().__init__(item, problem, got=got, expected=expected, remedy=remedy)
+        super().__init__(item, problem, **facts)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (*super().__reduce__(), {"frames": self.frames})
@@ -84,7 +77,7 @@ class SkeletonError(DataError):
 
 
 class ArtifactError(StarError):
-    """A prepared folder, token store or run that is missing, of another kind, made otherwise, or full."""
+    """A prepared folder, token store or run that is missing, of the wrong type, made from something else, or full."""
 
 
 class CorruptError(ArtifactError):

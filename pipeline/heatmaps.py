@@ -1,9 +1,9 @@
-"""Joints to joint heatmaps, on the grid of a feature map.
+"""Joint heatmaps on the grid of a feature map.
 
 In: joints (..., M, T, V, 2) as (x, y) in cells of the grid, and which of them are visible (..., M, T, V).
 Out: heatmaps (..., T, V, h, w), float32: exp(-d^2 / 2 sigma^2) around each joint, d and sigma in cells, the highest
 value where persons overlap; an absent joint gives a map of zeros. numpy in, numpy out; torch in, torch out, on the
-same device. Nothing is cut off at some radius, and no map is rescaled: `pipeline.tokens` decides about its sum.
+same device. Gaussians are neither truncated nor normalised; `pipeline.tokens` may divide by their sum.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 def to_cells(joints: Array, stride: int) -> Array:
-    """Joints in pixels, as cells of a grid whose cell `i` covers the pixels `stride * i` to `stride * i + stride - 1`.
+    """Joints from pixels to cells of a grid whose cell `i` covers the pixels `stride * i` to `stride * i + stride - 1`.
 
     Centres of pixels and of cells are integers, so the left edge of the picture is -0.5 in both: pixel x lies at
-    (x + 0.5) / stride - 0.5. Any shape, any array; a new one is returned.
+    (x + 0.5) / stride - 0.5. Any shape; returns a new array.
     """
     return (joints + 0.5) / stride - 0.5
 
@@ -41,7 +41,7 @@ def joint_heatmaps(
 
     Args:
         joints: (..., M, T, V, 2), (x, y) in cells; may lie outside the grid; M may be 0. NaN or infinite: absent.
-        visible: (..., M, T, V) bool; False: absent, whatever the coordinates say.
+        visible: (..., M, T, V) bool; False: absent, whatever the coordinates are.
         size: (h, w) of the grid.
         sigma: standard deviation in cells, > 0.
 
@@ -50,7 +50,7 @@ def joint_heatmaps(
 
     Raises:
         ConfigError: sigma is not positive.
-        DataError: the shapes do not belong together.
+        DataError: the shapes do not match.
     """
     if isinstance(joints, np.ndarray):
         maps = joint_heatmaps(torch.from_numpy(joints), torch.from_numpy(np.asarray(visible)), size=size, sigma=sigma)
@@ -59,7 +59,9 @@ def joint_heatmaps(
         raise ConfigError("sigma", "must be a positive number of cells", got=sigma)
     if joints.ndim < 4 or joints.shape[-1] != 2 or joints.shape[:-1] != visible.shape:
         got = f"joints {tuple(joints.shape)}, visible {tuple(visible.shape)}"
-        raise DataError("heatmaps", "the shapes do not fit", got=got, expected="(..., M, T, V, 2) and (..., M, T, V)")
+        raise DataError(
+            "heatmaps", "have shapes that do not match", got=got, expected="(..., M, T, V, 2) and (..., M, T, V)"
+        )
     assert isinstance(visible, Tensor)
     height, width = size
     *leading, persons, frames, count, _ = joints.shape
@@ -68,7 +70,7 @@ def joint_heatmaps(
 
     drawn = visible.bool() & joints.isfinite().all(-1)
     centre = torch.where(drawn[..., None], joints, 0).float()
-    # A Gaussian is the product of its two profiles: h + w exponentials for each joint instead of h * w.
+    # a Gaussian is the product of its two profiles: h + w exponentials for each joint instead of h * w
     column = _profile(centre[..., 0], width, sigma)
     row = _profile(centre[..., 1], height, sigma) * drawn[..., None]
     return (row[..., :, None] * column[..., None, :]).amax(-5)  # (..., M, T, V, h, w) -> (..., T, V, h, w)
@@ -82,5 +84,5 @@ def _profile(centre: Tensor, length: int, sigma: float) -> Tensor:
 
 # In cells of the JM layer's grid. The sum of a Gaussian sampled at integers varies with its position between them by
 # 2 exp(-2 pi^2 sigma^2): 5e-9 at 1.0, 0.2 % at 0.6, 1.4 % at 0.5. At 1.0 a token does not flicker as its joint moves
-# through a cell, and two joints three cells apart still share less than 5 % of their weight.
+# through a cell, and two joints three cells apart share less than 5 % of their weight.
 DEFAULT_SIGMA = 1.0

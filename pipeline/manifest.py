@@ -1,7 +1,7 @@
 """Facts about data sets: class names, topologies, missing lists, and the protocols that split them.
 
 In: the files of the installed package `manifests`, and records. Out: names, frozen values, records on two sides.
-It touches no data set: what is on a user's disk is the business of `pipeline.datasets`.
+It reads no data set; `pipeline.datasets` does.
 """
 
 from __future__ import annotations
@@ -36,18 +36,10 @@ class Topology:
     pairs: tuple[tuple[int, int], ...]
     bones: tuple[tuple[int, int], ...]
 
-    @property
-    def mirror(self) -> tuple[int, ...]:
-        """For each joint the index of its counterpart (itself on the axis): `joints[..., mirror, :]` swaps sides."""
-        order = list(range(len(self.joint_names)))
-        for left, right in self.pairs:
-            order[left], order[right] = right, left
-        return tuple(order)
-
 
 @cache
 def topology(name: str) -> Topology:
-    """The topology of that name. ConfigError, naming the known ones, if there is none."""
+    """The topology of that name. ConfigError, naming all topologies, if there is none."""
     if name not in TOPOLOGIES:
         raise ConfigError(name, "is not a known skeleton topology", expected=" | ".join(TOPOLOGIES))
     facts = _load("topologies", f"{name}.json")
@@ -85,9 +77,8 @@ def protocols(dataset: str) -> tuple[str, ...]:
 def split(records: Iterable[VideoRecord], dataset: str, protocol: str) -> dict[str, list[VideoRecord]]:
     """The records of each side of a protocol, in the order given.
 
-    It judges whatever records it is given, excluded ones too: filter before, and the published counts with or without
-    the missing list come out. A record to which its data set assigns no side (`split == ""` under `official` and
-    `given`) is on neither.
+    Excluded records are split too: filter them first to get the published counts with or without the missing list. A
+    record without a side of its own (`split == ""` under `official` and `given`) is on neither side.
 
     Args:
         records: of that data set.

@@ -1,4 +1,4 @@
-"""What the stages pass on about videos: one VideoRecord a video, a Listing a data set, and randomness keyed by them.
+"""Facts about videos: a VideoRecord for each video, a Listing for each data set, and random generators keyed by them.
 
 In: names and folders, through a recipe. Out: frozen values. Records describe files; they never hold pixels or joints.
 """
@@ -16,17 +16,17 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoRecord:
-    """One video of a data set and what its data set says about it.
+    """One video of a data set.
 
     Attributes:
         clip_id: unique in the data set; the listing is sorted by it.
-        key: `clip_id` without its action field: randomness is keyed by it, so that it cannot depend on the label.
+        key: `clip_id` without its action field; it keys random generators, which so cannot depend on the label.
         label: class index, 0-based, into the listing's `class_names`.
         subject, camera, setup, replication: as numbered by the data set; -1 where it has none.
         split: "train" or "test" where the data set itself assigns each video; "" where a protocol's rule does.
         video: path below the listing's root "videos" ("" where there is none); a file, or a folder of frames.
         skeleton: path below the listing's root "skeletons" ("" where there is none).
-        excluded: why this row is known, before any work, to be no clip ("" if it is one).
+        excluded: why this video is known in advance to give no clip ("" if it gives one).
     """
 
     clip_id: str
@@ -44,7 +44,7 @@ class VideoRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a recipe returns: the rows, sorted by `clip_id`, and what holds for all of them.
+    """A data set as a recipe returns it: its videos, sorted by `clip_id`, and facts about all of them.
 
     Attributes:
         dataset: "ntu60", "ntu120", "penn-action", "folder", "synthetic".
@@ -52,9 +52,8 @@ class Listing:
         topology: the name of the skeleton's topology (`pipeline.manifest.topology`), which gives joint names and
             left/right pairs.
         protocols: the names `pipeline.manifest.split` knows for this data set.
-        roots: absolute folders, "videos" and "skeletons". Where the data lie is not part of what they are: roots are
-            no part of any digest.
-        records: the rows.
+        roots: absolute folders, "videos" and "skeletons"; they are part of no digest.
+        records: one for each video.
     """
 
     dataset: str
@@ -66,9 +65,9 @@ class Listing:
 
 
 def keyed_rng(seed: int, *parts: object) -> np.random.Generator:
-    """A generator that is a pure function of `seed` and `parts` (strings and integers), whatever ran before it.
+    """A generator that depends on `seed` and `parts` (strings and integers) alone.
 
-    Used with `record.key`, never `clip_id`, for all that touches a clip's content (frame draws, crops, flips).
+    Use `record.key`, never `clip_id`, for all that changes a clip's content (frame draws, crops, flips).
     """
     text = "\x1f".join([str(int(seed)), *(str(part) for part in parts)])
     return np.random.default_rng(np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint32))

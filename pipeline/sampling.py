@@ -1,7 +1,7 @@
-"""Which frames of a video make the clip.
+"""The choice of a clip's frames.
 
 In: the number of frames and of samples. Out: frame indices (T,) in [0, num_frames), never decreasing, for pixels and
-joints alike. Pure index arithmetic: it opens no file and knows no clock; frame rates play no part.
+joints alike. Pure index arithmetic: it opens no file and ignores frame rates.
 
     uniform   |--x--|--x--|--x--|--x--|     the centre of each of T equal segments
     random    |x----|---x-|----x|-x---|     one frame from each of T equal segments
@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import SAMPLING
 from pipeline.errors import ConfigError, DataError
 
-POLICIES = ("uniform", "random", "first", "middle", "last")
-_FINE = 1 << 20  # a segment is cut into this many steps, so that a random place in it is exact integer arithmetic
+_STEPS = 1 << 20  # of a segment, so that a random position in it is exact integer arithmetic
 
 
 def sample_indices(
@@ -28,30 +28,29 @@ def sample_indices(
 ) -> NDArray[np.int64]:
     """Frame indices (T,) of one clip, in order of time.
 
-    Segment i of T covers [i, i + 1) * num_frames / T, so that for videos shorter than T frames repeat, evenly.
+    Segment i of T covers [i, i + 1) * num_frames / T; for videos shorter than T, frames repeat evenly.
 
     Args:
-        num_frames: frames that both video and skeleton have, at least 1.
+        num_frames: the number of frames of both video and skeleton, at least 1.
         num_samples: T, at least 1.
-        policy: one of `POLICIES`. `first`, `middle` and `last` take consecutive frames; of a video shorter than T
-            there is no such window, and they give what `uniform` gives.
-        rng: where `random` draws from; unused by the others.
+        policy: one of `pipeline.config.SAMPLING`. `first`, `middle` and `last` take consecutive frames; for a video
+            shorter than T they give what `uniform` gives.
+        rng: the generator of `random`; unused by the others.
 
     Raises:
-        DataError: there is no frame to take.
-        ConfigError: an unknown policy, no samples asked for, or `random` without a generator.
+        DataError: no frames. ConfigError: an unknown policy, no samples, or `random` without a generator.
     """
     if num_frames < 1:
         raise DataError("video", "has no frames to sample", got=num_frames, expected="at least 1")
     if num_samples < 1:
         raise ConfigError("num_samples", "is too small", got=num_samples, expected="at least 1")
-    if policy not in POLICIES:
-        raise ConfigError(policy, "is not a sampling policy", expected=" | ".join(POLICIES))
+    if policy not in SAMPLING:
+        raise ConfigError(policy, "is not a sampling policy", expected=" | ".join(SAMPLING))
     if policy == "random":
         if rng is None:
             raise ConfigError("random", "needs a generator", remedy="pass rng=keyed_rng(seed, record.key, draw)")
-        inside = rng.integers(0, _FINE, size=num_samples)
-        return (np.arange(num_samples, dtype=np.int64) * _FINE + inside) * num_frames // (num_samples * _FINE)
+        steps = rng.integers(0, _STEPS, size=num_samples)
+        return (np.arange(num_samples, dtype=np.int64) * _STEPS + steps) * num_frames // (num_samples * _STEPS)
     if policy == "uniform" or num_frames < num_samples:
         return (2 * np.arange(num_samples, dtype=np.int64) + 1) * num_frames // (2 * num_samples)
     spare = num_frames - num_samples

@@ -1,8 +1,8 @@
-"""Feature maps to GG and JM tokens: the two ways in which the paper pools.
+"""GG and JM tokens from feature maps: the two poolings of the paper.
 
 In: feature maps (B, D, T, h, w) of `pipeline.backbone`, joint heatmaps (B, T, V, h, w) of `pipeline.heatmaps`.
 Out: GG tokens (B, T, P, D), one for each cell of the grid; JM tokens (B, T, V, D'), one for each joint. Class tokens
-and projections belong to the model, files to the store.
+and projections are the model's.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def joint_map_tokens(features: Tensor, heatmaps: Tensor, *, normalize: bool = Fa
 
     Args:
         features: F, (B, D', T, h, w). heatmaps: h, (B, T, V, h, w), of the same grid.
-        normalize: divide each token by its heatmap's sum, so that it is a mean over cells: a joint at the border,
-            half of whose heatmap is outside, then weighs as much as one in the middle.
+        normalize: divide each token by its heatmap's sum, so that it is a mean over cells: a joint at the border, with
+            half of its heatmap outside, then weighs as much as one in the middle.
 
     Returns:
-        (B, T, V, D') float32; zero where the heatmap is.
+        (B, T, V, D') float32; zero where the heatmap is zero.
 
     Raises:
         DataError: the grids, frames or batches differ.
@@ -35,7 +35,9 @@ def joint_map_tokens(features: Tensor, heatmaps: Tensor, *, normalize: bool = Fa
     batch, _, frames, *grid = features.shape
     if heatmaps.ndim != 5 or heatmaps.shape[:2] != (batch, frames) or list(heatmaps.shape[3:]) != grid:
         got = f"features {tuple(features.shape)}, heatmaps {tuple(heatmaps.shape)}"
-        raise DataError("JM tokens", "the shapes do not fit", got=got, expected="(B, D, T, h, w) and (B, T, V, h, w)")
+        raise DataError(
+            "JM tokens", "have shapes that do not match", got=got, expected="(B, D, T, h, w) and (B, T, V, h, w)"
+        )
     weights = heatmaps.flatten(3).float()  # (B, T, V, h * w)
     tokens = weights @ global_grid_tokens(features).float()
     if normalize:

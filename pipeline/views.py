@@ -1,8 +1,8 @@
-"""Views: which draw of a clip, and which crop and flip of its frames and joints together.
+"""Views: the draw of a clip, and one crop and flip for its frames and joints together.
 
 In: frames (..., T, H, W, C) as kept by the prepared clips, joints (..., T, V, 2) in their pixels, visible (..., T, V).
 Out: the same of the crop. View 0 is draw 0, centred, unflipped; of view k, draw k mod R, crop and flip come from the
-seed, the clip's key and k alone. No resizing and no colour: a view moves pixels, it never changes one.
+seed, the clip's key and k alone. A view neither resizes pictures nor changes colours.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def view_of(record_key: str, k: int, *, seed: int, draws: int, kept: tuple[int, 
         # Python's round, as torchvision's center_crop: 128 x 171 gives top 8, left 30.
         return View(0, round(spare[0] / 2), round(spare[1] / 2), False)
     rng = keyed_rng(seed, record_key, "view", k)
-    top, left = (int(rng.integers(room + 1)) for room in spare)
+    top, left = (int(rng.integers(pixels + 1)) for pixels in spare)
     return View(k % draws, top, left, bool(rng.random() < 0.5))
 
 
@@ -56,9 +56,9 @@ def crop_frames(frames: np.ndarray, view: View, *, crop: int = CROP) -> np.ndarr
 
 
 def crop_joints(joints: np.ndarray, view: View, pairs: Sequence[tuple[int, int]], *, crop: int = CROP) -> np.ndarray:
-    """Joints (..., V, 2), in pixels of the kept frames, to pixels of the crop; they may lie outside of it.
+    """Joints (..., V, 2), in pixels of the kept frames, to pixels of the crop; they may lie outside it.
 
-    A mirrored left hand is a right hand: with the pictures the `pairs` (left, right) of the topology change places.
+    A mirrored left hand is a right hand: under a flip the `pairs` (left, right) of the topology are swapped.
     """
     moved = joints - np.array((view.left, view.top), dtype=joints.dtype)
     if view.flip:

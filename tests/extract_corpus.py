@@ -1,7 +1,7 @@
-"""Small prepared folders without a video, and a token computer without a backbone, to run stage 2 often in a test.
+"""Small prepared folders without a video, and a stub of the backbone, to run stage 2 a thousand times in a test.
 
-In: how many clips, which of them are excluded or failed. Out: a prepared folder as stage 1 leaves it. The
-computer's tokens are a function of frames, joints and visibility, sensitive to each, and need no torch.
+In: how many clips, which of them are excluded or failed. Out: a prepared folder as stage 1 makes it. The stub's tokens
+are a function of frames, joints and visibility, sensitive to each, and need no torch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -104,18 +105,18 @@ def stub_tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> 
     cells = frames.reshape(b, t, h // 16, 16, w // 16, 16, 3).astype(np.float32).mean(axis=(3, 5))
     gg = cells.reshape(b, t, -1, 3).mean(-1, keepdims=True) * np.linspace(-1, 1, 512, dtype=np.float32)
     drawn = visible & np.isfinite(joints).all(-1)
-    places = np.where(drawn[..., None], joints, 0).sum(axis=(1, -1))  # (B, T, V)
-    jm = places[..., None] * np.linspace(0.5, 2, 64, dtype=np.float32)
+    sums = np.where(drawn[..., None], joints, 0).sum(axis=(1, -1))  # (B, T, V)
+    jm = sums[..., None] * np.linspace(0.5, 2, 64, dtype=np.float32)
     return gg.astype(np.float16), jm.astype(np.float16), drawn.any(axis=1)
 
 
 def computing(compute: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., Any]:
-    """Instead of `compute.worker_computer`: a computer that begins by keeping its arguments."""
-    return lambda *_: lambda *given: lambda: compute(*given)
+    """A stand-in for `compute.worker_computer`: it computes when its result is waited for."""
+    return lambda *_: lambda *arrays: SimpleNamespace(wait=lambda: compute(*arrays))
 
 
 def install(patch: pytest.MonkeyPatch | None = None) -> None:
-    """Put the stub in place of the backbone, for a test or the life of a process."""
+    """Replace the backbone by the stub, for a test or for the life of a process."""
 
     def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
         return replace(options, device="cpu", precision="fp32"), {"kind": "random", "sha256": WEIGHTS}

@@ -1,4 +1,4 @@
-"""Runs stage 2 with the stub computer in a process of its own, which a test may kill.
+"""Runs stage 2 with the stub backbone in a process of its own, which a test may kill.
 
 python extract_driver.py PREPARED OUT VIEWS WORKERS [SCHEDULER]
 """

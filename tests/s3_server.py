@@ -1,4 +1,4 @@
-"""An S3-speaking server on this machine, for tests of stores in buckets: moto's, in a thread of the test process."""
+"""A local S3 server for tests of stores in buckets: moto's, in a thread of the test process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def s3_server() -> Iterator[str]:
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """What a process needs in its environment to use it as s3://bucket."""
+    """The environment variables with which a process reaches it as s3://bucket."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "test",

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "star", "cli", "manifests")
-CONTRACT = {f"pipeline.{name}" for name in ("errors", "records", "config", "manifest")}
+CONTRACT = {f"pipeline.{name}" for name in ("errors", "records", "config", "manifest", "torch_device")}
 
 # What a folder may import beside itself and the contract: folders, or single modules. "pipeline" and "star" are the
 # files at their top: the pure steps of the two data stages, and the models.

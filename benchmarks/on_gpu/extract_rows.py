@@ -26,7 +26,7 @@ from extract import FRAMES, JOINTS, Parts, prepare_random
 
 from on_gpu.table import Measured, Planned, seconds_per_call
 from pipeline.backbone import FrozenMC18, normalize
-from pipeline.backbone.transfer import to_device, to_host
+from pipeline.backbone.transfer import HostCopy, to_device
 from pipeline.config import ExtractOptions
 from pipeline.extract import extract, worker
 from pipeline.extract.devices import cores
@@ -159,12 +159,12 @@ class ExtractRows:
     def _to_host(self) -> Measured:
         shapes = ((self.batch, FRAMES, (self.crop // GG_STRIDE) ** 2, 512), (self.batch, FRAMES, JOINTS, 128))
         tokens = [torch.zeros(shape, dtype=torch.float16, device=self.device) for shape in shapes]
-        pending: list[Callable[[], object]] = []
+        pending: list[HostCopy] = []
 
         def back() -> None:  # one copy under way while the one before is waited for
-            pending.append(to_host(tokens))
+            pending.append(HostCopy(tokens))
             if len(pending) > 1:
-                pending.pop(0)()
+                pending.pop(0).wait()
 
         seconds = seconds_per_call(back, self.device, self.seconds)
         size = sum(tensor.nbytes for tensor in tokens)

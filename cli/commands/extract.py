@@ -28,7 +28,7 @@ def extract_tokens(
     batch: Annotated[
         int, typer.Option(help="Clips in one pass of the backbone; 0: 4 on a CPU, 32 on a GPU.", min=0)
     ] = 0,
-    codec: Annotated[str, typer.Option(help="Of the token chunks: none | zstd | lz4.")] = "none",
+    codec: Annotated[str, typer.Option(help="Of the token chunks: none | zstd.")] = "none",
     dtype: Annotated[
         str, typer.Option(help="Of the stored tokens: float16 | int8 (with a float16 scale for each).")
     ] = "float16",

@@ -1,25 +1,26 @@
-"""`mc3_18` without its classifier, rewritten for inference: the same features from fewer operations.
+"""torchvision's `mc3_18` without its classifier, made ready for inference: the same features from fewer operations.
 
 In: checked weights (`pipeline.backbone.weights`) and clips (B, 3, T, H, W). Out: the feature maps asked for, (B, D, T,
-h, w). BatchNorm is folded into the convolution before it, ReLU and the sum of a block work in place, and nothing after
-the deepest layer asked for is built. The module knows neither devices nor precision: `pipeline.backbone` does.
+h, w). BatchNorm is folded into the convolution before it, and nothing after the deepest layer asked for is kept.
+Devices and precision are chosen in `pipeline.backbone.frozen`.
 
-Layers 2 to 4 never look across frames (kernel 1x3x3), but stay 3-D convolutions: as 2-D ones on (B * T, C, h, w) they
-gave the same bits on a CPU and no more clips a second (`python benchmarks/backbone.py`, row "2-D layers 2 to 4").
+Layers 2 to 4 have 1x3x3 kernels, but stay 3-D convolutions: as 2-D ones on (B * T, C, h, w) they gave the same bits
+on a CPU and no more clips a second (`python benchmarks/backbone.py`, row "2-D layers 2 to 4").
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.video import mc3_18
 
-LAYERS = ("layer1", "layer2", "layer3", "layer4")
-CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
-# Pixels of the clip for each cell of the map, in both directions; time is never reduced.
-STRIDES = {"layer1": 2, "layer2": 4, "layer3": 8, "layer4": 16}
-_EPSILON = 1e-5  # of torchvision's BatchNorm3d
+from pipeline.config import CHANNELS
+
+LAYERS = tuple(CHANNELS)
 
 
 class MC18Trunk(nn.Module):
@@ -28,59 +29,29 @@ class MC18Trunk(nn.Module):
     def __init__(self, weights: Mapping[str, Tensor], layers: tuple[str, ...]) -> None:
         super().__init__()
         self.layers = layers
-        self.stem = _convolution(weights, "stem.0", "stem.1", stride=2)
+        with torch.device("meta"):  # no random initialisation, which would draw from torch's global generator
+            network = mc3_18().eval()
+        network.load_state_dict(weights, strict=False, assign=True)
         depth = 1 + max(LAYERS.index(name) for name in layers)
-        self.blocks = nn.ModuleDict(
-            {name: nn.Sequential(Block(weights, f"{name}.0"), Block(weights, f"{name}.1")) for name in LAYERS[:depth]}
-        )
+        stages = {name: getattr(network, name).double() for name in ("stem", *LAYERS[:depth])}
+        self.stages = nn.ModuleDict(stages)
+        _fold_batch_norm(self.stages)
+        self.float().requires_grad_(False)
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
-        x = self.stem(clips).relu_()
+        x = clips
         features: dict[str, Tensor] = {}
-        for name, blocks in self.blocks.items():
-            x = blocks(x)
+        for name, stage in self.stages.items():
+            x = stage(x)
             if name in self.layers:
                 features[name] = x
         return features
 
 
-class Block(nn.Module):
-    """Two convolutions and a way around them; the first block of layers 2 to 4 halves the grid."""
-
-    def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
-        super().__init__()
-        halves = f"{name}.downsample.0.weight" in weights
-        stride = 2 if halves else 1
-        self.conv1 = _convolution(weights, f"{name}.conv1.0", f"{name}.conv1.1", stride=stride)
-        self.conv2 = _convolution(weights, f"{name}.conv2.0", f"{name}.conv2.1", stride=1)
-        self.around = None
-        if halves:
-            self.around = _convolution(weights, f"{name}.downsample.0", f"{name}.downsample.1", stride=stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(self.conv1(x).relu_())
-        return y.add_(x if self.around is None else self.around(x)).relu_()
-
-
-def _convolution(weights: Mapping[str, Tensor], conv: str, norm: str, *, stride: int) -> nn.Conv3d:
-    """One convolution with the BatchNorm after it folded in: w' = w * gamma / sqrt(var + eps), in float64."""
-    gamma, beta, mean, variance = (
-        weights[f"{norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = gamma / (variance + _EPSILON).sqrt()
-    kernel = weights[f"{conv}.weight"].double() * scale[:, None, None, None, None]
-    width_out, width_in, span, height, width = kernel.shape
-    module = nn.utils.skip_init(
-        nn.Conv3d,
-        width_in,
-        width_out,
-        (span, height, width),
-        stride=(1, stride, stride),
-        padding=(span // 2, height // 2, width // 2),
-    )
-    assert isinstance(module, nn.Conv3d)
-    assert module.bias is not None
-    with torch.no_grad():
-        module.weight.copy_(kernel)
-        module.bias.copy_(beta - mean * scale)
-    return module.requires_grad_(False)
+def _fold_batch_norm(network: nn.Module) -> None:
+    """Fold each BatchNorm into the convolution before it, in the precision of the weights."""
+    for parts in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for i, (convolution, norm) in enumerate(pairwise(parts)):
+            if isinstance(norm, nn.BatchNorm3d):
+                assert isinstance(convolution, nn.Conv3d)
+                parts[i], parts[i + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()

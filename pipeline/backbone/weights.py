@@ -1,8 +1,8 @@
-"""Weights of torchvision's `mc3_18`: by name, from a file, or random; checked before use and told apart by a digest.
+"""Weights of torchvision's `mc3_18`: by name, from a file, or random; checked before use and identified by a digest.
 
 In: "kinetics400", "random" (with a seed) or the path of a state dict. Out: `Weights`: the float32 tensors of stem and
-layers 1 to 4 on the CPU, under torchvision's names, what they are, and their SHA-256. The classifier (`fc`) is
-left out: no token depends on it. Never one kind in place of another: what cannot be had is an error.
+layers 1 to 4 on the CPU, under torchvision's names, their source and SHA-256. The classifier (`fc`) is left out: no
+token depends on it. Weights that are not available are an error; others are never used instead.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pipeline.records import keyed_rng
 KINETICS400 = MC3_18_Weights.KINETICS400_V1
 KINETICS400_SHA256 = "a90a0ba35ca1242d15b77511ff28bfb29cc596988b5ea36081042f8e2f54212b"
 
-# What torch.load raises on files that are damaged or hold something else: seen by flipping and cutting bytes in files
-# of both its formats, and what a damaged size can lead to.
+# What torch.load raises on damaged or foreign files: found by flipping and cutting bytes in files of both its formats,
+# and the errors that a damaged size can lead to.
 _UNREADABLE = (
     pickle.UnpicklingError,
     struct.error,
@@ -48,23 +48,23 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by torchvision's names, what they are, and their SHA-256.
+    """Tensors by torchvision's names, their source, and their SHA-256.
 
     Attributes:
-        kind: "random", "kinetics400" (the published file, wherever it lay) or "file" (any other).
+        source: "random", "kinetics400" (the published file, at any path) or "file" (any other).
     """
 
     tensors: Mapping[str, Tensor] = field(repr=False)
-    kind: str
+    source: str
     digest: str
 
     def identity(self) -> dict[str, str]:
-        """What a store says of them: no name and no place of a file."""
-        return {"kind": self.kind, "sha256": self.digest}
+        """What a store records of them: no file name or path."""
+        return {"kind": self.source, "sha256": self.digest}
 
 
 def load_weights(weights: str | Path, *, seed: int = 0) -> Weights:
-    """The weights asked for, checked against the architecture.
+    """The weights, checked against the architecture.
 
     Args:
         weights: "kinetics400" (fetched once by torchvision, then read from torch's hub folder), "random", or a path
@@ -75,14 +75,14 @@ def load_weights(weights: str | Path, *, seed: int = 0) -> Weights:
         DataError: the file is missing, unreadable, of another network, not finite, or cannot be fetched.
     """
     if weights == "random":
-        tensors, kind = random_state(seed), "random"
+        tensors, source = random_state(seed), "random"
     elif weights == "kinetics400":
-        tensors, kind = _check_state(_fetch_kinetics400(), item="kinetics400"), "kinetics400"
+        tensors, source = _check_state(_fetch_kinetics400(), item="kinetics400"), "kinetics400"
     else:
         path = Path(weights)
         tensors = _check_state(_read_state(path), item=str(path))
-        kind = "kinetics400" if _sha256_of(path) == KINETICS400_SHA256 else "file"
-    return Weights(tensors, kind, weights_digest(tensors))
+        source = "kinetics400" if _sha256_of(path) == KINETICS400_SHA256 else "file"
+    return Weights(tensors, source, weights_digest(tensors))
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -124,7 +124,7 @@ def _ignored(name: str) -> bool:
 
 
 def _check_state(state: Mapping[str, Tensor], *, item: str) -> dict[str, Tensor]:
-    """The tensors of the trunk as float32, or a DataError about the first that is missing, unexpected or unfit."""
+    """The tensors of the trunk as float32; DataError about the first that is missing, unexpected or unfit."""
     remedy = "give the state dict of torchvision's mc3_18"
     shapes = expected_shapes()
     for name, shape in shapes.items():
@@ -141,12 +141,12 @@ def _check_state(state: Mapping[str, Tensor], *, item: str) -> dict[str, Tensor]
     checked = {name: state[name].detach().float().clone() for name in shapes}
     for name, value in checked.items():
         if not value.isfinite().all() or (name.endswith(".running_var") and bool((value < 0).any())):
-            raise DataError(item, f"{name} holds values that no network can have", got="NaN, infinite or negative")
+            raise DataError(item, f"{name} has invalid values", got="NaN, infinite or negative")
     return checked
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in the file; nothing but tensors is unpickled."""
+    """The state dict in the file; only tensors are unpickled."""
     remedy = "give 'kinetics400', 'random', or a file written by torch.save(model.state_dict(), FILE)"
     if not path.is_file():
         raise DataError(path, "no such weights", remedy=remedy)
@@ -156,12 +156,14 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(path, "cannot be read as weights", got=cause[:200], remedy=remedy) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DataError(path, "is no state dict", got=type(state).__name__, expected="names and tensors", remedy=remedy)
+        raise DataError(
+            path, "is not a state dict", got=type(state).__name__, expected="names and tensors", remedy=remedy
+        )
     return state
 
 
 def _fetch_kinetics400() -> dict[str, Tensor]:
-    """torchvision's own file, through torchvision's own loader; its whole SHA-256 is checked at each use."""
+    """torchvision's file, fetched by torchvision's loader; its full SHA-256 is checked at each use."""
     path = Path(torch.hub.get_dir(), "checkpoints", Path(KINETICS400.url).name)
     if not path.is_file():
         try:

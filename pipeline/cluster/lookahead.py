@@ -10,10 +10,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Out_co = TypeVar("Out_co", covariant=True)
+
+
+class Pending(Protocol[Out_co]):
+    """A result that is being computed elsewhere, on a GPU for example."""
+
+    def wait(self) -> Out_co:
+        """The result, once it is there. Raises what its computation raises."""
 
 
 def prefetch(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], *, depth: int) -> Iterator[Out]:
@@ -27,17 +35,17 @@ def prefetch(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterabl
         yield waiting.popleft().result()
 
 
-def pipelined(begin: Callable[[In], Callable[[], Out]], items: Iterable[In], *, depth: int) -> Iterator[tuple[In, Out]]:
+def pipelined(begin: Callable[[In], Pending[Out]], items: Iterable[In], *, depth: int) -> Iterator[tuple[In, Out]]:
     """Each item with what was begun of it, waited for when `depth` more have been begun; all in the caller's thread."""
-    begun: deque[tuple[In, Callable[[], Out]]] = deque()
+    begun: deque[tuple[In, Pending[Out]]] = deque()
     for item in items:
         begun.append((item, begin(item)))
         if len(begun) > depth:
-            first, finish = begun.popleft()
-            yield first, finish()
+            first, pending = begun.popleft()
+            yield first, pending.wait()
     while begun:
-        first, finish = begun.popleft()
-        yield first, finish()
+        first, pending = begun.popleft()
+        yield first, pending.wait()
 
 
 @contextmanager

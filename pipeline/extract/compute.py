@@ -1,7 +1,8 @@
 """How a process computes tokens: options without "auto", the weights' identity, and its one TokenComputer.
 
-In: ExtractOptions. Out: options as every worker follows them; in each worker the function that computes, loaded once
-and never shipped. Imports torch inside its functions: a coordinator that refuses a command needs none.
+In: ExtractOptions. Out: resolved options, the same for every worker; in each worker the function that computes tokens,
+loaded once and never sent between processes. Torch is imported inside the functions: a coordinator that refuses a
+command does not need it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import ExtractOptions
+from pipeline.config import GG_LAYER, ExtractOptions
 from pipeline.errors import ConfigError, DataError
 from pipeline.extract import devices
 
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
 
 
 NAMED_WEIGHTS = ("random", "kinetics400")
-BATCH_CLIPS = {"cpu": 4, "cuda": 32}  # where none is asked for: a GPU wants thousands of frames' cells at a time
+BATCH_CLIPS = {"cpu": 4, "cuda": 32}  # the defaults; a GPU needs large batches
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
-LARGEST = 2**31 - 1  # bytes; mallopt takes an int
-LARGEST_BEFORE = 2**25  # of the mmap threshold, in an older glibc
+MAX_THRESHOLD = 2**31 - 1  # bytes; mallopt takes an int
+MAX_MMAP_THRESHOLD_BEFORE = 2**25  # bytes, in an older glibc
 
 
 def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
-    """The options as every worker is to follow them, and the "kind" and "sha256" of the weights.
+    """The options without "auto", and the "kind" and "sha256" of the weights.
 
     Raises:
-        ConfigError: a device or precision that is not to be had here. DataError: weights that are not mc3_18's.
+        ConfigError: no such device or precision here. DataError: weights of another network than mc3_18.
     """
     from pipeline.backbone.frozen import resolve_precision
     from pipeline.backbone.weights import load_weights
@@ -49,21 +50,21 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
 
 
 def weights_location(weights: str) -> str:
-    """A name of weights, or where their file lies, whatever the working directory of who reads it."""
+    """A name of weights, or the absolute path of their file."""
     return weights if weights in NAMED_WEIGHTS else str(Path(weights).resolve())
 
 
 def resolve_here(_: int, options_json: str) -> dict[str, Any]:
-    """`resolve`, as a cluster's worker does it for a coordinator that may not have its devices."""
+    """`resolve` on a worker of a cluster, for a coordinator that may not have its devices."""
     options, weights = resolve(ExtractOptions(**json.loads(options_json)))
     return {"options": json.dumps(asdict(options)), "weights": weights}
 
 
 def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) -> Compute:
-    """How this process begins to compute tokens, on its own one of the devices; 0 `threads`: its share of the cores.
+    """The function by which this process computes tokens, on its own device; `threads` 0: its share of the cores.
 
     Raises:
-        DataError: the weights here are not those the coordinator saw.
+        DataError: the weights differ from the coordinator's.
     """
     import torch
 
@@ -73,28 +74,28 @@ def worker_computer(options: ExtractOptions, weights_sha256: str, threads: int) 
     return _loaded(options, weights_sha256)
 
 
-# A worker of a cluster keeps the backbone, and what torch has reserved of its device's memory, when a command is over,
-# until it computes with other options or ends: only the coordinator knows of the end, and may be gone by then.
+# After a command a cluster's worker keeps the backbone and the memory that torch has reserved, until it computes with
+# other options or ends: only the coordinator knows when a command ends, and it may have been killed.
 @functools.lru_cache(maxsize=1)
 def _loaded(options: ExtractOptions, weights_sha256: str) -> Compute:
     computer = computer_for(replace(options, device=devices.device_of_this_worker(options.device.split(","))))
     if computer.backbone.digest != weights_sha256:
-        raise DataError(options.weights, "holds other weights here than where the command was started")
+        raise DataError(options.weights, "holds other weights on this worker than where the command was started")
     return computer.begin
 
 
 def computer_for(options: ExtractOptions) -> TokenComputer:
-    """Backbone and pooling as the options say, on one device.
+    """Backbone and pooling on one device.
 
     Raises:
-        ConfigError: a device or precision that is not to be had here. DataError: weights that are not mc3_18's.
+        ConfigError: no such device or precision here. DataError: weights of another network than mc3_18.
     """
     from pipeline.backbone.frozen import FrozenMC18
     from pipeline.extract.token_computer import TokenComputer
 
     backbone = FrozenMC18(
         options.weights,
-        layers=(options.jm_layer, "layer4"),
+        layers=(options.jm_layer, GG_LAYER),
         precision=options.precision,
         device=devices.resolve_device(options.device).split(",")[0],
         deterministic=options.deterministic,
@@ -104,10 +105,10 @@ def computer_for(options: ExtractOptions) -> TokenComputer:
 
 
 def keep_freed_memory() -> bool:
-    """Large buffers from the heap, which is not given back; False where malloc is not glibc's.
+    """Let malloc take large buffers from the heap and never give the heap back; False where malloc is not glibc's.
 
-    The process then keeps as much memory as it once needed at a time. One heap for all threads: those of further
-    heaps hold 64 MB at most, and are unmapped as soon as they are empty.
+    The process then keeps its peak memory. All threads share one heap: further heaps hold 64 MB at most, and are
+    unmapped as soon as they are empty.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -116,8 +117,8 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # another C library, musl for one
         return False
     mallopt(M_ARENA_MAX, 1)
-    mallopt(M_TRIM_THRESHOLD, LARGEST)
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST)) or bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BEFORE))
+    mallopt(M_TRIM_THRESHOLD, MAX_THRESHOLD)
+    return bool(mallopt(M_MMAP_THRESHOLD, MAX_THRESHOLD)) or bool(mallopt(M_MMAP_THRESHOLD, MAX_MMAP_THRESHOLD_BEFORE))
 
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """Stage 2: from a prepared folder to a token store.
 
-In: a PreparedFolder in which every row is accounted for, ExtractOptions, a store's URL. Out: the store complete: for
-each view and shard the prepared clips -> the view's draw, crop and flip -> backbone and heatmaps -> GG and JM tokens.
-The coordinator settles weights, precision and device, makes the store, and waits; workers make shards
-(`pipeline.extract.worker`). The same call goes on after any stop.
+In: a PreparedFolder without pending clips, ExtractOptions, a store's URL. Out: the complete store: for each view and
+shard the prepared clips -> the view's draw, crop and flip -> backbone and heatmaps -> GG and JM tokens. The coordinator
+resolves weights, precision and device, creates the store, and waits; workers make shards (`pipeline.extract.worker`).
+The same call resumes after any stop.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import check_store
 from pipeline.store.chunks import file_bytes
-from pipeline.store.commit_records import each_record_or_none, places
+from pipeline.store.commit_records import each_record, view_shards
 from pipeline.store.layout import StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
 from pipeline.store.write import create_store, grow_views
 
 SOURCE = "log/source.json"
-LONGEST_RUN = {"cpu": 4, "cuda": 64}  # shards: between two runs a worker has nothing to overlap
-CLUSTER = 8  # workers that one may have, of which a coordinator knows nothing
+LONGEST_RUN = {"cpu": 4, "cuda": 64}  # shards; stages overlap only within a run
+CLUSTER_WORKERS = 8  # a guess: the coordinator does not know how many workers a cluster has
 
 
 def extract(
@@ -48,23 +48,23 @@ def extract(
 ) -> Account:
     """Compute the tokens of every clip and view that the store does not hold yet.
 
-    A finished store with fewer views than `options.views` is given the others; what it holds is not touched.
+    The missing views are added to a finished store with fewer than `options.views`; those it holds are not touched.
 
     Args:
-        workers: local processes, at least one for each device named and no more than one for each GPU; `scheduler`: an
-            existing Dask cluster instead, which must see the same paths.
+        workers: local processes, at least one for each named device and no more than one for each GPU.
+        scheduler: an existing Dask cluster instead, which must see the same paths.
         retry: try failed clips again (done and excluded ones are kept as they are).
-        progress: called with {"total", "done", "how"} once and {"clip", "outcome"} for each clip and view, from this
-            process.
+        progress: called in this process, once with {"total", "done", "how"}, then with {"clip", "outcome"} for each
+            clip and view.
 
     Returns:
-        How the clips ended, each in the view that went worst.
+        How the clips ended, each in its worst view.
 
     Raises:
         ArtifactError: `prepared` is unfinished or no prepared folder; the store was made from something else, cannot be
-            written, has no room, or is in another coordinator's hands.
-        ConfigError: no such device, precision or cluster, or more workers than GPUs. DataError: weights that are not
-            mc3_18's.
+            written, does not fit on the disk, or belongs to another coordinator.
+        ConfigError: no such device, precision or cluster, or more workers than GPUs. DataError: weights of another
+            network than mc3_18.
     """
     folder = PreparedFolder.open(prepared)
     require_complete(folder)
@@ -74,19 +74,21 @@ def extract(
     sizes, made_from, blobs = sizes_of(folder, options), made_from_of(folder, options, weights), open_blobs(out)
     records = list(folder.listing.records)
     check_store(blobs, sizes=sizes, made_from=made_from)  # before anything is written: `out` may be something else
-    with blobs.sole_writer() as word:
-        stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder, weights))
+    with blobs.sole_writer() as lease:
+        fingerprint = create_store(
+            blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder, weights)
+        )
         source = {"prepared": str(prepared.resolve()), "weights": options.weights}
-        blobs.put(SOURCE, canonical_json(source))  # where things lay, for `star retry`; no part of the content
-        todo, clips_done = unfinished(blobs, stamp, sizes, retry=retry)
+        blobs.put(SOURCE, canonical_json(source))  # for `star retry`; not part of the content
+        todo, clips_done = unfinished(blobs, fingerprint, sizes, retry=retry)
         _require_disk_space(blobs, sizes, todo)
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
-        how_many = workers if scheduler is None else CLUSTER
+        how_many = workers if scheduler is None else CLUSTER_WORKERS
         plan = ExtractPlan(
-            prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, stamp=stamp,
-            weights=weights["sha256"], word=word, threads=threads_of(options, workers, scheduler), retry=retry,
+            prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, fingerprint=fingerprint,
+            weights=weights["sha256"], lease=lease, threads=threads_of(options, workers, scheduler), retry=retry,
             run=run_length(len(todo), how_many, options.device),
         )  # fmt: skip
         _run(plan, todo, workers, scheduler, progress)
@@ -95,30 +97,30 @@ def extract(
 
 
 def _resolved(options: ExtractOptions, scheduler: str | None) -> tuple[ExtractOptions, dict[str, str]]:
-    """`compute.resolve`, on the machines that will do the work."""
+    """`compute.resolve`, on a machine that will compute."""
     if scheduler is None:
         return compute.resolve(options)
-    told_of = replace(options, weights=compute.weights_location(options.weights))
-    ends = run_shards(compute.resolve_here, [0], json.dumps(asdict(told_of)), scheduler=scheduler)
-    with contextlib.closing(ends):
-        (told,) = ends
-    return ExtractOptions(**json.loads(told["options"])), told["weights"]
+    portable = replace(options, weights=compute.weights_location(options.weights))
+    results = run_shards(compute.resolve_here, [0], json.dumps(asdict(portable)), scheduler=scheduler)
+    with contextlib.closing(results):
+        (resolved,) = results
+    return ExtractOptions(**json.loads(resolved["options"])), resolved["weights"]
 
 
 def _run(
     plan: ExtractPlan, todo: list[int], workers: int, scheduler: str | None, progress: ShardProgress | None
 ) -> None:
     firsts = sorted({number // plan.run * plan.run for number in todo})
-    ends = run_shards(extract_run, firsts, plan.to_json(), workers=workers, scheduler=scheduler, progress=progress)
-    with contextlib.closing(ends):
-        for _ in ends:
+    results = run_shards(extract_run, firsts, plan.to_json(), workers=workers, scheduler=scheduler, progress=progress)
+    with contextlib.closing(results):
+        for _ in results:
             pass
 
 
-def unfinished(blobs: Blobs, stamp: str, sizes: StoreSizes, *, retry: bool = False) -> tuple[list[int], int]:
-    """Numbers (view * shards + shard) of what is to be made, and how many clips and views the others hold."""
+def unfinished(blobs: Blobs, fingerprint: str, sizes: StoreSizes, *, retry: bool = False) -> tuple[list[int], int]:
+    """Numbers (view * shards + shard) of the open shards, and how many clips (in each view) the others hold."""
     todo, clips_done = [], 0
-    for number, (_, record) in enumerate(each_record_or_none(blobs, stamp, places(sizes))):
+    for number, (_, record) in enumerate(each_record(blobs, fingerprint, view_shards(sizes), skip_damaged=True)):
         if is_open(record, retry=retry):
             todo.append(number)
         elif record is not None:
@@ -127,32 +129,32 @@ def unfinished(blobs: Blobs, stamp: str, sizes: StoreSizes, *, retry: bool = Fal
 
 
 def source_of(out: str) -> dict[str, str]:
-    """Where the "prepared" folder and the "weights" of a store lay when it was made; empty where it does not say."""
+    """The paths of the "prepared" folder and the "weights" when a store was made; empty where they are not recorded."""
     try:
-        told = json.loads(open_blobs(out).get(SOURCE) or b"{}")
-    except ValueError:  # no part of the content, so nothing guards its bytes
+        source = json.loads(open_blobs(out).get(SOURCE) or b"{}")
+    except ValueError:  # not part of the content, so it has no checksum
         return {}
-    whole = isinstance(told, dict) and all(isinstance(told.get(name), str) for name in ("prepared", "weights"))
-    return told if whole else {}
+    whole = isinstance(source, dict) and all(isinstance(source.get(name), str) for name in ("prepared", "weights"))
+    return source if whole else {}
 
 
 def options_of(out: str, *, prepared: Path | None = None, weights: str | None = None) -> tuple[Path, ExtractOptions]:
     """The prepared folder and the options that a store was made with.
 
     Args:
-        prepared, weights: where they lie now, if they have moved.
+        prepared, weights: their paths now, if they have moved.
 
     Raises:
-        ArtifactError: no store, or one that does not say where it came from.
+        ArtifactError: no store, or one that does not record what it was made from.
     """
     store, source = TokenStore.open(out), source_of(out)
     if not source and (prepared is None or weights is None):
-        raise ArtifactError(out, "does not say where it was made from", remedy="give `prepared` and `weights`")
-    names = ("precision", "jm_layer", "sigma", "normalize", "crop", "seed", "deterministic", "dtype")
+        raise ArtifactError(out, "does not record what it was made from", remedy="give `prepared` and `weights`")
+    names = ExtractOptions().content().keys() - {"view_rule"}
     made = store.attrs["made_from"]
-    if not set(names) <= made.keys():
+    if not names <= made.keys():
         raise ArtifactError(
-            out, "was not made by `star extract-tokens`", remedy="make its tokens again where they were"
+            out, "was not made by `star extract-tokens`", remedy="make it again with the program that made it"
         )
     options = ExtractOptions(
         weights=weights or source["weights"],
@@ -163,28 +165,28 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
     folder = prepared or Path(source["prepared"])
     if not folder.exists():
         raise ArtifactError(
-            folder, f"is not there any more, and {out} was made from it", remedy="say where it is with `prepared`"
+            folder, f"no longer exists, and {out} was made from it", remedy="give its new path as `prepared`"
         )
     return folder, options
 
 
 def threads_of(options: ExtractOptions, workers: int, scheduler: str | None) -> int:
-    """For the backbone of each worker: its share of the cores; one where bits must not depend on their number; 0 where
-    only the worker knows."""
+    """Threads of each worker's backbone: its share of the cores; 1 where bits must not depend on the number; 0 on a
+    cluster, where only the worker knows its share."""
     if options.deterministic:
         return 1
     return 0 if scheduler is not None else max(1, devices.cores() // workers)
 
 
 def run_length(shards: int, workers: int, device: str) -> int:
-    """Shards in a run: many, so that a worker has something to overlap, but four runs at least for each of several."""
+    """Shards in a run: many, so that stages overlap, but at least four runs for each of several workers."""
     if workers == 1:
         return max(1, shards)
     return max(1, min(LONGEST_RUN["cuda" if device.startswith("cuda") else "cpu"], shards // (4 * workers)))
 
 
 def require_complete(folder: PreparedFolder) -> None:
-    """Raises ArtifactError where some row of a prepared folder is not accounted for."""
+    """Raises ArtifactError where a prepared folder has pending clips."""
     pending = folder.account().pending
     if pending:
         raise ArtifactError(
@@ -195,7 +197,7 @@ def require_complete(folder: PreparedFolder) -> None:
 def _require_shared(out: str, workers: int, scheduler: str | None) -> None:
     if out.startswith("memory://") and (workers > 1 or scheduler is not None):
         raise ConfigError(
-            out, "is the memory of one process", remedy="set `workers` to 1, or use a folder or s3:// URL"
+            out, "is the memory of one process", remedy="set `workers` to 1, or use a folder or an s3:// URL"
         )
 
 
@@ -204,7 +206,7 @@ def _require_disk_space(blobs: Blobs, sizes: StoreSizes, todo: list[int]) -> Non
     root = getattr(blobs, "root", None)
     if not isinstance(root, Path) or sizes.codec != "none":
         return
-    every, kept, needed, spare = places(sizes), specs(sizes), 0, 0
+    every, kept, needed, spare = view_shards(sizes), specs(sizes), 0, 0
     for view, shard in (every[number] for number in todo):
         size = sum(file_bytes(spec, len(sizes.rows(shard)), sizes) for spec in kept)
         if (root / chunk_key(kept[-1], shard, view)).exists():  # `status` is put last: all of its files are there

@@ -1,7 +1,7 @@
-"""Devices and processors of stage 2: which there are, and which worker takes which.
+"""Devices and cores of stage 2: which exist, and which worker uses which.
 
 In: names of devices, a number of workers. Out: names without "auto", each worker's own device, its share of the cores.
-Imports torch inside its functions: a coordinator that only looks needs none.
+Torch is imported inside the functions: a coordinator that refuses a command does not need it.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
+from pipeline.torch_device import default_device, parse_device, require_gpu
 
 if TYPE_CHECKING:
     from distributed import Worker
 
 
 def cores() -> int:
-    """Processors that this process may use: a batch system or a container's quota may leave it fewer than there are."""
+    """Cores that this process may use: a batch system or a container may grant fewer than the machine has."""
     from dask.system import cpu_count
 
     return max(1, cpu_count())
 
 
 def workers_on_this_host() -> int:
-    """Workers of this one's Dask cluster on this machine, which share its processors; 1 where this process is none.
+    """Workers of this one's Dask cluster that share this machine's cores; 1 outside a Dask worker.
 
-    Asked of the scheduler, at each run of shards: `dask worker` sets no number of threads that tells it.
+    The scheduler is queried at each run of shards: the threads of `dask worker` do not say how many workers there are.
     """
     worker = _dask_worker()
     if worker is None:
@@ -39,35 +40,22 @@ def workers_on_this_host() -> int:
 
 
 def resolve_device(devices: str) -> str:
-    """ "auto" is cuda where there is one; every device named, "cuda:0,cuda:1" say, must be there."""
-    import torch
-
+    """Names without "auto", which is cuda where there is a GPU; ConfigError where a named device does not exist."""
     if devices == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return default_device()
     for name in devices.split(","):
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise ConfigError("device", "names no device", got=name, expected="cpu, cuda or cuda:0") from None
+        device = parse_device(name)
         if device.type not in ("cpu", "cuda"):
-            raise ConfigError("device", "is no device of ours", got=name, expected="cpu, cuda or cuda:0")
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(
-                "device",
-                "is not there",
-                got=name,
-                expected=f"{torch.cuda.device_count()} CUDA devices",
-                remedy="set `device` to cpu",
-            )
+            raise ConfigError("device", "no such device", got=name, expected="auto, cpu, cuda or cuda:0")
+        require_gpu(device)
     return devices
 
 
 def assign_devices(devices: str, workers: int, scheduler: str | None) -> tuple[str, int]:
-    """The devices, and how many local workers share them out: any number on a CPU, one on each GPU.
+    """The devices, and how many local workers use them: any number on a CPU, one on each GPU.
 
     Args:
-        devices: as asked for: "auto" and "cuda" become as many GPUs as workers are asked for, every one named gets a
-            worker.
+        devices: "auto" and "cuda" become as many GPUs as `workers`; every named device gets a worker.
 
     Raises:
         ConfigError: no such device, more workers than GPUs, or several devices for a cluster.
@@ -78,7 +66,7 @@ def assign_devices(devices: str, workers: int, scheduler: str | None) -> tuple[s
             remedy = (
                 "set `device` to cuda, and start one `dask worker` for each GPU with CUDA_VISIBLE_DEVICES set to it"
             )
-            raise ConfigError("device", "a cluster's workers cannot be dealt several", got=devices, remedy=remedy)
+            raise ConfigError("device", "must be one for all workers of a cluster", got=devices, remedy=remedy)
         return devices, workers
     if devices in ("auto", "cuda"):
         names = [resolve_device(devices)]
@@ -89,7 +77,7 @@ def assign_devices(devices: str, workers: int, scheduler: str | None) -> tuple[s
     if workers > len(names) and any(name.startswith("cuda") for name in names):
         raise ConfigError(
             "workers",
-            "a GPU is kept busy by one worker",
+            "each GPU takes one worker",
             got=workers,
             expected=f"at most {len(names)} on {','.join(names)}",
             remedy=f"set `workers` to {len(names)}, or `device` to cpu",
@@ -98,15 +86,15 @@ def assign_devices(devices: str, workers: int, scheduler: str | None) -> tuple[s
 
 
 def device_of_this_worker(devices: list[str]) -> str:
-    """One worker a device: local Dask workers are named 0, 1, …; any other has the first it sees."""
+    """Local Dask workers are named 0, 1, … and take the device of that number; any other process takes the first."""
     worker = _dask_worker()
     name = "0" if worker is None else str(worker.name)
     return devices[int(name) % len(devices)] if name.isdigit() else devices[0]
 
 
 def _dask_worker() -> Worker | None:
-    """The worker of Dask's that this is done by."""
-    if "distributed" in sys.modules:  # else this process is no worker, and need not wait for that import
+    """The Dask worker that runs this code, if any."""
+    if "distributed" in sys.modules:  # else this process is no worker, and the slow import is saved
         from distributed import get_worker
 
         with suppress(ValueError):

@@ -1,8 +1,8 @@
-"""What stage 2 would do, how large the store becomes and how long it takes, before it starts.
+"""A dry run of stage 2: how large the store becomes, and how long it takes.
 
-In: a prepared folder and the stage's options. Out: a plain dict. The bytes are those of the very files without a
-codec, and a range with one (`pipeline.extract.estimate_bytes`); seconds come from a pilot, the stage's own steps on a
-few real clips from all over the folder, and are a range. Writes nothing.
+In: a prepared folder and the stage's options. Out: a plain dict. Bytes are exact without a codec and an upper bound
+with one (`pipeline.extract.estimate_bytes`); seconds are a range, measured by the stage's own steps on a few clips
+spread over the folder. Writes nothing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts.files import bytes_free
-from pipeline.artifacts.fingerprint import fingerprint
+from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.config import ExtractOptions
 from pipeline.extract import compute, devices
 from pipeline.extract.coordinator import require_complete, threads_of, unfinished
-from pipeline.extract.estimate_bytes import compressed, file_sizes, rows_done
+from pipeline.extract.estimate_bytes import file_sizes, rows_done
 from pipeline.extract.provenance import about_of, made_from_of, sizes_of
 from pipeline.extract.shard import begin_group, decode_group, load_job
 from pipeline.extract.values import Compute, Group, ShardJob
@@ -31,23 +31,23 @@ from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.blobs import open_blobs
 from pipeline.store.check import check_store
 from pipeline.store.chunks import encode_chunk
-from pipeline.store.commit_records import file_entry, places
+from pipeline.store.commit_records import file_entry, view_shards
 from pipeline.store.layout import FORMAT, StoreSizes, specs
 
-PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not counted in the time
+PILOT_GROUPS = 3  # batches; the first one warms the machine up and is not timed
 FASTER, SLOWER = 0.7, 1.6  # how far the machine's speed may drift between the pilot and the run
-ALONE = 1.5  # the pilot has the memory of the machine to itself, workers share it
-STARTS = (0.5, 4.0)  # Dask, its workers and their backbones, in units of starting a process that imports torch
+CONTENTION = 1.5  # workers share the memory bandwidth, which the pilot has to itself
+STARTUP = (0.5, 4.0)  # of Dask, workers and backbones, in units of starting a process that imports torch
 
 
 def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, workers: int) -> dict[str, Any]:
-    """Clips, files and bytes of the finished store; how many shards of it are still to be made here, and how long.
+    """Clips, files and bytes of the finished store; how many shards are still to be made, and in what time.
 
     Returns:
-        "bytes": a number without a codec, [low, high] with one. "seconds": [low, high] for what is left, None where no
-        clip is to be computed.
+        "bytes": exact without a codec, an upper bound with one. "seconds": [low, high] for the rest, None where no
+        clip is left to compute.
 
-    Raises: as `pipeline.extract.extract`, about `prepared`, the store that is there, weights and device.
+    Raises: as `pipeline.extract.extract`, about `prepared`, an existing store, weights and device.
     """
     folder = PreparedFolder.open(prepared)
     require_complete(folder)
@@ -55,16 +55,15 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
     options, weights = compute.resolve(replace(options, device=device))
     sizes, account, blobs = sizes_of(folder, options), folder.account(), open_blobs(out)
     made_from = made_from_of(folder, options, weights)
-    there = check_store(blobs, sizes=sizes, made_from=made_from)
-    todo = list(range(len(places(sizes))))
-    if there is not None:
-        todo, _ = unfinished(blobs, fingerprint(made_from), sizes)
+    existing = check_store(blobs, sizes=sizes, made_from=made_from)
+    todo = list(range(len(view_shards(sizes))))
+    if existing is not None:
+        todo, _ = unfinished(blobs, fingerprint_of(made_from), sizes)
     left = _left(folder, sizes, todo)
     compute_tokens = compute.worker_computer(options, weights["sha256"], threads_of(options, workers, None))
     seconds = _pilot(folder, options, sizes, compute_tokens) if left else None
-    fresh = {"format": FORMAT, "fingerprint": fingerprint(made_from), "made_from": made_from}
-    files = file_sizes(folder, sizes, there or {**fresh, **about_of(folder, weights)})
-    total = sum(files.values())
+    fresh = {"format": FORMAT, "fingerprint": fingerprint_of(made_from), "made_from": made_from}
+    files = file_sizes(folder, sizes, existing or {**fresh, **about_of(folder, weights)})
     return {
         "dataset": folder.listing.dataset,
         "clips": account.done,
@@ -72,8 +71,8 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "failed": account.failed,
         "views": sizes.views,
         "files": len(files),
-        "bytes": total if options.codec == "none" else compressed(total, folder, options, sizes, compute_tokens),
-        "shards": len(places(sizes)),
+        "bytes": sum(files.values()),
+        "shards": len(view_shards(sizes)),
         "shards_to_do": len(todo),
         "seconds": None if seconds is None else _seconds(seconds, left, workers),
         "device": options.device,
@@ -84,27 +83,27 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
 
 
 def _left(folder: PreparedFolder, sizes: StoreSizes, todo: list[int]) -> list[int]:
-    """For each shard and view to be made, how many clips are to be computed for it; those with none left out."""
+    """How many clips are to be computed for each open shard and view; without those that need none."""
     done = [len(rows_done(folder, shard)) for shard in range(sizes.shards)]
-    counts = [done[shard] for _, shard in (places(sizes)[number] for number in todo)]
+    counts = [done[shard] for _, shard in (view_shards(sizes)[number] for number in todo)]
     return [count for count in counts if count]
 
 
 def _seconds(each: float, left: list[int], workers: int) -> list[float]:
-    """Shortest and longest, where a clip in one view takes `each` seconds of one worker."""
+    """The shortest and the longest time, where a clip in one view takes one worker `each` seconds."""
     clips = sum(left)
     if workers == 1:
         return [round(FASTER * each * clips, 1), round(SLOWER * each * clips, 1)]
-    most = min(-(-len(left) // workers) * max(left), clips)  # of the worker that ends last
+    most = min(-(-len(left) // workers) * max(left), clips)  # clips of the worker that ends last
     begin = time.monotonic()
     subprocess.run([sys.executable, "-P", "-c", "import distributed, torchvision"], check=True)
     start = time.monotonic() - begin
-    low = FASTER * each * clips / workers + STARTS[0] * start
-    return [round(low, 1), round(SLOWER * ALONE * each * most + STARTS[1] * start, 1)]
+    low = FASTER * each * clips / workers + STARTUP[0] * start
+    return [round(low, 1), round(SLOWER * CONTENTION * each * most + STARTUP[1] * start, 1)]
 
 
 def _pilot(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, compute: Compute) -> float | None:
-    """Seconds a clip takes once all is warm; None where those of the pilot are damaged."""
+    """Seconds that a clip takes after warm-up; None where all clips of the pilot are damaged."""
     groups = _groups(folder, options, sizes)
     if not groups:
         return None
@@ -113,7 +112,7 @@ def _pilot(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, c
         marks = [time.monotonic()]
         decoded = decode_group(group)
         marks.append(time.monotonic())
-        parts = begin_group(compute, decoded)()
+        parts = begin_group(compute, decoded).wait()
         marks.append(time.monotonic())
         for part in parts:
             group.job.absorb(part)
@@ -124,7 +123,7 @@ def _pilot(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes, c
 
 
 def _putting(job: ShardJob, sizes: StoreSizes) -> float:
-    """Seconds that a clip's share of its shard takes to be encoded and summed up; what a disk takes is not in it."""
+    """Seconds to encode a clip's share of its shard and compute the checksum, without the disk's time."""
     begin = time.monotonic()
     for spec in specs(sizes):
         if spec.name in job.arrays:
@@ -133,8 +132,8 @@ def _putting(job: ShardJob, sizes: StoreSizes) -> float:
 
 
 def _overlapped(parts: list[float], device: str) -> float:
-    """Seconds of a clip whose decoding, computing and keeping take so long: one after the other where a CPU does all
-    of them, the slowest where a GPU computes and threads do the rest."""
+    """Seconds of a clip from those of decoding, computing and keeping it: their sum where a CPU does all of them, the
+    slowest where a GPU computes and threads do the rest."""
     if not device.startswith("cuda"):
         return sum(parts)
     decoders, writers, _ = overlap(device)
@@ -143,7 +142,7 @@ def _overlapped(parts: list[float], device: str) -> float:
 
 
 def _groups(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes) -> list[Group]:
-    """As many clips as `PILOT_GROUPS` batches hold, from shards all over the folder and rows all over each."""
+    """`PILOT_GROUPS` batches of clips, from shards spread over the folder and rows spread over each."""
     shards = [number for number in range(folder.shards) if rows_done(folder, number)]
     jobs = [
         load_job(folder.shard(number), 0, options, sizes, open_blobs("memory://estimate"), None)
@@ -158,6 +157,6 @@ def _groups(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes) 
 
 
 def _spread(items: list[int], most: int) -> list[int]:
-    """So many of them at most, at even distances."""
+    """At most `most` of the items, evenly spread."""
     number = min(most, len(items))
-    return [items[(2 * place + 1) * len(items) // (2 * number)] for place in range(number)]
+    return [items[(2 * i + 1) * len(items) // (2 * number)] for i in range(number)]

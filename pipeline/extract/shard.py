@@ -1,18 +1,18 @@
-"""One shard of one view on its way from prepared clips to tokens: what is read, decoded, computed and kept of it.
+"""The steps that take one shard of one view from prepared clips to tokens: read, decode, compute.
 
-In: a prepared shard and, on a retry, what the store holds of it. Out: a ShardJob whose arrays and entries are filled
-group by group, ready to be committed. A clip that cannot be computed ends as `failed`, with a reason that names no
-place or moment, since reasons are part of the content. Knows no threads; `pipeline.extract.worker` does.
+In: a prepared shard and, on a retry, the arrays and record that the store holds of it. Out: a ShardJob whose arrays and
+entries are filled group by group, ready to be committed. A clip that cannot be computed ends as `failed`, with a reason
+that names no path or time, since reasons are part of the content. Threads are `pipeline.extract.worker`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline import manifest
+from pipeline.cluster.lookahead import Pending
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.extract.values import ClipView, Compute, ComputedGroup, DecodedGroup, Group, ShardJob
@@ -30,17 +30,17 @@ NOT_DECODED = "a picture of its prepared clip cannot be decoded"
 def load_job(
     source: Shard, view: int, options: ExtractOptions, sizes: StoreSizes, blobs: Blobs, before: dict[str, Any] | None
 ) -> ShardJob:
-    """Read a prepared shard, and take over from the store what an earlier attempt, `before`, made of it.
+    """Read a prepared shard, and take over the clips that an earlier attempt, with the record `before`, has computed.
 
     Raises:
-        ArtifactError: the prepared shard is not there any more.
+        ArtifactError: the prepared shard no longer exists.
     """
-    told = source.committed()
-    if told is None:
-        raise ArtifactError(source.path, "is not there any more", remedy="run the same `star prepare` again")
+    prepared = source.committed()
+    if prepared is None:
+        raise ArtifactError(source.path, "no longer exists", remedy="run the same `star prepare` again")
     kept = None if before is None else read_committed(blobs, sizes, before)
-    arrays = {spec.name: spec.blank(len(told["clips"])) for spec in specs(sizes)} if kept is None else kept
-    job = ShardJob(source, view, options, sizes, arrays, [_entry(clip) for clip in told["clips"]])
+    arrays = {spec.name: spec.blank(len(prepared["clips"])) for spec in specs(sizes)} if kept is None else kept
+    job = ShardJob(source, view, options, sizes, arrays, [_entry(clip) for clip in prepared["clips"]])
     job.remade = before is not None
     wanted = [row for row, entry in enumerate(job.entries) if entry["outcome"] == "done"]
     if before is not None and kept is not None:
@@ -48,7 +48,7 @@ def load_job(
         for row, entry in done.items():
             job.entries[row] = entry
         wanted = [row for row in wanted if row not in done]
-    _read_clips(job, wanted, told)
+    _read_clips(job, wanted, prepared)
     job.unchanged = before is not None and not job.clips and job.entries == before["clips"]
     return job
 
@@ -59,19 +59,18 @@ def _entry(source: dict[str, Any]) -> dict[str, Any]:
     return {"id": source["id"], "outcome": source["outcome"], "reason": source["reason"]}
 
 
-def _read_clips(job: ShardJob, rows: list[int], told: dict[str, Any]) -> None:
-    """The prepared clips of some rows, each checked against its digest: a JPEG with a flipped bit decodes all the
-    same."""
+def _read_clips(job: ShardJob, rows: list[int], prepared: dict[str, Any]) -> None:
+    """Read some rows' prepared clips and check each against its digest: a JPEG with a flipped bit still decodes."""
     if not rows:
         return
     try:
         with ShardReader(job.source.path) as reader:
             for row in rows:
                 clip = _clip(reader, row)
-                if clip is not None and clip.digest() == told["clips"][row]["sha256"]:
+                if clip is not None and clip.digest() == prepared["clips"][row]["sha256"]:
                     job.clips[row] = clip
     except CorruptError:
-        pass  # the file's own structure is damaged: all of its clips are
+        pass  # the file's own structure is damaged, and with it all of its clips
     for row in set(rows) - set(job.clips):
         job.fail(row, NOT_WHOLE)
 
@@ -95,7 +94,7 @@ def decode_group(group: Group) -> DecodedGroup:
 
 
 def view_of_clip(job: ShardJob, row: int) -> ClipView:
-    """A job's view of one of its prepared clips, as the backbone is to see it."""
+    """One prepared clip in the view of a job: cropped and flipped."""
     clip, crop, draws = job.clips[row], job.options.crop, job.source.options.draws
     pairs = manifest.topology(job.source.topology).pairs
     frames = np.stack([decode_picture(picture) for picture in clip.frames[job.view % draws]])
@@ -110,25 +109,35 @@ def view_of_clip(job: ShardJob, row: int) -> ClipView:
     )
 
 
-def begin_group(compute: Compute, decoded: DecodedGroup) -> Callable[[], list[ComputedGroup]]:
-    """Begin to compute a group; call the result to wait for its tokens, in one piece as a rule. Rows that fail are told
-    to the job."""
-    rows = list(decoded.pictures)
-    if not rows:
-        return lambda: []
-    pictures = [decoded.pictures[row] for row in rows]
-    frames, joints, scores = (np.stack([getattr(p, name) for p in pictures]) for name in ("frames", "joints", "scores"))
-    wait = compute(frames, joints, scores > 0)
+def begin_group(compute: Compute, decoded: DecodedGroup) -> PendingGroup:
+    """Begin to compute a group."""
+    return PendingGroup(compute, decoded, _launch(compute, decoded.pictures) if decoded.pictures else None)
 
-    def finish() -> list[ComputedGroup]:
+
+def _launch(compute: Compute, pictures: dict[int, ClipView]) -> Pending[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    views = pictures.values()
+    frames, joints, scores = (np.stack([getattr(v, name) for v in views]) for name in ("frames", "joints", "scores"))
+    return compute(frames, joints, scores > 0)
+
+
+class PendingGroup(NamedTuple):
+    """A group whose tokens are being computed; None where no row of it could be decoded."""
+
+    compute: Compute
+    decoded: DecodedGroup
+    tokens: Pending[tuple[np.ndarray, np.ndarray, np.ndarray]] | None
+
+    def wait(self) -> list[ComputedGroup]:
+        """The group's tokens, as a rule in one piece; rows that fail are marked as failed in the job."""
+        if self.tokens is None:
+            return []
+        group, pictures = self.decoded
         try:
-            return [ComputedGroup(rows, pictures, *wait())]
+            return [ComputedGroup(pictures, *self.tokens.wait())]
         except DataError as error:
-            # a value that float16 cannot hold, in one of them: told of that one, without costing the others
-            if len(rows) == 1:
-                decoded.group.job.fail(rows[0], error.problem)
+            # one of the clips has a value that float16 cannot hold: found one by one, so that only that one fails
+            if len(pictures) == 1:
+                group.job.fail(next(iter(pictures)), error.problem)
                 return []
-            alone = [DecodedGroup(decoded.group, {row: decoded.pictures[row]}) for row in rows]
-            return [computed for one in alone for computed in begin_group(compute, one)()]
-
-    return finish
+            alone = (DecodedGroup(group, {row: picture}) for row, picture in pictures.items())
+            return [computed for one in alone for computed in begin_group(self.compute, one).wait()]

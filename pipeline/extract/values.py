@@ -1,4 +1,4 @@
-"""What flows through a worker of stage 2: a shard's job, groups of its rows, their pictures and their tokens.
+"""The values that a worker of stage 2 passes on: a shard's job, groups of its rows, their pictures and their tokens.
 
 In: a prepared shard's rows. Out: plain values, and the arrays and entries of a ShardJob, filled group by group.
 """
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.cluster.lookahead import Pending
 from pipeline.config import ExtractOptions
 from pipeline.prepare.hdf5 import ClipContent
 from pipeline.prepare.shard import Shard
@@ -18,9 +19,9 @@ from pipeline.store.commit_records import clip_digest
 from pipeline.store.int8 import stored
 from pipeline.store.layout import StoreSizes
 
-# frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2), visible (B, M, T, V) to a function that waits for gg, jm float16
-# and joint_mask: a GPU works on them while the next ones are made ready
-Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]]
+# frames (B, T, H, W, 3) uint8, joints (B, M, T, V, 2), visible (B, M, T, V) to pending gg, jm float16 and joint_mask: a
+# GPU computes them while the next clips are decoded
+Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], Pending[tuple[np.ndarray, np.ndarray, np.ndarray]]]
 
 
 class ClipView(NamedTuple):
@@ -35,13 +36,13 @@ class ClipView(NamedTuple):
 
 @dataclass
 class ShardJob:
-    """A shard of a view in the making.
+    """A shard of a view that is being made.
 
     Attributes:
         source: its prepared shard. view, options, sizes: of the store.
-        arrays: by name (n, *tail), as stored. entries: for each row what the commit record will say.
-        clips: of the rows still to be computed, their prepared clips.
-        remade: it has been committed before, with clips that had failed. unchanged: and none of them can be made now.
+        arrays: by name (n, *tail), as stored. entries: each row's entry in the commit record.
+        clips: the prepared clips still to be computed, by row.
+        remade: it was committed before, with failed clips. unchanged: and none of those can be computed now.
     """
 
     source: Shard
@@ -55,7 +56,7 @@ class ShardJob:
     unchanged: bool = False
 
     def groups(self) -> Iterator[Group]:
-        """The rows to compute, so many at a time; at least one group, if only to end the job."""
+        """The rows to compute, `batch_clips` at a time; at least one group, since the last group ends the job."""
         rows = sorted(self.clips)
         size = self.options.batch_clips
         parts = [rows[a : a + size] for a in range(0, len(rows), size)] or [[]]
@@ -63,16 +64,17 @@ class ShardJob:
             yield Group(self, part, number + 1 == len(parts))
 
     def fail(self, row: int, reason: str) -> None:
-        """A row that will have no tokens."""
+        """Record that a row has no tokens."""
         self.entries[row] = {"id": self.entries[row]["id"], "outcome": "failed", "reason": reason}
 
     def absorb(self, group: ComputedGroup) -> None:
-        """Take over a group's tokens, and hash them."""
+        """Copy a group's tokens into the arrays, and hash them."""
+        rows = list(group.pictures)
         for name, tokens in (("gg", group.gg), ("jm", group.jm)):
             for key, values in stored(name, tokens, self.sizes.dtype).items():
-                self.arrays[key][group.rows] = values
-        self.arrays["joint_mask"][group.rows] = group.joint_mask
-        for row, picture in zip(group.rows, group.pictures, strict=True):
+                self.arrays[key][rows] = values
+        self.arrays["joint_mask"][rows] = group.joint_mask
+        for row, picture in group.pictures.items():
             self.arrays["joints"][row], self.arrays["frame_index"][row] = picture.joints, picture.frame_index
             self.arrays["persons"][row] = (picture.scores > 0).any(axis=(1, 2)).sum()
             self.entries[row]["sha256"] = clip_digest(self.sizes, self.arrays, row)
@@ -87,17 +89,16 @@ class Group(NamedTuple):
 
 
 class DecodedGroup(NamedTuple):
-    """A group's pictures by row; rows that failed are not in it."""
+    """A group's pictures by row, without the rows that failed."""
 
     group: Group
     pictures: dict[int, ClipView]
 
 
 class ComputedGroup(NamedTuple):
-    """Rows of a group that have tokens: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V)."""
+    """Pictures and tokens of a group's rows: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V)."""
 
-    rows: list[int]
-    pictures: list[ClipView]
+    pictures: dict[int, ClipView]
     gg: np.ndarray
     jm: np.ndarray
     joint_mask: np.ndarray

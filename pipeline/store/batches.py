@@ -1,7 +1,7 @@
-"""Batches of a token store: which clips are done, their tokens as float16, their joint masks.
+"""Batches of a token store: tokens as float16 and joint masks of done clips.
 
-In: rows and views that the store has. Out: a TokenBatch, in the caller's buffers where it gives some. Knows nothing of
-metadata; where bytes come from is `pipeline.store.clip_reader`.
+In: valid rows and views. Out: a TokenBatch, in the caller's buffers where given. Reads no metadata; bytes come from
+`pipeline.store.clip_reader`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pipeline.store.int8 import dequantize
 from pipeline.store.layout import StoreSizes, spec_of
 
 DONE = OUTCOMES.index("done")
-KINDS = ("gg", "jm")
+TOKEN_KINDS = ("gg", "jm")
 
 
 class TokenBatch(NamedTuple):
     """Tokens of B clips: gg (B, T, P, D) and jm (B, T, V, D') float16, joint_mask (B, T, V) bool, labels (B,) int64.
 
-    A kind that was not asked for has no channels: its last axis is 0.
+    Tokens of a kind that was not requested have no channels: their last axis is 0.
     """
 
     gg: np.ndarray
@@ -33,8 +33,8 @@ class TokenBatch(NamedTuple):
     labels: np.ndarray
 
 
-def empty_batch(s: StoreSizes, clips: int, kinds: Sequence[str] = KINDS) -> TokenBatch:
-    """An empty batch of so many clips."""
+def empty_batch(s: StoreSizes, clips: int, kinds: Sequence[str] = TOKEN_KINDS) -> TokenBatch:
+    """A batch of `clips` clips with uninitialised arrays."""
     return TokenBatch(
         np.empty((clips, s.frames, s.cells, s.gg_channels if "gg" in kinds else 0), np.float16),
         np.empty((clips, s.frames, s.joints, s.jm_channels if "jm" in kinds else 0), np.float16),
@@ -44,14 +44,14 @@ def empty_batch(s: StoreSizes, clips: int, kinds: Sequence[str] = KINDS) -> Toke
 
 
 class BatchReader:
-    """Reads batches; keeps of each shard that it has met which clips are done, and their joint masks.
+    """Reads batches; caches which clips of a shard are done, and their joint masks.
 
-    Both lie in arrays over all rows and views, so that a batch of them is one numpy expression; what is not met yet
-    costs address space, not memory. Masks are kept as bits: every clip's is asked for in every epoch.
+    Both caches are arrays over all rows and views, so that a batch is one numpy expression; shards not read yet cost
+    address space, not memory. Masks are kept as bits, since every epoch reads those of all clips.
     """
 
     def __init__(self, reader: ClipReader, sizes: StoreSizes, name: Callable[[int, int], str]) -> None:
-        """`name(row, view)` is how messages call a clip."""
+        """`name(row, view)` names a clip in errors."""
         self._reader, self._sizes, self._name = reader, sizes, name
         self._mask_size = sizes.frames * sizes.joints
         self._masks = np.zeros((sizes.clips, sizes.views, -(-self._mask_size // 8)), np.uint8)
@@ -59,33 +59,33 @@ class BatchReader:
         self._masks_cached, self._status_cached = (np.zeros((sizes.shards, sizes.views), bool) for _ in range(2))
 
     def read(self, rows: np.ndarray, views: np.ndarray, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
-        """The first len(rows) clips of `out`, or of a new batch, filled; the labels are left to the caller.
+        """Fill the first len(rows) clips of `out`, or of a new batch; the caller fills the labels.
 
         Raises:
-            ArtifactError: a clip that is not done. ConfigError: no such kind, or `out` does not fit.
+            ArtifactError: a clip that is not done. ConfigError: no such kind of tokens, or `out` does not fit.
             CorruptError: bytes that do not match their checksum.
         """
         self._require_done(rows, views)
-        batch = self._room(len(rows), kinds, out)
+        batch = self._batch_to_fill(len(rows), kinds, out)
         self._read_tokens(rows.tolist(), views.tolist(), {kind: getattr(batch, kind) for kind in kinds})
         self._read_masks(rows, views, batch.joint_mask)
         return batch
 
-    def _room(self, clips: int, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
+    def _batch_to_fill(self, clips: int, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
         for kind in kinds:
-            if kind not in KINDS:
-                raise ConfigError("tokens", "no such kind", got=repr(kind), expected=" | ".join(KINDS))
+            if kind not in TOKEN_KINDS:
+                raise ConfigError("tokens", "no such kind of tokens", got=repr(kind), expected=" | ".join(TOKEN_KINDS))
         fresh = empty_batch(self._sizes, clips if out is None else 0, kinds)
         if out is None:
             return fresh
-        for name, need, given in zip(TokenBatch._fields, fresh, out, strict=True):
-            fits = given.dtype == need.dtype and given.shape[1:] == need.shape[1:] and len(given) >= clips
+        for name, wanted, given in zip(TokenBatch._fields, fresh, out, strict=True):
+            fits = given.dtype == wanted.dtype and given.shape[1:] == wanted.shape[1:] and len(given) >= clips
             if not (fits and given.flags.c_contiguous and given.flags.writeable):
                 raise ConfigError(
                     f"out.{name}",
-                    "cannot take the batch",
+                    "cannot hold the batch",
                     got=f"{given.dtype} {given.shape}",
-                    expected=f"contiguous {need.dtype} {(clips, *need.shape[1:])}",
+                    expected=f"contiguous {wanted.dtype} {(clips, *wanted.shape[1:])}",
                     remedy="use TokenStore.buffers",
                 )
         return TokenBatch(*(given[:clips] for given in out))
@@ -104,15 +104,14 @@ class BatchReader:
                 dequantize(stored[name][i], stored[f"{name}_scale"][i], out[i])
 
     def _require_done(self, rows: np.ndarray, views: np.ndarray) -> None:
-        """What is done stays so; only a miss is looked up anew, since a writer may be at work."""
+        """A done clip stays done; others are looked up again, since a writer may be at work."""
         missing = ~self._done[rows, views]
         if not missing.any():
             return
-        for shard, view in self._places(rows[missing], views[missing]):
+        for shard, view in self._view_shards_of(rows[missing], views[missing]):
             status = self._reader.small(spec_of(self._sizes, "status"), shard, view)
-            if self._status_cached[
-                shard, view
-            ]:  # after the status, which is put last: from now on its tokens are there
+            if self._status_cached[shard, view]:
+                # it was cached as unfinished; `status` is put last, so all of its tokens exist by now
                 self._reader.forget()
                 self._masks_cached[:] = False
             self._done[self._slice(shard), view] = status == DONE
@@ -123,21 +122,21 @@ class BatchReader:
             raise ArtifactError(
                 self._name(int(rows[first]), int(views[first])),
                 "has no tokens (it is pending, excluded or failed)",
-                remedy="leave it out; `star inspect` tells why",
+                remedy="leave it out; `star inspect` gives the reason",
             )
 
     def _read_masks(self, rows: np.ndarray, views: np.ndarray, out: np.ndarray) -> None:
         """(B, T, V) bool."""
-        met = self._masks_cached[rows // self._sizes.shard_clips, views]
-        for shard, view in self._places(rows[~met], views[~met]):
+        cached = self._masks_cached[rows // self._sizes.shard_clips, views]
+        for shard, view in self._view_shards_of(rows[~cached], views[~cached]):
             masks = self._reader.small(spec_of(self._sizes, "joint_mask"), shard, view)
             self._masks[self._slice(shard), view] = np.packbits(masks.reshape(len(masks), -1), axis=1)
             self._masks_cached[shard, view] = True
         bits = np.unpackbits(self._masks[rows, views], axis=1, count=self._mask_size)
         out[:] = bits.reshape(out.shape).view(bool)
 
-    def _places(self, rows: np.ndarray, views: np.ndarray) -> list[tuple[int, int]]:
-        """The shards and views in which these clips lie, each once."""
+    def _view_shards_of(self, rows: np.ndarray, views: np.ndarray) -> list[tuple[int, int]]:
+        """The shards and views of these clips, each once."""
         return sorted(set(zip((rows // self._sizes.shard_clips).tolist(), views.tolist(), strict=True)))
 
     def _slice(self, shard: int) -> slice:

@@ -1,7 +1,7 @@
-"""Bytes under keys: a local folder, an S3 bucket, or this process's memory, behind the same few verbs.
+"""Bytes under keys: a local folder, an S3 bucket, or this process's memory, behind one protocol.
 
-In: a URL or path. Out: Blobs: put, get, parts of a blob, keys, delete, and the zarr store over the same place. A put
-is whole or absent. Knows nothing of zarr's formats; where the bytes lie is `blobs_local` and `blobs_object`.
+In: a URL or path. Out: Blobs: put, get, parts of a blob, keys, delete, and a zarr store over the same root. A put is
+whole or absent. Zarr's formats are not known here; the implementations are `blobs_local` and `blobs_object`.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ __all__ = ["Blobs", "Parts", "ReplacedError", "open_blobs"]
 
 
 class Parts(Protocol):
-    """One blob, open for reading parts of it: of the one that was opened, never of what is put in its place.
+    """One blob, open for reading parts of it, never of a blob that has replaced it since.
 
-    Where that one is gone, as object stores have no way to hold it, reading raises ReplacedError.
+    Reading raises ReplacedError where that blob is gone, since an object store cannot hold it open.
     """
 
     @property
     def identity(self) -> Hashable:
-        """Equal for two openings of a key only where both are of the same bytes."""
+        """Equal for two openings of a key only if the bytes are the same."""
 
     @property
     def holds_file(self) -> bool:
-        """It is one of the files that a process may have open."""
+        """Whether it counts towards the limit of open files."""
 
     def tail(self, count: int) -> bytes:
-        """The last `count` bytes, or all where there are fewer."""
+        """The last `count` bytes, or all if there are fewer."""
 
     def read_into(self, out: memoryview, after: memoryview, offset: int) -> int | None:
-        """Fill `out`, then `after`, from `offset` on; returns the CRC-32C of `out`, or None where the blob ends."""
+        """Fill `out`, then `after`, from `offset` on; the CRC-32C of `out`, or None where the blob is too short."""
 
 
 class Blobs(Protocol):
     """Bytes under "/"-separated keys below one root.
 
-    All but `url` and `threads` raise ArtifactError where the place cannot be reached, read or written, and ConfigError
-    in a forked process where the place cannot be used from one.
+    All methods raise ArtifactError where the root cannot be reached, read or written, and ConfigError in a forked
+    process where an object store cannot be used from one.
 
     Attributes:
-        url: the root. threads: how many reads at a time pay.
+        url: the root. threads: the useful number of concurrent reads.
     """
 
     url: str
@@ -58,48 +58,48 @@ class Blobs(Protocol):
         """Write, whole or not at all."""
 
     def get(self, key: str) -> bytes | None:
-        """The bytes, or None where there are none."""
+        """The bytes, or None if the key does not exist."""
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """`get` of each."""
 
     def parts(self, key: str) -> Parts | None:
-        """Open for reading parts, or None where there is nothing."""
+        """A blob open for reading parts, or None if it does not exist."""
 
     def checksum(self, key: str) -> tuple[int, int] | None:
-        """How many bytes there are, and the CRC-64 of them all, read block by block; None where there is nothing."""
+        """The size in bytes and the CRC-64, read block by block; None if the key does not exist."""
 
     def keys(self, prefix: str) -> list[str]:
-        """All keys below the folder `prefix` ("": all there are), sorted."""
+        """All keys below the folder `prefix` ("": the root), sorted."""
 
     def delete(self, key: str) -> None:
-        """Remove, where it is there."""
+        """Delete, if it exists."""
 
     def sole_writer(self) -> AbstractContextManager[str]:
-        """Be the one coordinator that writes here, and sweep what killed ones left; yields its word for its workers,
-        which holds until the end of the block.
+        """Be the only coordinator that writes here until the end of the block; yields the lease for its workers.
 
-        A folder is locked against a second one. Object stores know no locks: there the newer takes over.
+        Temporary files of killed coordinators are deleted. A folder is locked against a second coordinator; object
+        stores have no locks: there the newer one takes over.
         """
 
-    def require_writer(self, word: str) -> None:
-        """Called by a worker before it writes: raises ArtifactError where its coordinator is no longer the one."""
+    def require_writer(self, lease: str) -> None:
+        """Called by a worker before it writes: raises ArtifactError where its coordinator has lost the lease."""
 
     def names(self) -> list[str]:
-        """What lies at the root, sorted: files, and folders that hold some; not what `sole_writer` puts, nor `log`."""
+        """Names at the root, sorted: files and non-empty folders, without those of `sole_writer` and without `log`."""
 
-    def what_is_there(self) -> str:
-        """What lies at the root that is no token store, as the middle of a sentence."""
+    def describe_root(self) -> str:
+        """What the root holds if it is no token store, as the middle of a sentence."""
 
     def zarr_store(self, *, read_only: bool = False) -> Store:
-        """The same place for zarr."""
+        """The same root as a zarr store."""
 
 
 def open_blobs(url: str | Path) -> Blobs:
     """`/a/path`, `file:///a/path`, `s3://bucket/prefix`, or `memory://name`.
 
     Raises:
-        ArtifactError: a local path whose place cannot hold a folder, or a URL that names no store.
+        ArtifactError: a local path that cannot be a folder, or a URL of no known store.
     """
     text = str(url)
     if text.startswith("file://"):

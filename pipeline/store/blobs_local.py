@@ -1,7 +1,7 @@
 """Blobs in a folder of this machine, or of a file system that all workers share.
 
 In: keys and bytes. Out: files, by `pipeline.artifacts.files`: temporary name, fsync, rename. Reads go straight into the
-caller's buffers, checksum and all.
+caller's buffers and compute the checksum on the way.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pipeline.artifacts.files import sweep_temporaries, unwritable, write_atomic
 from pipeline.artifacts.lock import require_writer, sole_writer
 from pipeline.errors import ArtifactError
 
-# Read and checksum by turns, in pieces that stay in a core's second-level cache between the two.
+# Bytes are read and checksummed in pieces that stay in a core's second-level cache between the two.
 PIECE = 256 * 1024
 _OF_THREAD = threading.local()
 
 
 class LocalFile:
-    """An open file; closed when the last one who uses it lets go."""
+    """An open file; closed when the last reference to it is dropped."""
 
     __slots__ = ("_fd", "identity", "path")
     holds_file = True
@@ -36,9 +36,9 @@ class LocalFile:
         self._fd = -1
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        told = os.fstat(self._fd)
-        # the number of a file that was replaced may be given to another one: hence the time
-        self.identity = (told.st_ino, told.st_mtime_ns, told.st_size)
+        stat = os.fstat(self._fd)
+        # with the time, since the inode number of a replaced file may be reused
+        self.identity = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -64,7 +64,7 @@ class LocalFile:
         return crc32c(piece, crc)
 
     def checksum(self) -> tuple[int, int]:
-        """How many bytes, and their CRC-64."""
+        """The size in bytes and the CRC-64."""
         buffer = _buffer()
         position = crc = 0
         with _reading(self.path):
@@ -75,7 +75,7 @@ class LocalFile:
 
 
 def _buffer() -> memoryview:
-    """This thread's own piece: a new one for each file would cost a tenth of the time that the file takes."""
+    """This thread's buffer: a new one for each file would cost a tenth of the time of reading it."""
     if not hasattr(_OF_THREAD, "buffer"):
         _OF_THREAD.buffer = memoryview(bytearray(PIECE))
     return _OF_THREAD.buffer  # type: ignore[no-any-return]
@@ -136,12 +136,12 @@ class LocalBlobs:
 
     @contextmanager
     def sole_writer(self) -> Iterator[str]:
-        with sole_writer(self.root) as word:
+        with sole_writer(self.root) as lease:
             sweep_temporaries(self.root)
-            yield word
+            yield lease
 
-    def require_writer(self, word: str) -> None:
-        require_writer(self.root, word)
+    def require_writer(self, lease: str) -> None:
+        require_writer(self.root, lease)
 
     def names(self) -> list[str]:
         with _reading(self.root):
@@ -149,11 +149,11 @@ class LocalBlobs:
             return sorted(name for name in found if not name.startswith(".") and name != "log" and self._holds(name))
 
     def _holds(self, name: str) -> bool:
-        """It is a file, or a folder with one at any depth: who is killed at its first put leaves an empty folder."""
-        place = self.root / name
-        return not place.is_dir() or any(not p.name.startswith(".") and not p.is_dir() for p in place.rglob("*"))
+        """Whether it is a file, or a folder with one at any depth: a process killed at its first put leaves none."""
+        path = self.root / name
+        return not path.is_dir() or any(not p.name.startswith(".") and not p.is_dir() for p in path.rglob("*"))
 
-    def what_is_there(self) -> str:
+    def describe_root(self) -> str:
         if not self.root.exists():
             return "does not exist"
         if (self.root / "dataset.json").exists():

@@ -1,8 +1,8 @@
 """Blobs below a prefix of an object store, or in this process's memory, through obstore.
 
-In: keys and bytes. Out: objects, each by one PUT, so whole or absent. Credentials and endpoint come from the
-environment under AWS's own names (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, ...).
-Forked processes are refused: obstore works by threads, which do not survive a fork.
+In: keys and bytes. Out: objects, each by one PUT, so whole or absent. Credentials and endpoint come from AWS's
+environment variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, ...). Forked processes
+are refused: obstore uses threads, which do not survive a fork.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from zarr.storage import ObjectStore
 from pipeline.artifacts.checksum import crc32c, crc64
 from pipeline.errors import ArtifactError, ConfigError
 
-if TYPE_CHECKING:  # types only: the modules themselves have them not
+if TYPE_CHECKING:  # defined in the type stubs only
     from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig
 
-WRITER = "log/writer"  # the word of the coordinator that began last
+WRITER = "log/writer"  # holds the lease of the newest coordinator
 
 T = TypeVar("T")
 
-_MEMORY: dict[str, MemoryStore] = {}  # "memory://name" is one place for the life of the process
+_MEMORY: dict[str, MemoryStore] = {}  # "memory://name" lives as long as the process
 
 
 class ReplacedError(ArtifactError):
-    """An object of which parts were to be read is not there any more, but another one perhaps."""
+    """An object that was opened for reading parts has been replaced or deleted."""
 
 
 class ObjectParts:
-    """One object, read by ranges, each under the condition that it still is the one that was opened."""
+    """One object, read by ranges, each on condition that its ETag has not changed."""
 
     __slots__ = ("_blobs", "_key", "_size", "_tag", "identity")
     holds_file = False
 
-    def __init__(self, blobs: ObjectBlobs, key: str, told: ObjectMeta) -> None:
-        self._blobs, self._key, self._size, self._tag = blobs, key, told["size"], told["e_tag"]
-        self.identity: Hashable = (self._tag, self._size, told["last_modified"])
+    def __init__(self, blobs: ObjectBlobs, key: str, meta: ObjectMeta) -> None:
+        self._blobs, self._key, self._size, self._tag = blobs, key, meta["size"], meta["e_tag"]
+        self.identity: Hashable = (self._tag, self._size, meta["last_modified"])
 
     def tail(self, count: int) -> bytes:
         count = min(count, self._size)
@@ -77,7 +77,7 @@ class ObjectBlobs:
         try:
             return cls(url.rstrip("/"), from_url(url, client_options=_client()))
         except (BaseError, ValueError) as error:
-            raise ArtifactError(url, f"names no store that can be opened ({_first_line(error)})") from error
+            raise ArtifactError(url, f"cannot be opened as a store ({_first_line(error)})") from error
 
     def put(self, key: str, data: bytes) -> None:
         with self._reaching(key):
@@ -88,10 +88,10 @@ class ObjectBlobs:
             return _or_none(lambda: obstore.get(self._store, key).bytes().to_bytes())
 
     def get_range(self, key: str, start: int, length: int, tag: str | None) -> bytes:
-        """Some bytes that are there, of the object with this ETag, where its store has such.
+        """A range of an object, if its ETag is still `tag` (None where the store has no ETags).
 
         Raises:
-            ReplacedError: it is another one by now, or gone.
+            ReplacedError: the object has been replaced or deleted.
         """
         if not length:
             return b""
@@ -104,7 +104,7 @@ class ObjectBlobs:
             except (PreconditionError, FileNotFoundError):
                 data = b""
         if len(data) != length:
-            item, problem = f"{self.url}/{key}", "was put anew or deleted while it was read"
+            item, problem = f"{self.url}/{key}", "was replaced or deleted while it was read"
             raise ReplacedError(item, problem, remedy="run the same command again")
         return data
 
@@ -114,8 +114,8 @@ class ObjectBlobs:
 
     def parts(self, key: str) -> ObjectParts | None:
         with self._reaching(key):
-            there = _or_none(lambda: obstore.head(self._store, key))
-        return None if there is None else ObjectParts(self, key, there)
+            meta = _or_none(lambda: obstore.head(self._store, key))
+        return None if meta is None else ObjectParts(self, key, meta)
 
     def checksum(self, key: str) -> tuple[int, int] | None:
         count = crc = 0
@@ -138,19 +138,19 @@ class ObjectBlobs:
 
     @contextmanager
     def sole_writer(self) -> Iterator[str]:
-        word = secrets.token_hex(8)
-        self.put(WRITER, word.encode())
+        lease = secrets.token_hex(8)
+        self.put(WRITER, lease.encode())
         try:
-            yield word
-        finally:  # workers that outlive this command are to stop, but not those of one that took over
+            yield lease
+        finally:  # stops workers that outlive this command, but not those of a command that took over
             with suppress(ArtifactError):
-                if self.get(WRITER) == word.encode():
+                if self.get(WRITER) == lease.encode():
                     self.put(WRITER, b"")
 
-    def require_writer(self, word: str) -> None:
+    def require_writer(self, lease: str) -> None:
         found = self.get(WRITER)
-        if found and found != word.encode():
-            raise ArtifactError(self.url, "another command has begun to write here", remedy="let that one finish")
+        if found and found != lease.encode():
+            raise ArtifactError(self.url, "another command has begun to write here", remedy="wait until it has ended")
         if not found:
             raise ArtifactError(self.url, "is no longer in the hands of the command that began this work")
 
@@ -160,7 +160,7 @@ class ObjectBlobs:
         paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
         return sorted({path.strip("/").rsplit("/", 1)[-1] for path in paths} - {"log"})
 
-    def what_is_there(self) -> str:
+    def describe_root(self) -> str:
         return "holds no zarr.json"
 
     def zarr_store(self, *, read_only: bool = False) -> Store:
@@ -171,8 +171,8 @@ class ObjectBlobs:
         if os.getpid() != _process_of_obstore():
             raise ConfigError(
                 self.url,
-                "cannot be used in a process that was forked from one that has used such a store",
-                remedy='start processes by "spawn" (for a DataLoader: multiprocessing_context="spawn")',
+                "cannot be used in a process forked from one that has used an object store",
+                remedy='start processes with "spawn" (for a DataLoader: multiprocessing_context="spawn")',
             )
         try:
             yield
@@ -186,20 +186,20 @@ class ObjectBlobs:
 
 @functools.cache
 def _process_of_obstore() -> int:
-    """Which process used it first, and so has its threads; a fork inherits the answer."""
+    """The process that used obstore first and so has its threads; a fork inherits the cached id."""
     return os.getpid()
 
 
-def _or_none(ask: Callable[[], T]) -> T | None:
+def _or_none(request: Callable[[], T]) -> T | None:
     try:
-        return ask()
+        return request()
     except FileNotFoundError:
         return None
 
 
 def _client() -> ClientConfig:
     plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    # a shard of 64 clips is 60 MB and one request: on a line of 1 MB/s that takes a minute
+    # a shard of 64 clips is one request of 60 MB, which takes a minute at 1 MB/s
     return {"timeout": "600s", "connect_timeout": "20s", "allow_http": plain}
 
 

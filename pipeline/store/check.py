@@ -1,7 +1,7 @@
-"""Whether a place is, or may become, the token store that is asked for.
+"""The check that a URL holds, or may come to hold, the wanted token store.
 
-In: Blobs, sizes, what the store is to be made from. Out: the attributes of the store that is there, None where there is
-none yet, or one sentence that says what differs. Writes nothing.
+In: Blobs, sizes, what the store is to be made from. Out: the attributes of the existing store, None where there is none
+yet, or an error that says what differs. Writes nothing.
 """
 
 from __future__ import annotations
@@ -10,52 +10,54 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.artifacts.fingerprint import differences, fingerprint
+from pipeline.artifacts.fingerprint import differences
+from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs
-from pipeline.store.commit_records import METADATA_RECORD, read_metadata_record, stamp_of_records
+from pipeline.store.commit_records import METADATA_RECORD, fingerprint_of_records, read_metadata_record
 from pipeline.store.layout import FIRST_KEY, FORMAT, StoreSizes, root_names
 
 SAME_OR_ANOTHER = "use the same options again, or another `out`"
 
 
 def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The attributes of the store that is there, or None where there is none yet; writes nothing.
+    """The attributes of the existing store, or None where there is none yet.
 
     Raises:
-        ArtifactError: there is a store made from something else (the differences are named), or something else.
+        ArtifactError: the store was made from something else (the differences are named), or there is no store but
+            other files.
     """
-    data, stamp = blobs.get("zarr.json"), fingerprint(made_from)
+    data, fingerprint = blobs.get("zarr.json"), fingerprint_of(made_from)
     if data is None:
-        _check_place(blobs, sizes, stamp)
+        _check_unmade(blobs, sizes, fingerprint)
         return None
     attributes = attributes_of(blobs, data)
     try:
-        before, there, stamp_there = attributes["made_from"], StoreSizes.of(attributes), attributes["fingerprint"]
+        before, there, found = attributes["made_from"], StoreSizes.of(attributes), attributes["fingerprint"]
     except (KeyError, TypeError) as error:
         raise damaged_metadata(blobs) from error
     _check_same(blobs, before, made_from, there, sizes)
-    if stamp_there != stamp:
+    if found != fingerprint:
         raise CorruptError(
             f"{blobs.url}/zarr.json",
-            "its fingerprint is not that of what it says the store was made from",
-            remedy="restore it from a copy; `star verify` tells what else is damaged",
+            "its fingerprint does not match what the store was made from",
+            remedy="restore it from a copy; `star verify` names all other damage",
         )
     return attributes
 
 
-def _check_place(blobs: Blobs, sizes: StoreSizes, stamp: str) -> None:
-    """Raises ArtifactError where there is no `zarr.json`, but something else than a store of ours without one."""
+def _check_unmade(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
+    """Raises ArtifactError where there is no `zarr.json`, but other files than those of an unfinished store."""
     names = blobs.names()
     others = [name for name in names if name not in root_names(sizes)]
-    stamp_there = None if others else stamp_of_records(blobs)
-    if names and not others and stamp_there is None and blobs.get(FIRST_KEY) is None:
-        others = names  # named like ours, but we have begun nothing here
+    found = None if others else fingerprint_of_records(blobs)
+    if names and not others and found is None and blobs.get(FIRST_KEY) is None:
+        others = names  # the names of a store, but no store was begun here
     if others:
         raise ArtifactError(
             blobs.url, "is not empty and is no token store", got=", ".join(others[:5]), remedy="choose another `out`"
         )
-    if stamp_there not in (None, stamp):
+    if found not in (None, fingerprint):
         raise ArtifactError(
             blobs.url, "holds commit records of a store that was made from something else", remedy=SAME_OR_ANOTHER
         )
@@ -65,7 +67,7 @@ def _check_place(blobs: Blobs, sizes: StoreSizes, stamp: str) -> None:
 
 
 def damaged_metadata(blobs: Blobs) -> CorruptError:
-    """The sentence for a `zarr.json` that cannot be understood."""
+    """The error for a `zarr.json` that cannot be read."""
     return CorruptError(
         f"{blobs.url}/zarr.json",
         "is damaged",
@@ -74,10 +76,10 @@ def damaged_metadata(blobs: Blobs) -> CorruptError:
 
 
 def attributes_of(blobs: Blobs, data: bytes) -> dict[str, Any]:
-    """What a `zarr.json` says of its store.
+    """The attributes in a `zarr.json`.
 
     Raises:
-        CorruptError: it is damaged. ArtifactError: it is of something else.
+        CorruptError: it is damaged. ArtifactError: it is no token store's.
     """
     try:
         attributes = dict(json.loads(data).get("attributes", {}))
@@ -86,7 +88,7 @@ def attributes_of(blobs: Blobs, data: bytes) -> dict[str, Any]:
     if attributes.get("format") != FORMAT:
         raise ArtifactError(
             blobs.url,
-            "is a Zarr group, but no token store",
+            "is a Zarr group, but not a token store",
             got=attributes.get("format", "no format version"),
             expected=FORMAT,
             remedy="choose another `out`",
@@ -104,12 +106,8 @@ def _check_same(
     lines = differences(found, wanted, exact=True)
     names = ("codec", "clips", "shard_clips", "views")
     left, right = ({name: getattr(sizes, name) for name in names} for sizes in (sizes_found, sizes_wanted))
-    if right["views"] > left["views"]:  # the others are appended
+    if right["views"] > left["views"]:  # the missing views are appended
         right["views"] = left["views"]
     lines += differences(left, right)
     if lines:
-        raise ArtifactError(
-            blobs.url,
-            "was made from something else: " + "; ".join(lines),
-            remedy=SAME_OR_ANOTHER,
-        )
+        raise ArtifactError(blobs.url, "was made from something else: " + "; ".join(lines), remedy=SAME_OR_ANOTHER)

@@ -1,27 +1,27 @@
-"""The bytes of chunks and shards: to them from the arrays of a shard's clips, and back, checksums and all.
+"""Encoding and decoding of chunks and shards, with their checksums.
 
 In: an ArraySpec and (n, *tail) values of a shard's n clips, or bytes. Out: bytes, or values. They are the bytes of
-Zarr v3's `bytes`, `zstd`, `blosc`, `crc32c` and `sharding_indexed` codecs, so that plain zarr reads them; written out
-here because zarr's own way to a shard takes longer, and gives no part of a shard's index to a reader.
+Zarr v3's `bytes`, `zstd`, `crc32c` and `sharding_indexed` codecs, so that plain zarr reads them; implemented
+here because zarr itself is slower, and does not give readers a shard's index.
 
 A shard: the encoded clips, each followed by its CRC-32C; then for every row its (offset, length) as two little-endian
-uint64, all ones where there is none; then the CRC-32C of that index.
+uint64, all ones for a missing row; then the CRC-32C of that index.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
-from numcodecs import Blosc, Zstd
+from numcodecs import Zstd
 
 from pipeline.artifacts.checksum import CRC_BYTES, crc_tail
 from pipeline.errors import CorruptError
 from pipeline.store.layout import ArraySpec, StoreSizes
 
 ABSENT = np.uint64(2**64 - 1)
-REMEDY = "run `star verify` on the store: it names every damaged clip"
+ZSTD = Zstd(level=1)  # as zarr makes it from the metadata in `pipeline.store.layout`
+REMEDY = "run `star verify` on the store, which names every damaged clip"
 
 
 def encode_chunk(spec: ArraySpec, values: np.ndarray, sizes: StoreSizes) -> bytes:
@@ -49,14 +49,14 @@ def encode_chunk(spec: ArraySpec, values: np.ndarray, sizes: StoreSizes) -> byte
 def encode_clip(value: np.ndarray, codec: str) -> Any:
     """The bytes of one clip in a shard's file, without their checksum."""
     flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-    return flat.data if codec == "none" else _codec(codec).encode(flat)
+    return flat.data if codec == "none" else ZSTD.encode(flat)
 
 
 def decode_chunk(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, item: str) -> np.ndarray:
     """(clips, *tail) of an unsharded chunk.
 
     Raises:
-        CorruptError: its bytes do not match their checksum; `item` says of what.
+        CorruptError: the bytes do not match their checksum; `item` is what the error names.
     """
     count = sizes.shard_clips * spec.clip_bytes
     if len(data) != count + CRC_BYTES or crc_tail(memoryview(data)[:count]) != data[count:]:
@@ -65,12 +65,12 @@ def decode_chunk(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, it
 
 
 def index_bytes(sizes: StoreSizes) -> int:
-    """How long the index at the end of every shard is."""
+    """The length of the index at the end of every shard."""
     return 16 * sizes.shard_clips + CRC_BYTES
 
 
 def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(shard_clips, 2) int64 offsets and lengths, -1 where a row has none, from the last bytes of a shard.
+    """(shard_clips, 2) int64 offsets and lengths, -1 for a missing row, from the last bytes of a shard.
 
     Raises:
         CorruptError: they do not match their checksum.
@@ -82,7 +82,7 @@ def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
 
 
 def decode_clip(spec: ArraySpec, data: bytes, row: int, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(*tail) of one row of a whole shard in memory; for batches there is `pipeline.store.clip_reader`.
+    """(*tail) of one row of a whole shard in memory; `pipeline.store.clip_reader` reads batches.
 
     Raises:
         CorruptError: the bytes of the index, or of this row, do not match their checksum.
@@ -107,27 +107,20 @@ def decompress(encoded: memoryview, out: memoryview, codec: str, item: str) -> N
     """The bytes of one clip, without their checksum, into the bytes of an array.
 
     Raises:
-        CorruptError: they are not what the codec wrote (their checksum is right: another program wrote them).
+        CorruptError: the codec cannot decode them (their checksum is right: another program wrote them).
     """
     try:
         if codec == "none":
             out[:] = encoded
         else:
-            _codec(codec).decode(encoded, out=out)
+            ZSTD.decode(encoded, out=out)
     except (ValueError, RuntimeError) as error:
         raise CorruptError(item, f"cannot be decoded by {codec} ({error})", remedy=REMEDY) from error
 
 
-@functools.cache
-def _codec(codec: str) -> Any:
-    """As zarr makes them of the metadata in `store_layout`."""
-    if codec == "zstd":
-        return Zstd(level=1)
-    return Blosc(cname="lz4", clevel=1, shuffle=Blosc.BITSHUFFLE, typesize=2)
-
-
 def file_bytes(spec: ArraySpec, clips: int, sizes: StoreSizes) -> int:
-    """The size of a shard's file without compression."""
+    """The size of a shard's file; under zstd the largest that it can have."""
     if not spec.sharded:
         return sizes.shard_clips * spec.clip_bytes + CRC_BYTES
-    return clips * (spec.clip_bytes + CRC_BYTES) + index_bytes(sizes)
+    clip = spec.clip_bytes if sizes.codec == "none" else spec.clip_bytes * 257 // 256 + 64  # ZSTD_COMPRESSBOUND
+    return clips * (clip + CRC_BYTES) + index_bytes(sizes)

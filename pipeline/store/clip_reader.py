@@ -1,8 +1,7 @@
-"""Reads what the owner of a shard wrote, straight from its files: single clips of the large arrays, at the speed of the
-hardware, and the small arrays a shard at a time.
+"""A reader of shards: single clips of the large arrays at the speed of the hardware, small arrays a shard at a time.
 
 In: Blobs and sizes; rows and views. Out: values in the caller's buffers. The index of a shard is read once; every byte
-is checked against its CRC-32C. Plain zarr reads the same files, and is what the tests compare this with.
+is checked against its CRC-32C. Plain zarr reads the same files; tests compare the two.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ from pipeline.store.chunks import REMEDY, decode_chunk, decode_file, decode_inde
 from pipeline.store.commit_records import file_entry
 from pipeline.store.layout import ArraySpec, StoreSizes, chunk_key, specs
 
-# A process may usually have 1,024 open. So many are kept, and each thread that reads may hold one more. NTU 120 has
-# 3,578 for each view; `benchmarks/store.py --shard 1` measures a store of more files than are kept.
+# The usual limit of a process is 1,024. So many stay open, and each reading thread may hold one more. NTU 120 has 3,578
+# files for each view; `benchmarks/store.py --shard 1` measures a store with more files than stay open.
 OPEN_FILES = 256
 
 
 class OpenShard:
-    """What is known of a shard's file: its index once that has been read, and the open file while it is kept."""
+    """The cached index of a shard's file, and the open file."""
 
     __slots__ = ("identity", "index", "opening", "parts")
 
     def __init__(self) -> None:
-        self.opening = threading.Lock()  # of several threads that want it, one opens it
+        self.opening = threading.Lock()  # so that only one thread opens it
         self.parts: Parts | None = None
-        self.index: np.ndarray | None = None  # (shard_clips, 2) int64; lists of numbers would be larger
-        self.identity: Hashable = None  # of the file that the index is of
+        self.index: np.ndarray | None = None  # (shard_clips, 2) int64; lists would be larger
+        self.identity: Hashable = None  # of the file that the index was read from
 
 
 class Wanted(NamedTuple):
-    """One clip of one array, and where its bytes are to go."""
+    """One clip of one array, and the memory for its bytes."""
 
     name: str
     shard: int
@@ -51,13 +50,13 @@ class Wanted(NamedTuple):
     out: memoryview
 
     @property
-    def place(self) -> tuple[str, int, int]:
-        """Which shard's file it lies in."""
+    def shard_file(self) -> tuple[str, int, int]:
+        """Array, shard and view: they identify a file."""
         return self[:3]
 
 
-class Room:
-    """A thread's memory for the bytes that are not the caller's: checksums, and clips before they are decompressed."""
+class Scratch:
+    """A thread's buffers for checksums and for clips before decompression."""
 
     def __init__(self) -> None:
         self.crc, self._encoded = memoryview(bytearray(CRC_BYTES)), memoryview(b"")
@@ -69,26 +68,24 @@ class Room:
 
 
 class ClipReader:
-    """Reads clips of a store, for the threads of a process; in a fork it begins anew."""
+    """Reads clips of a store for all threads of a process; after a fork it starts afresh."""
 
     def __init__(self, blobs: Blobs, sizes: StoreSizes, name: Callable[[int, int], str], threads: int) -> None:
-        """`name(row, view)` is how messages call a clip; so many threads read."""
+        """`name(row, view)` names a clip in errors; `threads` read at the same time."""
         self._blobs, self._sizes, self._name, self._count = blobs, sizes, name, threads
         self._specs = {spec.name: spec for spec in specs(sizes)}
         self._begin()
 
     def _begin(self) -> None:
-        """Threads do not survive a fork, and a lock that one of them held stays held."""
+        """(Re)initialise: threads do not survive a fork, and locks that they held stay locked."""
         self._shards: dict[tuple[str, int, int], OpenShard] = {}
-        self._kept: OrderedDict[OpenShard, None] = (
-            OrderedDict()
-        )  # those whose files are open, the one used last at the end
+        self._kept: OrderedDict[OpenShard, None] = OrderedDict()  # with open files, least recently used first
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._process = os.getpid()
 
     def forget(self) -> None:
-        """Read the indices anew: a shard may have been put again."""
+        """Drop all indices: a shard may have been put again."""
         if self._process != os.getpid():
             self._begin()
         with self._lock:
@@ -96,7 +93,7 @@ class ClipReader:
             self._kept.clear()
 
     def small(self, spec: ArraySpec, shard: int, view: int) -> np.ndarray:
-        """(n, *tail) of an unsharded array for the n rows of a shard; all fill where nothing is written yet.
+        """(n, *tail) of an unsharded array for the n rows of a shard; all fill value where nothing is written yet.
 
         Raises:
             CorruptError: its bytes do not match their checksum.
@@ -122,10 +119,10 @@ class ClipReader:
         return decode_chunk(spec, data, clips, self._sizes, f"{self._blobs.url}/{key}")
 
     def read(self, wanted: Mapping[str, np.ndarray], rows: list[int], views: list[int]) -> None:
-        """Clips of the sharded arrays `wanted`, in the order asked, each into its `out` (B, *tail), contiguous.
+        """Read clips of sharded arrays into `wanted`: by name a contiguous (B, *tail), in the order of `rows`.
 
         Raises:
-            CorruptError: bytes that are missing or do not match their checksum, and of which clip.
+            CorruptError: a clip's bytes are missing or do not match their checksum.
         """
         if self._process != os.getpid():
             self._begin()
@@ -135,36 +132,36 @@ class ClipReader:
             for i, (row, view) in enumerate(zip(rows, views, strict=True)):
                 shard = row // self._sizes.shard_clips
                 clips.append(Wanted(name, shard, view, row, flat[i * size : (i + 1) * size]))
-        clips.sort(key=lambda clip: clip[:4])  # file by file, in its order: a disk likes that
-        # One iterator for all threads: one that is held up by another program holds up no batch.
+        clips.sort(key=lambda clip: clip[:4])  # sequential reads, file by file
+        # All threads share one iterator, so that a slow thread does not delay the batch.
         left = iter(clips)
         others = [self._threads().submit(self._fetch, left) for _ in range(min(self._count, len(clips)) - 1)]
         try:
             self._fetch(left)  # this thread works too
         finally:
-            others = [other for other in others if not other.cancel()]  # begun, or nothing was left for it
-            wait(others)  # nobody writes into the caller's arrays any more
+            others = [other for other in others if not other.cancel()]  # those not started have nothing left to do
+            wait(others)  # so that no thread writes into the caller's arrays any more
         for other in others:
             other.result()
 
     def _fetch(self, left: Iterator[Wanted]) -> None:
-        room = Room()
+        scratch = Scratch()
         for clip in left:
             try:
-                self._read_clip(clip, room)
-            except ReplacedError:  # what is there now is read, by its own index
+                self._read_clip(clip, scratch)
+            except ReplacedError:  # read the new file, by its own index
                 with self._lock:
-                    self._shards.pop(clip.place, None)
-                self._read_clip(clip, room)
+                    self._shards.pop(clip.shard_file, None)
+                self._read_clip(clip, scratch)
 
-    def _read_clip(self, clip: Wanted, room: Room) -> None:
+    def _read_clip(self, clip: Wanted, scratch: Scratch) -> None:
         parts, index = self._opened(clip)
         offset, length = index[clip.row % self._sizes.shard_clips].tolist()
         size, codec = length - CRC_BYTES, self._sizes.codec
         if size < 0 or (codec == "none" and size != len(clip.out)):
             raise self._damaged(clip, "is not in its shard")
-        buffer = clip.out if codec == "none" else room.encoded(size)
-        if parts.read_into(buffer, room.crc, offset) != int.from_bytes(room.crc, "little"):
+        buffer = clip.out if codec == "none" else scratch.encoded(size)
+        if parts.read_into(buffer, scratch.crc, offset) != int.from_bytes(scratch.crc, "little"):
             raise self._damaged(clip, "does not match its checksum")
         if codec != "none":
             decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
@@ -172,9 +169,9 @@ class ClipReader:
     def _opened(self, clip: Wanted) -> tuple[Parts, np.ndarray]:
         """The open file of a clip's shard, and its index."""
         with self._lock:
-            shard = self._shards.get(clip.place)
+            shard = self._shards.get(clip.shard_file)
             if shard is None:
-                shard = self._shards[clip.place] = OpenShard()
+                shard = self._shards[clip.shard_file] = OpenShard()
         with shard.opening:
             parts, index = shard.parts, shard.index
             if parts is None or index is None:
@@ -189,14 +186,14 @@ class ClipReader:
         if parts is None:
             raise self._damaged(clip, f"is missing with its whole shard {key}")
         index = shard.index
-        if index is None or shard.identity != parts.identity:  # unread, or of a file that was put again since
+        if index is None or shard.identity != parts.identity:  # not read yet, or the file was put again
             tail = parts.tail(index_bytes(self._sizes))
             index = decode_index(tail, self._sizes, f"{self._blobs.url}/{key}")
         shard.parts, shard.index, shard.identity = parts, index, parts.identity
         return parts, index
 
     def _keep(self, shard: OpenShard) -> None:
-        """Keep its file open, and close the one that was used longest ago where they become too many."""
+        """Keep its file open; close the least recently used one where there are too many."""
         oldest = None
         with self._lock:
             self._kept[shard] = None
@@ -204,20 +201,20 @@ class ClipReader:
             if len(self._kept) > OPEN_FILES:
                 oldest, _ = self._kept.popitem(last=False)
         if oldest is not None:
-            oldest.parts = None  # who reads from it still holds it
+            oldest.parts = None  # a thread that reads from it still holds it
 
     def _damaged(self, clip: Wanted, problem: str) -> CorruptError:
         return CorruptError(self._name(clip.row, clip.view), f"{clip.name} {problem}", remedy=REMEDY)
 
     def _threads(self) -> ThreadPoolExecutor:
-        """Made when first needed."""
+        """The pool, created when first needed."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._count - 1, thread_name_prefix="star-read")
         return self._pool
 
 
 def read_committed(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """All arrays (n, *tail) of a committed shard and view, or None where a file is not as it was committed."""
+    """All arrays (n, *tail) of a committed shard and view, or None where a file has changed since."""
     entries = {entry["key"]: entry for entry in record["files"]}
     arrays = {}
     for spec in specs(sizes):

@@ -1,7 +1,7 @@
-"""Two token stores side by side: made alike, of the same clips, with the same tokens?
+"""A comparison of two token stores: what they were made from, their clips, their tokens.
 
-In: two TokenStores. Out: a plain dict for `star inspect A B`. Equality is told from the digests in the commit records,
-so it covers every clip; how far unequal tokens are apart is measured on a few of them.
+In: two TokenStores. Out: a plain dict for `star inspect A B`. Equality is that of the digests in the commit records, so
+it covers every clip; the size of differences is measured on a few unequal clips.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 from pipeline.artifacts.fingerprint import differences
 from pipeline.store.token_store import TokenStore
 
-MOST_CLIPS = 16
+MAX_CLIPS = 16
 
 
-def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str, Any]:
+def compare(a: TokenStore, b: TokenStore, *, most: int = MAX_CLIPS) -> dict[str, Any]:
     """What differs between two stores.
 
     Returns:
         "same_content": the content digests agree. "made_from": a line for each difference. "sizes": likewise.
-        "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views that
-        ended otherwise. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `most` of the
-        latter. "gg", "jm": of at most `most` unequal ones the largest difference, alone and in units of A's spread, and
-        the root of the mean square in these units; absent where shapes differ or nothing is unequal.
+        "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views whose
+        outcomes differ. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `most` of the
+        latter. "gg", "jm": over at most `most` unequal ones the largest difference, absolute and in units of A's
+        standard deviation, and the root mean square in these units; absent where shapes differ or nothing is unequal.
     """
     rows = _rows_of_both(a, b)
     views = min(a.sizes.views, b.sizes.views)
@@ -52,7 +52,7 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MOST_CLIPS) -> dict[str
                 if not same:
                     unequal.append((i, j, view))
     report["unequal_clips"] = [f"{a.clip_ids[i]}, view {view}" for i, _, view in unequal[:most]]
-    return report | _apart(a, b, unequal, most)
+    return report | _token_differences(a, b, unequal, most)
 
 
 def _rows_of_both(a: TokenStore, b: TokenStore) -> list[tuple[int, int]]:
@@ -61,11 +61,11 @@ def _rows_of_both(a: TokenStore, b: TokenStore) -> list[tuple[int, int]]:
     return [(row, of_b[name]) for row, name in enumerate(a.clip_ids.tolist()) if name in of_b]
 
 
-def _apart(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], most: int) -> dict[str, Any]:
+def _token_differences(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], most: int) -> dict[str, Any]:
     if not unequal:
         return {}
     chosen = [unequal[i] for i in np.unique(np.linspace(0, len(unequal) - 1, most).round().astype(int))]
-    told: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for name in ("gg", "jm"):
         if a.array(name).shape[2:] != b.array(name).shape[2:]:
             continue
@@ -79,7 +79,7 @@ def _apart(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], mo
             spreads.append(float(left.std()))
             squares.append(float(np.square(left - right).mean()))
         spread = float(np.mean(spreads))
-        told[name] = {"largest": largest}
+        measured[name] = {"largest": largest}
         for key, value in (("of_spread", largest), ("rms_of_spread", float(np.sqrt(np.mean(squares))))):
-            told[name][key] = round(value / spread, 6) if spread else None
-    return told
+            measured[name][key] = round(value / spread, 6) if spread else None
+    return measured

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 
-LARGEST = 127
-TOP_SCALE = np.float16(515.5)  # the largest whose product with 127 is no infinity in float16
+MAX_STEPS = 127
+MAX_SCALE = np.float16(515.5)  # the largest whose product with 127 is finite in float16
 
 
 def quantize(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(..., D) float16, finite, to int8 of the same shape and scales (...) float16."""
     values = tokens.astype(np.float32)
-    exact = np.abs(values).max(axis=-1) / LARGEST
+    exact = np.abs(values).max(axis=-1) / MAX_STEPS
     scale = exact.astype(np.float16)
-    # rounded up, else the largest value of a token would not fit into 127 steps
-    scale = np.minimum(np.where(scale < exact, np.nextafter(scale, np.float16(np.inf)), scale), TOP_SCALE)
+    # rounded up, else the largest value of a token would need more than 127 steps
+    scale = np.minimum(np.where(scale < exact, np.nextafter(scale, np.float16(np.inf)), scale), MAX_SCALE)
     steps = np.divide(values, scale.astype(np.float32)[..., None], out=np.zeros_like(values), where=values != 0)
-    return np.clip(np.rint(steps), -LARGEST, LARGEST).astype(np.int8), scale
+    return np.clip(np.rint(steps), -MAX_STEPS, MAX_STEPS).astype(np.int8), scale
 
 
 def dequantize(steps: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:

@@ -1,7 +1,7 @@
-"""What lies where in a token store: the arrays' names, axes, types and codecs, and the metadata that say so.
+"""The layout of a token store: names, axes, types and codecs of its arrays, keys of its files, and its metadata.
 
-In: sizes, records, attributes. Out: {key: bytes} of a Zarr v3 group that plain `zarr.open` reads; the chunks of its
-tokens are `pipeline.store.chunks`. Metadata are encoded by zarr itself. Writes nothing.
+In: sizes, records, attributes. Out: {key: bytes} of a Zarr v3 group that plain `zarr.open` reads; chunks are encoded by
+`pipeline.store.chunks`, metadata by zarr itself. Writes nothing.
 
 Axes: N clips, K views, M persons, T frames, V joints, P grid cells, D and D' channels.
 """
@@ -15,22 +15,25 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
+from pipeline.config import STORE_CODECS
+from pipeline.errors import ArtifactError
 from pipeline.records import VideoRecord
 
 FORMAT = "star-tokens/1"
 COLUMNS = {"label": "int64", "subject": "int32", "camera": "int32", "setup": "int32", "replication": "int32"}
 NAMES = ("clip_id", "key", "split")  # columns of text
-FIRST_KEY = "camera/zarr.json"  # put before any other: it tells that a store was being made
+MAKE_AGAIN = "make the store again with `star extract-tokens`"
+FIRST_KEY = "camera/zarr.json"  # put before any other: it marks a store that was begun
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSizes:
     """N, K, the clips in a shard, the lengths of the axes above, and how tokens are stored.
 
-    `dtype` is "float16", or "int8" with a float16 scale for each token; `codec` is "none", "zstd" or "lz4".
+    `dtype` is "float16", or "int8" with a float16 scale for each token; `codec` is "none" or "zstd".
     """
 
     clips: int
@@ -47,7 +50,14 @@ class StoreSizes:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> StoreSizes:
-        """From a store's attributes, or from a commit record of its metadata."""
+        """The sizes in a store's attributes, or in the commit record of its metadata.
+
+        Raises:
+            ArtifactError: a codec that only earlier versions could read.
+        """
+        if attributes["codec"] not in STORE_CODECS:
+            got, expected = attributes["codec"], " | ".join(STORE_CODECS)
+            raise ArtifactError("the store's codec", "cannot be read", got=got, expected=expected, remedy=MAKE_AGAIN)
         return cls(**attributes["sizes"], dtype=attributes["dtype"], codec=attributes["codec"])
 
     def attributes(self) -> dict[str, Any]:
@@ -68,9 +78,9 @@ class StoreSizes:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array (N, K, *tail) that the owner of a shard writes, a file for each shard and view.
+    """One array (N, K, *tail), with a file for each shard and view.
 
-    A `sharded` one has an inner chunk for each clip, so that a clip is read alone; the others are small, and one chunk.
+    A `sharded` file has an inner chunk for each clip, so that clips are read one by one; other files are one chunk.
     """
 
     name: str
@@ -82,18 +92,18 @@ class ArraySpec:
 
     @property
     def clip_bytes(self) -> int:
-        """Of one clip and view, before any codec."""
+        """Bytes of one clip in one view, uncompressed."""
         return int(np.prod(self.tail)) * np.dtype(self.dtype).itemsize
 
     def blank(self, clips: int) -> np.ndarray:
-        """(clips, *tail), all fill."""
+        """(clips, *tail), all fill value."""
         shape = (clips, *self.tail)
         # zeros cost no memory until they are overwritten
         return np.full(shape, self.fill, self.dtype) if self.fill else np.zeros(shape, self.dtype)
 
 
 def specs(sizes: StoreSizes) -> list[ArraySpec]:
-    """The arrays that hold something for each view, in the order in which they are put: `status` last."""
+    """The arrays with an axis of views, in the order in which they are put: `status` last."""
     t, v, m = sizes.frames, sizes.joints, sizes.persons
     return [
         *_tokens("gg", (t, sizes.cells), sizes.gg_channels, ("T", "P", "D"), sizes.dtype),
@@ -107,7 +117,7 @@ def specs(sizes: StoreSizes) -> list[ArraySpec]:
 
 
 def spec_of(sizes: StoreSizes, name: str) -> ArraySpec:
-    """One of them by name."""
+    """One of `specs` by name."""
     return next(spec for spec in specs(sizes) if spec.name == name)
 
 
@@ -119,17 +129,17 @@ def _tokens(name: str, grid: tuple[int, int], channels: int, axes: tuple[str, ..
 
 
 def root_names(sizes: StoreSizes) -> set[str]:
-    """What may lie at the root of a store, beside `log`."""
+    """Names at the root of a store, except `log`."""
     return {spec.name for spec in specs(sizes)} | {*COLUMNS, *NAMES, "clips.txt", "commits", "zarr.json"}
 
 
 def chunk_key(spec: ArraySpec, shard: int, view: int) -> str:
-    """Where the chunk (or shard file) of one shard and view lies."""
+    """The key of an array's file for one shard and view."""
     return "/".join([spec.name, "c", str(shard), str(view), *("0" for _ in spec.tail)])
 
 
 def encode_metadata(sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """Metadata and the columns of the rows, in the order in which a record names them; `put_order` is another."""
+    """Metadata and columns, in the order of the commit record's entries; they are put in `put_order`."""
     memory: dict[str, Any] = {}
     group = zarr.create_group(MemoryStore(memory), attributes={**attributes, **sizes.attributes()})
     for spec in specs(sizes):
@@ -139,7 +149,7 @@ def encode_metadata(sizes: StoreSizes, records: list[VideoRecord], attributes: M
     for name in NAMES:
         _column(group, name, np.asarray([getattr(record, name) for record in records], np.dtypes.StringDType()))
     with warnings.catch_warnings():
-        # readers that do not know consolidated metadata ignore it; those that do need one request instead of sixteen
+        # readers that know consolidated metadata need one request instead of sixteen; the others ignore it
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         zarr.consolidate_metadata(MemoryStore(memory))
     keys = [key for key in sorted(memory) if key != "zarr.json"] + ["zarr.json"]
@@ -148,13 +158,14 @@ def encode_metadata(sizes: StoreSizes, records: list[VideoRecord], attributes: M
 
 
 def put_order(files: Mapping[str, bytes]) -> list[str]:
-    """The keys of metadata as they are to be put; the last one, the group's `zarr.json`, makes the store exist."""
+    """The order in which metadata are put; the last key, the group's `zarr.json`, makes the store exist."""
     between = [key for key in files if "/" in key and key != FIRST_KEY]
-    return [FIRST_KEY, *between, "clips.txt", "zarr.json"]  # others have a clips.txt too: it tells nothing
+    # `clips.txt` is too common a name to identify a store, hence not first
+    return [FIRST_KEY, *between, "clips.txt", "zarr.json"]
 
 
 def create_array(group: zarr.Group, spec: ArraySpec, sizes: StoreSizes) -> zarr.Array[Any]:
-    """The array of all clips and views, without a chunk."""
+    """The array of all clips and views, without any chunk."""
     chunk = (sizes.shard_clips, 1, *spec.tail)
     return group.create_array(
         spec.name,
@@ -162,7 +173,7 @@ def create_array(group: zarr.Group, spec: ArraySpec, sizes: StoreSizes) -> zarr.
         dtype=spec.dtype,
         chunks=(1, 1, *spec.tail) if spec.sharded else chunk,
         shards=chunk if spec.sharded else None,
-        compressors=[*_compressors(sizes.codec if spec.sharded else "none"), Crc32cCodec()],
+        compressors=[ZstdCodec(level=1), Crc32cCodec()] if spec.sharded and sizes.codec == "zstd" else [Crc32cCodec()],
         fill_value=spec.fill,
         dimension_names=["N", "K", *spec.axes],
         config={"write_empty_chunks": True},
@@ -180,12 +191,3 @@ def _column(group: zarr.Group, name: str, values: np.ndarray) -> None:
         config={"write_empty_chunks": True},
     )
     array[:] = values
-
-
-def _compressors(codec: str) -> list[Any]:
-    """What stands between the bytes of a clip's tokens and their checksum."""
-    if codec == "zstd":
-        return [ZstdCodec(level=1)]
-    if codec == "lz4":
-        return [BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=2)]
-    return []

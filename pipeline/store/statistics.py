@@ -1,7 +1,7 @@
 """Mean, spread, share of zeros and count of NaN of a store's tokens, from clips spread over it.
 
-In: a TokenStore. Out: a plain dict for `star inspect`. Absent joints are left out of JM's figures: their zeros are
-not values. Holds a few clips at a time, whatever the store's size.
+In: a TokenStore. Out: a plain dict for `star inspect`. Absent joints do not count for JM: their zeros are no values.
+Holds a few clips at a time, whatever the store's size.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from pipeline.store.batches import DONE
 from pipeline.store.token_store import TokenStore
 
-MOST_CLIPS = 64
-AT_A_TIME = 4
+MAX_CLIPS = 64
+BATCH_CLIPS = 4
 
 
 @dataclass
 class Sums:
-    """Of the values seen so far; `finite` of them enter mean and spread."""
+    """Running sums over values; `finite` of them enter mean and spread."""
 
     values: int = 0
     finite: int = 0
@@ -30,7 +30,7 @@ class Sums:
     nan: int = 0
 
     def add(self, tokens: np.ndarray) -> None:
-        """Take more values in, of any shape."""
+        """Add values of any shape."""
         values = tokens.astype(np.float64)
         finite = values[np.isfinite(values)]
         self.values += values.size
@@ -40,8 +40,8 @@ class Sums:
         self.zeros += int((values == 0).sum())
         self.nan += int(np.isnan(values).sum())
 
-    def told(self) -> dict[str, float | int]:
-        """For people: five digits are enough."""
+    def summary(self) -> dict[str, float | int]:
+        """Rounded to five digits."""
         if self.values == 0:
             return {"values": 0}
         mean = self.total / max(self.finite, 1)
@@ -54,21 +54,21 @@ class Sums:
         }
 
 
-def token_statistics(store: TokenStore, *, most: int = MOST_CLIPS) -> dict[str, Any]:
-    """Over view 0 of at most `most` done clips; {} where none is done."""
+def token_statistics(store: TokenStore, *, most: int = MAX_CLIPS) -> dict[str, Any]:
+    """Statistics of view 0 of at most `most` done clips; {} where none is done."""
     done = np.flatnonzero(store.status[:, 0] == DONE)
     if len(done) == 0:
         return {}
     rows = np.unique(done[np.linspace(0, len(done) - 1, min(most, len(done))).round().astype(int)])
     gg, jm, present = Sums(), Sums(), 0.0
-    for first in range(0, len(rows), AT_A_TIME):
-        batch = store.read(rows[first : first + AT_A_TIME])
+    for first in range(0, len(rows), BATCH_CLIPS):
+        batch = store.read(rows[first : first + BATCH_CLIPS])
         gg.add(batch.gg)
         jm.add(batch.jm[batch.joint_mask])
         present += float(batch.joint_mask.mean(axis=(1, 2)).sum())
     return {
         "clips_read": len(rows),
-        "gg": gg.told(),
-        "jm": jm.told(),
+        "gg": gg.summary(),
+        "jm": jm.summary(),
         "joints_present": round(present / len(rows), 4),
     }

@@ -1,4 +1,4 @@
-"""How the clips of a whole store ended, told by its commit records.
+"""Outcomes of all clips of a store, from its commit records.
 
 In: Blobs. Out: outcomes by row, accounts by view, the content digest. Decodes no array.
 """
@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 from pipeline.artifacts.fingerprint import canonical_json
 from pipeline.artifacts.outcomes import Account, account_of
 from pipeline.store.blobs import Blobs
-from pipeline.store.commit_records import each_record, places, read_metadata_record
+from pipeline.store.commit_records import each_record, read_metadata_record, view_shards
 from pipeline.store.layout import StoreSizes
 
 WORST_FIRST = ("pending", "failed", "excluded", "done")
 
 
 class StoreSurvey(NamedTuple):
-    """What the commit records tell of a whole store.
+    """A summary of all commit records of a store.
 
     Attributes:
-        outcomes: for each row the entry of the view that went worst; account: how many of them ended how.
+        outcomes: for each row its entry in its worst view. account: the number of each outcome among them.
         views: the account of each view.
-        nbytes: of what is committed: arrays, metadata; without commit records and `log/`.
+        nbytes: bytes of the committed arrays and metadata, without commit records and `log/`.
         content_digest: SHA-256 over metadata and every clip's outcome and digest, for all views; not over `log/`.
     """
 
@@ -35,8 +35,8 @@ class StoreSurvey(NamedTuple):
     content_digest: str
 
 
-def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], str]) -> StoreSurvey:
-    """All that the records tell, in one pass over them; `id_of` gives a row's clip."""
+def survey(blobs: Blobs, fingerprint: str, sizes: StoreSizes, id_of: Callable[[int], str]) -> StoreSurvey:
+    """A survey in one pass over the records; `id_of` gives the clip id of a row."""
     metadata = read_metadata_record(blobs)
     files = [] if metadata is None else metadata["files"]
     digest, nbytes = hashlib.sha256(canonical_json([files])), sum(entry["bytes"] for entry in files)
@@ -44,32 +44,32 @@ def survey(blobs: Blobs, stamp: str, sizes: StoreSizes, id_of: Callable[[int], s
     accounts = []
     for view in range(sizes.views):
         of_view: list[dict[str, Any]] = []
-        for place, record in each_record(blobs, stamp, places(sizes, [view])):
-            told = [] if record is None else record["clips"]
-            rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in told]
-            digest.update(canonical_json([place, rows]))
+        for view_shard, record in each_record(blobs, fingerprint, view_shards(sizes, [view])):
+            entries = [] if record is None else record["clips"]
+            rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in entries]
+            digest.update(canonical_json([view_shard, rows]))
             nbytes += 0 if record is None else sum(entry["bytes"] for entry in record["files"])
-            of_view += told or _pending(sizes, place[1], id_of)
+            of_view += entries or _pending(sizes, view_shard[1], id_of)
         accounts.append(account_of_entries(of_view))
-        worst = _worse(worst, of_view)
+        worst = _worst_by_row(worst, of_view)
     return StoreSurvey(worst, account_of_entries(worst), accounts, nbytes, digest.hexdigest())
 
 
 def outcomes_of(
-    blobs: Blobs, stamp: str, sizes: StoreSizes, views: Iterable[int], id_of: Callable[[int], str]
+    blobs: Blobs, fingerprint: str, sizes: StoreSizes, views: Iterable[int], id_of: Callable[[int], str]
 ) -> list[dict[str, Any]]:
-    """For each row its entry in the record of that one of some views which went worst, or one that says pending."""
+    """For each row its entry in the worst of some views, or one that says pending."""
     worst: list[dict[str, Any]] = []
     for view in views:
         of_view: list[dict[str, Any]] = []
-        for (_, shard), record in each_record(blobs, stamp, places(sizes, [view])):
+        for (_, shard), record in each_record(blobs, fingerprint, view_shards(sizes, [view])):
             of_view += _pending(sizes, shard, id_of) if record is None else record["clips"]
-        worst = _worse(worst, of_view)
+        worst = _worst_by_row(worst, of_view)
     return worst
 
 
 def account_of_entries(entries: list[dict[str, Any]]) -> Account:
-    """How many clips ended how."""
+    """The number of each outcome."""
     return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries])
 
 
@@ -77,7 +77,7 @@ def _pending(sizes: StoreSizes, shard: int, id_of: Callable[[int], str]) -> list
     return [{"id": id_of(row), "outcome": "pending"} for row in sizes.rows(shard)]
 
 
-def _worse(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each row the one of two entries that went worse; those alone where there are no others."""
+def _worst_by_row(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The worse entry of each row; `those` where there are no others."""
     pairs = zip(these or those, those, strict=True)
     return [min(pair, key=lambda entry: WORST_FIRST.index(entry["outcome"])) for pair in pairs]

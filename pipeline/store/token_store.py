@@ -1,7 +1,7 @@
-"""Reads a token store: the one door for every model.
+"""`TokenStore`: a token store, open for reading.
 
-In: a path or URL. Out: TokenStore: arrays, rows, what it was made from, and batches of tokens as numpy arrays. The same
-store opens by plain `zarr.open`; nothing here is needed for that. Writes nothing; `pipeline.store.write` does.
+In: a path or URL. Out: arrays, rows, what the store was made from, and batches of tokens as numpy arrays. Plain
+`zarr.open` opens the same store without this module. Writes nothing; `pipeline.store.write` does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import zarr
 from pipeline.artifacts.outcomes import Account
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.records import VideoRecord
-from pipeline.store.batches import DONE, KINDS, BatchReader, TokenBatch, empty_batch
+from pipeline.store.batches import DONE, TOKEN_KINDS, BatchReader, TokenBatch, empty_batch
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import damaged_metadata
 from pipeline.store.clip_reader import ClipReader
@@ -26,14 +26,14 @@ from pipeline.store.layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
 from pipeline.store.survey import StoreSurvey, account_of_entries, outcomes_of, survey
 from pipeline.store.write import write_arrays
 
-__all__ = ["DONE", "KINDS", "TokenBatch", "TokenStore", "write_arrays"]
+__all__ = ["DONE", "TOKEN_KINDS", "TokenBatch", "TokenStore", "write_arrays"]
 
 
 class TokenStore:
-    """An open token store; picklable, since only its URL is carried to another process.
+    """An open token store; picklable: only its URL is sent to another process.
 
     Attributes:
-        url: where it lies.
+        url: of its root.
         attrs: format, fingerprint, made_from, class_names, joint_names, protocols, dataset, topology, sizes, dtype,
             codec.
         sizes: the lengths of its axes.
@@ -52,27 +52,27 @@ class TokenStore:
         """Open a finished or unfinished store.
 
         Args:
-            threads: so many read at a time; None: as many as pay where it lies. One is right for a process that
-                shares its cores with other readers.
+            threads: the number of concurrent reads; None: as many as are useful for a folder or object store. Use 1 in
+                a process that shares its cores with other readers.
 
         Raises:
-            ArtifactError: there is nothing, or something else (what it is instead is said).
+            ArtifactError: no token store.
         """
         blobs = open_blobs(url)
         data = blobs.get("zarr.json")
         if data is None:
             raise ArtifactError(
                 url,
-                blobs.what_is_there(),
+                blobs.describe_root(),
                 expected="a token store made by `star extract-tokens`",
-                remedy="run `star extract-tokens` first and give its store here",
+                remedy="run `star extract-tokens` first and give its `out` here",
             )
         try:
             found = json.loads(data)["attributes"]["format"]
         except ValueError:
             raise damaged_metadata(blobs) from None
         except (KeyError, TypeError):
-            found = "a Zarr group without our format version"
+            found = "a Zarr group without a format version"
         if found != FORMAT:
             raise ArtifactError(url, "is not a token store of this format", got=found, expected=FORMAT)
         try:
@@ -91,7 +91,7 @@ class TokenStore:
         return self.sizes.clips
 
     def array(self, name: str) -> Any:
-        """One of the arrays, as zarr reads it; int8 tokens have a second one, `gg_scale` or `jm_scale`."""
+        """An array as zarr reads it; int8 tokens have a second one, `gg_scale` or `jm_scale`."""
         return self._group[name]
 
     gg = property(lambda self: self.array("gg"), doc="(N, K, T, P, D) float16 or int8, lazily read")
@@ -99,7 +99,7 @@ class TokenStore:
     joint_mask = property(lambda self: self.array("joint_mask"), doc="(N, K, T, V) bool, lazily read")
     joints = property(lambda self: self.array("joints"), doc="(N, K, M, T, V, 2) float32 pixels of the crop")
     frame_index = property(lambda self: self.array("frame_index"), doc="(N, K, T) int64 frames of the video")
-    persons = property(lambda self: self.array("persons"), doc="(N, K) uint8, how many persons the clip shows")
+    persons = property(lambda self: self.array("persons"), doc="(N, K) uint8, the number of persons in the clip")
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
@@ -113,7 +113,7 @@ class TokenStore:
 
     @property
     def status(self) -> np.ndarray:
-        """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed; read anew each time, since a writer may be at work."""
+        """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed; never cached, since a writer may be at work."""
         return self._reader.small_of_all(spec_of(self.sizes, "status"), range(self.sizes.views))
 
     def records(self) -> list[VideoRecord]:
@@ -125,62 +125,64 @@ class TokenStore:
         ]
 
     def _column(self, name: str) -> np.ndarray:
-        """(N,) of one of the columns of the rows."""
+        """(N,) values of a column."""
         try:
-            if self._blobs.get(f"{name}/c/0") is None:  # zarr would take zeros for it
+            if self._blobs.get(f"{name}/c/0") is None:  # zarr would return zeros
                 raise ValueError("its chunk is missing")
             return np.asarray(self.array(name)[:])
         except (ValueError, RuntimeError) as error:
             raise CorruptError(
                 f"{self.url}/{name}",
                 f"cannot be read ({str(error)[:120]})",
-                remedy="restore it from a copy; `star verify` tells what else is damaged",
+                remedy="restore it from a copy; `star verify` names all other damage",
             ) from error
 
     def read(
-        self, indices: Any, view: Any = 0, *, tokens: Sequence[str] = KINDS, out: TokenBatch | None = None
+        self, indices: Any, view: Any = 0, *, tokens: Sequence[str] = TOKEN_KINDS, out: TokenBatch | None = None
     ) -> TokenBatch:
-        """The tokens of some clips, in the order asked, repeats allowed.
+        """The tokens of some clips, in the order of `indices`; repeats are allowed.
 
         Args:
             indices: (B,) rows.
-            view: one view for all, or (B,) a view for each.
-            tokens: which kinds to read; one that is left out costs nothing and has no channels in the batch.
-            out: arrays to fill, of `buffers(clips, tokens)` with clips >= B or like them (pinned memory, say): what
-                is returned are their first B rows.
+            view: one view for all clips, or (B,) a view for each.
+            tokens: the kinds to read; a kind left out costs nothing and has no channels in the batch.
+            out: arrays to fill, as `buffers(clips, tokens)` makes them with clips >= B (in pinned memory, for example);
+                their first B rows are returned.
 
         Raises:
-            ConfigError: a row, view or kind that the store does not have, or `out` that does not fit.
+            ConfigError: no such row, view or kind of tokens, or `out` does not fit.
             ArtifactError: a clip that is not done.
             CorruptError: bytes that do not match their checksum.
         """
         rows, views = self._numbers("indices", indices), self._numbers("view", view)
         if len(views) not in (1, len(rows)):
-            raise ConfigError(f"{self.url}: view", "is not one for each row", got=len(views), expected=len(rows))
+            raise ConfigError(
+                f"{self.url}: view", "must be one number or one for each row", got=len(views), expected=len(rows)
+            )
         views = np.broadcast_to(views, rows.shape)
-        for option, values, bound in (("index", rows, self.sizes.clips), ("view", views, self.sizes.views)):
+        for name, values, bound in (("index", rows, self.sizes.clips), ("view", views, self.sizes.views)):
             if values.size and (values.min() < 0 or values.max() >= bound):
                 raise ConfigError(
-                    f"{self.url}: {option}", "is not in the store", got=values, expected=f"0 to {bound - 1}"
+                    f"{self.url}: {name}", "is not in the store", got=values, expected=f"0 to {bound - 1}"
                 )
         batch = self._batches.read(rows, views, tokens, out)
         batch.labels[:] = self.labels[rows]
         return batch
 
-    def _numbers(self, option: str, values: Any) -> np.ndarray:
-        """(B,) int64 of one number or a row of them; a mask or fractions would be taken for other rows than meant."""
+    def _numbers(self, name: str, values: Any) -> np.ndarray:
+        """(B,) int64 of one integer or a 1-D array; a mask or fractions would select other rows than intended."""
         given = np.asarray(values)
         if (given.size and given.dtype.kind not in "iu") or given.ndim > 1:
             raise ConfigError(
-                f"{self.url}: {option}",
-                "are no row of whole numbers",
+                f"{self.url}: {name}",
+                "must be a 1-D array of integers",
                 got=f"{given.dtype} {given.shape}",
                 remedy="turn a mask into numbers with np.flatnonzero",
             )
         return np.atleast_1d(given).astype(np.int64)
 
-    def buffers(self, clips: int, tokens: Sequence[str] = KINDS) -> TokenBatch:
-        """Room for a batch of at most so many clips, for `read(..., tokens=tokens, out=)`."""
+    def buffers(self, clips: int, tokens: Sequence[str] = TOKEN_KINDS) -> TokenBatch:
+        """Arrays for a batch of at most `clips` clips, for `read(..., tokens=tokens, out=)`."""
         return empty_batch(self.sizes, clips, tokens)
 
     def _name_of(self, row: int, view: int) -> str:
@@ -189,17 +191,17 @@ class TokenStore:
     def outcomes(self, view: int | None = None) -> list[dict[str, Any]]:
         """For each row its entry in a commit record, or {"id", "outcome": "pending"}.
 
-        Over all views (None), it is that of the view that went worst: pending, then failed, excluded, done.
+        None: the entry of the worst view: pending, then failed, excluded, done.
         """
         views = range(self.sizes.views) if view is None else [view]
         return outcomes_of(self._blobs, self.attrs["fingerprint"], self.sizes, views, self._id_of)
 
     def account(self, view: int | None = None) -> Account:
-        """How the clips ended, in one view or, over all, in the one that went worst."""
+        """The number of each outcome, in one view or (None) in each clip's worst view."""
         return account_of_entries(self.outcomes(view))
 
     def survey(self) -> StoreSurvey:
-        """All that the commit records tell, in one pass over them."""
+        """A survey in one pass over the commit records."""
         return survey(self._blobs, self.attrs["fingerprint"], self.sizes, self._id_of)
 
     def content_digest(self) -> str:
@@ -210,10 +212,10 @@ class TokenStore:
         return str(self.clip_ids[row])
 
     def joints_of(self, row: int, view: int) -> np.ndarray:
-        """(M, T, V, 2) float32 pixels of the crop, of one clip.
+        """(M, T, V, 2) float32, in pixels of the crop, of one clip.
 
         Raises:
             CorruptError: its bytes do not match their checksum.
         """
-        shard, place = divmod(row, self.sizes.shard_clips)
-        return self._reader.small(spec_of(self.sizes, "joints"), shard, view)[place]
+        shard, row_in_shard = divmod(row, self.sizes.shard_clips)
+        return self._reader.small(spec_of(self.sizes, "joints"), shard, view)[row_in_shard]

@@ -1,22 +1,23 @@
-"""Re-reads every byte of a token store against its digest.
+"""The check of every byte of a token store against its checksum.
 
-In: a path or URL. Out: one Damage for each file that is not as it was committed, naming the clips that it costs. The
-commit records say what each file is to be; they are checked against their own checksums, so nothing here trusts the
-metadata that it checks. Repairs nothing; `log/` is no part of the content.
+In: a path or URL. Out: one Damage for each file that is not as it was committed, with the clips that are lost. The
+files are compared with the commit records, which carry their own checksums; metadata are not trusted. Repairs nothing;
+`log/` is not part of the content.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.artifacts.outcomes import Damage
+from pipeline.cluster.lookahead import prefetch
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.chunks import decode_chunk, decode_clip
@@ -26,57 +27,74 @@ from pipeline.store.commit_records import (
     clip_digest,
     each_data,
     is_whole,
-    places,
     read_metadata_record,
     record_key,
+    view_shards,
 )
 from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
 
-AHEAD = 8  # files that are read while the caller looks at one
+PREFETCH = 8  # files
+
+# a damaged commit record; else a record and a file that it names, or None for all of its clips
+Part = Damage | tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
-    """Every file of a token store: shards and chunks, commit records, metadata, and the columns of the rows.
+    """Check every file of a token store: shards and chunks, commit records, metadata, and columns.
 
     Args:
-        deep: also decode every clip and compare its SHA-256, which tells content from content where a checksum only
-            tells damage: for stores that have been through other hands. Several times slower.
+        deep: also decode every clip and compare its SHA-256, which detects deliberate changes where a checksum detects
+            damage only. Several times slower.
 
     Raises:
-        ArtifactError: it is none.
+        ArtifactError: no token store.
     """
     blobs = open_blobs(url)
-    told, damage = _metadata(blobs)
-    if told is None:
-        TokenStore.open(url)  # raises, and says what is there instead
+    metadata, damage = _metadata(blobs)
+    if metadata is None:
+        TokenStore.open(url)  # raises the error
         return
     yield from damage
-    sizes = StoreSizes.of(told)
+    sizes = StoreSizes.of(metadata)
     ids = _ids(blobs, sizes)
     with ThreadPoolExecutor(blobs.threads) as pool:
-        waiting: deque[tuple[dict[str, Any], dict[str, Any], Future[bool]]] = deque()
-        for place, data in each_data(blobs, places(sizes)):
-            rows = sizes.rows(place[1])
-            try:
-                record = checked_record(blobs, data, told["fingerprint"], place)
-            except (CorruptError, ArtifactError):
-                key = f"{blobs.url}/{record_key(place[1], place[0])}"
-                yield Damage(key, tuple(ids[rows.start : rows.stop]), key)
-                continue
-            if record is None:
-                continue
-            waiting.extend((record, entry, pool.submit(is_whole, blobs, entry)) for entry in record["files"])
-            while len(waiting) > AHEAD:
-                yield from _judged(blobs, sizes, *waiting.popleft())
+        parts = _parts(blobs, sizes, metadata["fingerprint"], ids, deep=deep)
+        for part in prefetch(pool, partial(_damaged_or_none, blobs), parts, depth=PREFETCH):
+            if isinstance(part, Damage):
+                yield part
+            elif part is not None:
+                record, entry = part
+                clips = tuple(_damaged_clips(blobs, sizes, record))
+                key = f"{blobs.url}/{record_key((record['view'], record['shard']))}"
+                if entry is not None:
+                    yield Damage(f"{blobs.url}/{entry['key']}", clips, key)
+                elif clips:
+                    yield Damage(key, clips, key)
+
+
+def _parts(blobs: Blobs, sizes: StoreSizes, fingerprint: str, ids: list[str], *, deep: bool) -> Iterator[Part]:
+    """Damaged commit records, the files that the others name, and the shards whose clips are to be decoded."""
+    for view_shard, data in each_data(blobs, view_shards(sizes)):
+        try:
+            record = checked_record(blobs, data, fingerprint, view_shard)
+        except (CorruptError, ArtifactError):
+            key, rows = f"{blobs.url}/{record_key(view_shard)}", sizes.rows(view_shard[1])
+            yield Damage(key, tuple(ids[rows.start : rows.stop]), key)
+            continue
+        if record is not None:
+            yield from ((record, entry) for entry in record["files"])
             if deep:
-                yield from _deep(blobs, sizes, record)
-        for item in waiting:
-            yield from _judged(blobs, sizes, *item)
+                yield record, None
+
+
+def _damaged_or_none(blobs: Blobs, part: Part) -> Part | None:
+    """None for a file that is as it was committed."""
+    return None if not isinstance(part, Damage) and part[1] is not None and is_whole(blobs, part[1]) else part
 
 
 def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
-    """What the store says of itself (fingerprint, sizes), and which of the files that say so are damaged."""
+    """Fingerprint and sizes of the store, and the damage of its metadata."""
     of_all = f"{blobs.url}/{METADATA_RECORD}"
     try:
         record = read_metadata_record(blobs)
@@ -89,7 +107,7 @@ def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
 
 
 def _attributes(blobs: Blobs) -> dict[str, Any] | None:
-    """The group's own, where there is no record of them."""
+    """The attributes of the group, where the metadata have no commit record."""
     try:
         attributes = json.loads(blobs.get("zarr.json") or b"")["attributes"]
         return dict(attributes) if attributes["format"] == FORMAT else None
@@ -98,28 +116,13 @@ def _attributes(blobs: Blobs) -> dict[str, Any] | None:
 
 
 def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
-    """The clips' ids by row, as far as they can be told."""
+    """Clip ids by row; row numbers where the ids are damaged."""
     ids = (blobs.get("clips.txt") or b"").decode(errors="replace").splitlines()
     return ids if len(ids) == sizes.clips else [f"row {row}" for row in range(sizes.clips)]
 
 
-def _judged(
-    blobs: Blobs, sizes: StoreSizes, record: dict[str, Any], entry: dict[str, Any], whole: Future[bool]
-) -> Iterator[Damage]:
-    if not whole.result():
-        key = f"{blobs.url}/{record_key(record['shard'], record['view'])}"
-        yield Damage(f"{blobs.url}/{entry['key']}", tuple(_damaged_clips(blobs, sizes, record)), key)
-
-
-def _deep(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> Iterator[Damage]:
-    clips = tuple(_damaged_clips(blobs, sizes, record))
-    if clips:
-        key = f"{blobs.url}/{record_key(record['shard'], record['view'])}"
-        yield Damage(key, clips, key)
-
-
 def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> list[str]:
-    """Which done clips of a shard cannot be read any more, or give another digest."""
+    """The done clips of a shard that cannot be read, or whose digest has changed."""
     files = {}
     for spec in specs(sizes):
         key = chunk_key(spec, record["shard"], record["view"])
@@ -139,7 +142,7 @@ def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> l
 
 
 def _row(files: dict[str, bytes], row: int, clips: int, sizes: StoreSizes) -> dict[str, np.ndarray]:
-    """(1, *tail) of every array. Raises CorruptError where one of them cannot be decoded."""
+    """(1, *tail) of every array. Raises CorruptError where one cannot be decoded."""
     arrays = {}
     for spec in specs(sizes):
         data = files[spec.name]

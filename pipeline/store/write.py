@@ -1,8 +1,8 @@
-"""Makes a token store, lets it grow by views, and commits its shards.
+"""The creation of a token store, of its shards, and of further views.
 
-In: sizes, records, what the store is made from; then, for each shard and view, the arrays of its rows. Out: keys of the
-store, whole ones only, the commit record of a shard and view last. A worker writes its own shard's keys and nothing
-else; metadata are the coordinator's.
+In: sizes, records, what the store is made from; then, for each shard and view, the arrays of its rows. Out: whole files
+under the store's keys, the commit record of a shard and view last. A worker writes its own shard's keys and nothing
+else; the coordinator writes the metadata.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from typing import Any
 import numpy as np
 
 from pipeline import manifest
-from pipeline.artifacts.fingerprint import fingerprint, sha256
+from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
+from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.outcomes import OUTCOMES
+from pipeline.artifacts.sealed_json import seal
 from pipeline.errors import ConfigError
 from pipeline.records import VideoRecord
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import attributes_of, check_store
 from pipeline.store.chunks import encode_chunk
 from pipeline.store.commit_records import (
+    METADATA_RECORD,
     clip_digest,
     file_entry,
     is_whole,
-    places,
+    metadata_record,
     read_metadata_record,
-    write_metadata_record,
+    view_shards,
     write_record,
 )
 from pipeline.store.int8 import stored
@@ -42,51 +45,36 @@ def create_store(
     made_from: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> str:
-    """Create the store, or check that the one that is there was made from the same; returns the fingerprint.
+    """Create the store, or check that the existing one was made from the same; returns the fingerprint.
 
-    A store that is there may have fewer views than `sizes`: it keeps saying so until `grow_views`.
+    An existing store may have fewer views than `sizes`: its metadata change only in `grow_views`.
 
     Args:
         made_from: all that changes a token's value; its digest is the fingerprint.
         about: dataset, class_names, joint_names, topology, protocols and versions, for readers.
 
     Raises:
-        ArtifactError: there is a store made from something else (the differences are named), or something else.
+        ArtifactError: as `check_store`.
     """
     attributes = check_store(blobs, sizes=sizes, made_from=made_from)
-    stamp = fingerprint(made_from)
+    fingerprint = fingerprint_of(made_from)
     if attributes is None:
-        attributes = {"format": FORMAT, "fingerprint": stamp, "made_from": dict(made_from), **about}
+        attributes = {"format": FORMAT, "fingerprint": fingerprint, "made_from": dict(made_from), **about}
         _put_metadata(blobs, sizes, records, attributes)
-    elif read_metadata_record(blobs) is None:  # the end came between the last of them and their record
+    elif read_metadata_record(blobs) is None:  # stopped between the metadata and their record
         _put_metadata(blobs, StoreSizes.of(attributes), records, attributes)
-    return stamp
+    return fingerprint
 
 
 def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -> None:
-    """Let a store say that it has `sizes.views` views, once all of them are committed; nothing else is rewritten."""
+    """Set the number of views in the metadata, once all views are committed; nothing else is rewritten."""
     data, record = blobs.get("zarr.json"), read_metadata_record(blobs)
     assert data is not None
     attributes = attributes_of(blobs, data)
-    # the record and its files too: an earlier attempt, at other views perhaps, may have ended among them
+    # the record and its files too: an earlier attempt may have been stopped while it wrote them
     whole = record is not None and StoreSizes.of(record) == sizes and all(is_whole(blobs, e) for e in record["files"])
     if StoreSizes.of(attributes) != sizes or not whole:
         _put_metadata(blobs, sizes, records, attributes)
-
-
-def commit_shard(
-    blobs: Blobs,
-    *,
-    sizes: StoreSizes,
-    stamp: str,
-    shard: int,
-    view: int,
-    arrays: Mapping[str, np.ndarray],
-    clips: Sequence[Mapping[str, Any]],
-) -> None:
-    """`put_shard`, then its commit record."""
-    files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)
-    write_record(blobs, stamp, (view, shard), files, entries)
 
 
 def put_shard(
@@ -98,11 +86,11 @@ def put_shard(
     arrays: Mapping[str, np.ndarray],
     clips: Sequence[Mapping[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Put the chunks of one shard and view; returns what their commit record is to say: its "files" and "clips".
+    """Put the chunks of one shard and view; returns "files" and "clips" for their commit record.
 
     Args:
         arrays: by name, (n, *tail) for the shard's n rows, as stored (`pipeline.store.int8`); `status` is derived.
-        clips: for each row {"id", "outcome", and "reason" or "source"}; a done one without "sha256" is given it.
+        clips: for each row {"id", "outcome", and "reason" or "source"}; "sha256" is added to done ones without it.
     """
     status = np.asarray([OUTCOMES.index(clip["outcome"]) for clip in clips], np.uint8)
     arrays = {**arrays, "status": status}
@@ -136,13 +124,25 @@ def write_arrays(
 ) -> None:
     """A complete store from tokens in memory: gg (N, K, T, P, D), jm (N, K, T, V, D'), joint_mask (N, K, T, V).
 
-    For tokens that were made elsewhere; joints are unknown (NaN), frames are numbered 0 to T - 1, all clips are done.
+    For tokens from another program; joints are unknown (NaN), frames are numbered 0 to T - 1, all clips are done.
 
     Raises:
-        ConfigError: the arrays' shapes do not belong together, or not to the records or the topology.
+        ConfigError: the shapes of arrays, records and topology do not match.
     """
     joint_names = manifest.topology(topology).joint_names
-    sizes = _sizes_of(gg, jm, joint_mask, len(records), len(joint_names), shard_clips, codec, dtype)
+    n, k, t, p, d = gg.shape
+    v = len(joint_names)
+    if jm.shape[:4] != (n, k, t, v) or joint_mask.shape != (n, k, t, v) or len(records) != n:
+        raise ConfigError(
+            "the arrays",
+            "have shapes that do not match",
+            got=f"gg {gg.shape}, jm {jm.shape}, joint_mask {joint_mask.shape}, {len(records)} records",
+            expected=f"(N, K, T, P, D), (N, K, T, {v}, D'), (N, K, T, {v}), N",
+        )
+    sizes = StoreSizes(
+        clips=n, views=k, shard_clips=shard_clips, persons=2, frames=t, joints=v, cells=p, gg_channels=d,
+        jm_channels=jm.shape[4], dtype=dtype, codec=codec,
+    )  # fmt: skip
     about = {
         "dataset": dataset,
         "class_names": list(class_names),
@@ -153,8 +153,8 @@ def write_arrays(
     contents = [np.ascontiguousarray(array) for array in (gg, jm, joint_mask)]
     made_from = {"arrays": sha256(*(array.reshape(-1).view(np.uint8).data for array in contents)), "dtype": dtype}
     blobs = open_blobs(url)
-    stamp = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
-    for view, shard in places(sizes):
+    fingerprint = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
+    for view, shard in view_shards(sizes):
         rows = np.asarray(sizes.rows(shard))
         blank = {spec.name: spec.blank(len(rows)) for spec in specs(sizes)}
         arrays = {
@@ -166,46 +166,14 @@ def write_arrays(
             "persons": np.ones(len(rows), np.uint8),
         }
         clips = [{"id": records[row].clip_id, "outcome": "done"} for row in rows]
-        commit_shard(blobs, sizes=sizes, stamp=stamp, shard=shard, view=view, arrays=arrays, clips=clips)
-
-
-def _sizes_of(
-    gg: np.ndarray,
-    jm: np.ndarray,
-    joint_mask: np.ndarray,
-    clips: int,
-    joints: int,
-    shard_clips: int,
-    codec: str,
-    dtype: str,
-) -> StoreSizes:
-    n, k, t, p, d = gg.shape
-    if jm.shape[:4] != (n, k, t, joints) or joint_mask.shape != (n, k, t, joints) or clips != n:
-        raise ConfigError(
-            "the arrays",
-            "do not belong together",
-            got=f"gg {gg.shape}, jm {jm.shape}, joint_mask {joint_mask.shape}, {clips} records",
-            expected=f"(N, K, T, P, D), (N, K, T, {joints}, D'), (N, K, T, {joints}), N",
-        )
-    return StoreSizes(
-        clips=n,
-        views=k,
-        shard_clips=shard_clips,
-        persons=2,
-        frames=t,
-        joints=joints,
-        cells=p,
-        gg_channels=d,
-        jm_channels=jm.shape[4],
-        dtype=dtype,
-        codec=codec,
-    )
+        files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)
+        write_record(blobs, fingerprint, (view, shard), files, entries)
 
 
 def _put_metadata(blobs: Blobs, sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> None:
     files = encode_metadata(sizes, records, attributes)
     order = put_order(files)
     for key, found in zip(order, blobs.get_many(order), strict=True):
-        if found != files[key]:  # who reads while views are added sees no file change that need not
+        if found != files[key]:  # files that stay the same are not touched while readers use them
             blobs.put(key, files[key])
-    write_metadata_record(blobs, attributes["fingerprint"], sizes, files)
+    blobs.put(METADATA_RECORD, seal(metadata_record(attributes["fingerprint"], sizes, files)))

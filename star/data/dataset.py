@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from pipeline.errors import ConfigError
 from pipeline.records import keyed_rng
-from pipeline.store.batches import KINDS, TokenBatch
+from pipeline.store.batches import TOKEN_KINDS, TokenBatch
 from pipeline.store.token_store import TokenStore
 from star.data.sampler import Pick
 from star.data.selection import rows_of_split, share_of_each_class, usable_views
@@ -33,9 +33,9 @@ def kinds_of(tokens: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: another kind.
     """
-    kinds = (KINDS if tokens == "both" else (tokens,)) if isinstance(tokens, str) else tuple(tokens)
+    kinds = (TOKEN_KINDS if tokens == "both" else (tokens,)) if isinstance(tokens, str) else tuple(tokens)
     for kind in kinds:
-        if kind not in KINDS:
+        if kind not in TOKEN_KINDS:
             raise ConfigError("tokens", "no such kind", got=repr(kind), expected="gg | jm | both")
     return kinds
 
@@ -88,7 +88,7 @@ class TokenDataset(Dataset[Batch]):
         *,
         protocol: str = "",
         split: str = "train",
-        tokens: str | Sequence[str] = KINDS,
+        tokens: str | Sequence[str] = TOKEN_KINDS,
         views: str | int = 0,
         among: Sequence[int] | None = None,
         seed: int = 0,

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from pipeline.errors import ConfigError
+from pipeline.torch_device import default_device, parse_device, require_gpu
 
 
 def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
@@ -21,16 +21,10 @@ def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
     Raises:
         ConfigError: no such device.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ConfigError("device", "no such device", got=repr(device), expected="auto | cpu | cuda | cuda:0") from None
+    chosen = parse_device(default_device() if device == "auto" else device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local_rank if chosen.index is None else chosen.index)
-        if not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count():
-            raise ConfigError("device", "this machine has no such GPU", got=str(chosen), remedy="set `device` to cpu")
+        require_gpu(chosen)
         torch.cuda.set_device(chosen)
     return chosen
 

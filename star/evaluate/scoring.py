@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
+from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.store.token_store import TokenStore
+from pipeline.torch_device import out_of_memory
 from star.data.dataset import Batch, TokenDataset
 from star.data.loader import loader, workers_for
 from star.data.splits import train_split
@@ -91,12 +92,10 @@ def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
         return model(gg, jm, mask).float().cpu()  # type: ignore[no-any-return]
     except torch.OutOfMemoryError:
-        raise ConfigError(
-            "batch_size",
-            f"{len(batch.clips)} clips at once do not fit into the memory of {device}",
-            remedy="free some of it (`nvidia-smi` tells who uses it) and run the same command again, or give "
-            "`star evaluate` a smaller one",
-        ) from None
+        remedy = (
+            "see with `nvidia-smi` which process uses it and run the same command again, or use a smaller `batch_size`"
+        )
+        raise out_of_memory("batch_size", len(batch.clips), device, remedy=remedy) from None
 
 
 def _filled(items: list[int], size: int) -> list[int]:

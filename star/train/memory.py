@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline import torch_device
 from pipeline.errors import ConfigError
 from star.build import TokenModel
 from star.config.options import ModelConfig
@@ -83,10 +84,6 @@ def _too_large(held: int, world: World, *, fits: int, facts: tuple[str | None, s
         part = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
         remedy = f"`optim.micro_batch={part}` takes the same steps in smaller pieces"
     got, expected = facts
-    return ConfigError(
-        "optim.micro_batch",
-        f"a step of {held} clips at once does not fit into the memory of {world.device}",
-        got=got,
-        expected=expected,
-        remedy=remedy,
+    return torch_device.out_of_memory(
+        "optim.micro_batch", held, world.device, got=got, expected=expected, remedy=remedy
     )

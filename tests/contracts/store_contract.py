@@ -1,6 +1,6 @@
-"""What every place for a token store must do: keep bytes whole under keys, and be read alike by ours and by zarr.
+"""The contract of Blobs: keep bytes whole under keys, and be read alike by TokenStore and by zarr.
 
-A subclass says where: it gives the URL of an empty place.
+A subclass gives the URL of an empty root.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class StoreContract(ABC):
     @pytest.fixture
     @abstractmethod
     def url(self, tmp_path: Path) -> str:
-        """An empty place."""
+        """An empty root."""
 
     @pytest.fixture
     def blobs(self, url: str) -> Blobs:
@@ -88,7 +88,7 @@ class StoreContract(ABC):
             assert (bytes(out), bytes(after)) == (b"old ", b"cont")
         else:
             for read in reads:
-                with pytest.raises(ReplacedError, match="k: was put anew or deleted while it was read"):
+                with pytest.raises(ReplacedError, match="k: was replaced or deleted while it was read"):
                     read()
             assert bytes(out + after) == bytes(8)
         again = blobs.parts("k")
@@ -112,7 +112,7 @@ class StoreContract(ABC):
         with pytest.raises(ArtifactError, match="is no longer in the hands of the command that began this work"):
             blobs.require_writer(word)
 
-    @pytest.mark.parametrize("codec", ["none", "zstd", "lz4"])
+    @pytest.mark.parametrize("codec", ["none", "zstd"])
     @pytest.mark.parametrize("dtype", ["float16", "int8"])
     def test_ours_and_zarr_read_the_same(self, url: str, codec: str, dtype: str) -> None:
         written = small_arrays(url, codec=codec, dtype=dtype)
@@ -200,7 +200,7 @@ class StoreContract(ABC):
         with pytest.raises(ArtifactError, match=r"expected a token store"):
             list(verify_store(url))
         open_blobs(url).put("zarr.json", b'{"attributes": {}, "zarr_format": 3, "node_type": "group"}')
-        with pytest.raises(ArtifactError, match="without our format version"):
+        with pytest.raises(ArtifactError, match="without a format version"):
             TokenStore.open(url)
 
 

@@ -1,4 +1,4 @@
-"""Geometry: joints go where the pixels go, and the box holds the persons."""
+"""Geometry: joints move with the pixels, and the box contains the persons."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import KINDS_OF_GEOMETRY
+from pipeline.config import GEOMETRIES
 from pipeline.errors import ConfigError
-from pipeline.geometry import KEPT, PADDING, PRESET, SMALLEST, Geometry, geometry_of
+from pipeline.geometry import KEPT_PIXELS, MIN_SIDE, PADDING, PRESET, Geometry, geometry_of
 
 sides = st.integers(20, 400)
 places = st.floats(-600, 900, width=32)
@@ -36,7 +36,7 @@ def _area_scaled(picture: np.ndarray, geometry: Geometry) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("kind", KINDS_OF_GEOMETRY)
+@pytest.mark.parametrize("kind", GEOMETRIES)
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (65, 37), (150, 150)])
 def test_a_painted_joint_is_found_where_the_map_says(kind: str, height: int, width: int) -> None:
     x, y = 0.7 * width, 0.3 * height
@@ -56,7 +56,7 @@ def test_a_painted_joint_is_found_where_the_map_says(kind: str, height: int, wid
 def test_the_person_box_holds_the_padded_persons(points: list[tuple[float, float]], height: int, width: int) -> None:
     geometry = geometry_of("person", _joints(points), height, width)
     x0, y0, x1, y1 = geometry.box
-    assert geometry.size == (KEPT, KEPT)
+    assert geometry.size == (KEPT_PIXELS, KEPT_PIXELS)
     assert x1 - x0 == y1 - y0
     assert all(edge % 2 == 0 for edge in geometry.box)  # the chroma grid
     inside = [(x, y) for x, y in points if -0.5 < x < width - 0.5 and -0.5 < y < height - 0.5]
@@ -65,12 +65,12 @@ def test_the_person_box_holds_the_padded_persons(points: list[tuple[float, float
         assert x1 - x0 in (longest, longest + 1)
         return
     low, high = np.min(inside, axis=0), np.max(inside, axis=0)
-    padded = max(PADDING * ((high - low).max() + 1), SMALLEST)
+    padded = max(PADDING * ((high - low).max() + 1), MIN_SIDE)
     assert min(padded, longest) - 1e-3 <= x1 - x0 <= min(padded, longest) + 2 + 1e-3
     # every joint that is to be seen lies in the kept picture
     kept = geometry.joints(np.array(inside, np.float32))
     assert (kept >= -0.5 - 1e-3).all()
-    assert (kept <= KEPT - 0.5 + 1e-3).all()
+    assert (kept <= KEPT_PIXELS - 0.5 + 1e-3).all()
     for start, end, extent in ((x0, x1, width), (y0, y1, height)):
         if end - start <= extent:  # no black where the picture has room
             assert start >= 0

@@ -1,4 +1,4 @@
-"""Joint heatmaps against the loop oracle, and what holds for every one of them."""
+"""Joint heatmaps against the loop oracle, and properties of every heatmap."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import SAMPLING
 from pipeline.errors import ConfigError, DataError
-from pipeline.sampling import POLICIES, sample_indices
+from pipeline.sampling import sample_indices
 
 sizes = given(frames=st.integers(1, 700), samples=st.integers(1, 40))
 
@@ -50,7 +51,7 @@ def test_windows_are_consecutive_and_short_videos_repeat_evenly(frames: int, sam
 
 @sizes
 def test_every_policy_stays_in_the_video_and_goes_forward(frames: int, samples: int) -> None:
-    for policy in POLICIES:
+    for policy in SAMPLING:
         indices = sample_indices(frames, samples, policy=policy, rng=np.random.default_rng(0))
         assert indices.dtype == np.int64
         assert indices.shape == (samples,)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from pipeline.backbone.frozen import FrozenMC18, normalize
+from pipeline.backbone.transfer import HostCopy
 from pipeline.errors import ConfigError, DataError
 from pipeline.extract.token_computer import TokenComputer, Tokens, inside
 from pipeline.heatmaps import to_cells
@@ -134,8 +135,8 @@ def test_batches_begun_before_another_is_waited_for_keep_to_themselves(device: s
     batches = [batch_of(seed, side=32) for seed in range(3)]
     exact = [TokenComputer(FrozenMC18("random"))(*batch) for batch in batches]
     begun = [TokenComputer(FrozenMC18("random", device=device)).begin(*batch) for batch in batches]
-    for finish, expected in reversed(list(zip(begun, exact, strict=True))):
-        assert_tokens_close(finish(), expected)
+    for tokens, expected in reversed(list(zip(begun, exact, strict=True))):
+        assert_tokens_close(tokens.wait(), expected)
 
 
 def test_a_clip_without_bodies_has_picture_tokens_only() -> None:
@@ -237,20 +238,20 @@ def test_too_large_a_batch_for_a_device_is_one_sentence(monkeypatch: pytest.Monk
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Averages, "__call__", lambda self, clips: full(clips))
-    with pytest.raises(ConfigError, match=r"batch_clips: so many clips do not fit .* cpu \(got 3\); ask for fewer"):
+    with pytest.raises(ConfigError, match=r"batch_clips: 3 clips at once .* cpu; use a smaller `batch_clips`"):
         computer(*batch_of(4, clips=3))
-    with pytest.raises(ConfigError, match=r"cpu \(got 1\); use a device with more that is free"):
+    with pytest.raises(ConfigError, match=r"1 clips at once do not fit .* cpu; use a `device` with more free memory"):
         computer(*batch_of(4, clips=1))
 
 
 def test_a_gpu_that_fails_while_it_is_waited_for_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failed() -> tuple[np.ndarray, ...]:
+    def failed(copy: HostCopy) -> tuple[np.ndarray, ...]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr("pipeline.extract.token_computer.to_host", lambda tensors: failed)
-    finish = TokenComputer(Averages()).begin(*batch_of(4))
+    monkeypatch.setattr(HostCopy, "wait", failed)
+    tokens = TokenComputer(Averages()).begin(*batch_of(4))
     with pytest.raises(ConfigError, match=r"device: cpu .*illegal memory access.*`nvidia-smi`.*`batch_clips`"):
-        finish()
+        tokens.wait()
 
 
 def test_normalised_tokens_do_not_depend_on_the_border() -> None:
@@ -272,7 +273,7 @@ def grid() -> Tensor:
 def test_refuses_what_does_not_fit() -> None:
     features = torch.zeros(2, 4, 3, 5, 5)
     for shape in ((2, 3, 6, 5, 4), (2, 2, 6, 5, 5), (1, 3, 6, 5, 5), (2, 3, 5, 5)):
-        with pytest.raises(DataError, match="shapes do not fit"):
+        with pytest.raises(DataError, match="shapes that do not match"):
             joint_map_tokens(features, torch.zeros(shape))
     with pytest.raises(ConfigError, match="layer3"):
         TokenComputer(Averages(), jm_layer="layer3")

@@ -17,8 +17,9 @@ from torchvision.models import video
 from torchvision.transforms._presets import VideoClassification
 
 from pipeline.backbone import frozen as backbone_module
-from pipeline.backbone.frozen import FrozenMC18, cuda_errors_explained, normalize, resolve_precision
-from pipeline.backbone.mc3_18 import CHANNELS, LAYERS, STRIDES
+from pipeline.backbone.frozen import FrozenMC18, normalize, resolve_precision
+from pipeline.backbone.mc3_18 import LAYERS
+from pipeline.config import CHANNELS, STRIDES
 from pipeline.errors import ConfigError, DataError, StarError
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -123,7 +124,7 @@ def test_bfloat16_features(network: video.resnet.VideoResNet, weights_file: Path
 def test_nothing_behind_the_deepest_layer_is_kept(weights_file: Path) -> None:
     backbone = FrozenMC18(weights_file, layers=("layer1",))
     assert set(backbone(clips_of(1, 3, 2, 16, 16))) == {"layer1"}
-    assert set(backbone.trunk.blocks) == {"layer1"}
+    assert set(backbone.trunk.stages) == {"stem", "layer1"}
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -201,17 +202,12 @@ def test_what_a_gpu_refuses_is_one_sentence(error: RuntimeError, monkeypatch: py
     def refused(*_: object, **__: object) -> None:
         raise error
 
-    told = rf"device: {{}} does not do .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another device"
+    sentence = rf"device: {{}} failed .*{str(error).splitlines()[0][:20]}.*; see with `nvidia-smi` .* another `device`"
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.Module, "to", refused)  # the trunk on its way to the device
-        with pytest.raises(ConfigError, match=told.format("cpu")) as caught:
+        with pytest.raises(ConfigError, match=sentence.format("cpu")) as caught:
             FrozenMC18("random")
         assert "\n" not in str(caught.value)
     monkeypatch.setattr("torch.cuda.device", refused)  # its context is made where its precision is asked for
-    with pytest.raises(ConfigError, match=told.format("cuda:1")):
+    with pytest.raises(ConfigError, match=sentence.format("cuda:1")):
         resolve_precision("auto", "cuda:1")
-
-
-def test_an_error_of_our_own_is_no_gpus() -> None:
-    with pytest.raises(RuntimeError, match="the sizes differ"), cuda_errors_explained(torch.device("cuda")):
-        raise RuntimeError("the sizes differ")

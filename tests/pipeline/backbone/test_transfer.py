@@ -1,4 +1,4 @@
-"""What goes to a device and back arrives as it was when it was asked for, on every device that is there."""
+"""Copies to a device and back hold the values of the moment of the call, on every available device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.backbone.transfer import to_device, to_host
+from pipeline.backbone.transfer import HostCopy, to_device
 
 DEVICES = [torch.device("cpu"), *(torch.device("cuda", number) for number in range(min(2, torch.cuda.device_count())))]
 
@@ -23,11 +23,11 @@ def test_views_arrive_whole(device: torch.device, dtype: type) -> None:
     for view in (array, array[:, ::2, 1::3], array.transpose(2, 0, 1)):
         there = to_device(view, device)
         assert there.device == device
-        (back,) = to_host([there])()
+        (back,) = HostCopy([there]).wait()
         assert np.array_equal(back, view)
         assert back.dtype == view.dtype
     there = to_device(array, device)
-    turned, every_other = to_host([there.permute(1, 2, 0), there[:, 1::2]])()
+    turned, every_other = HostCopy([there.permute(1, 2, 0), there[:, 1::2]]).wait()
     assert np.array_equal(turned, array.transpose(1, 2, 0))
     assert np.array_equal(every_other, array[:, 1::2])
     assert turned.flags.c_contiguous
@@ -36,23 +36,23 @@ def test_views_arrive_whole(device: torch.device, dtype: type) -> None:
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 def test_what_was_given_may_be_overwritten_at_once(device: torch.device) -> None:
-    """By a batch that large, a copy that is only begun would still be under way."""
+    """Copying a batch that large would still be under way."""
     array = numbers(64, 1024, 256)
     kept = array.copy()
     there = to_device(array, device)
     array[:] = -1
-    wait = to_host([there])
+    copy = HostCopy([there])
     there.zero_()
-    again = to_host([there])
-    assert np.array_equal(wait()[0], kept)
-    assert not again()[0].any()
+    again = HostCopy([there])
+    assert np.array_equal(copy.wait()[0], kept)
+    assert not again.wait()[0].any()
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 def test_many_are_asked_for_before_one_is_waited_for(device: torch.device) -> None:
     arrays = [numbers(3, 5) + place for place in range(4)]
-    begun = [to_host([to_device(array, device), to_device(-array, device)]) for array in arrays]
-    for wait, array in reversed(list(zip(begun, arrays, strict=True))):
-        plus, minus = wait()
+    copies = [HostCopy([to_device(array, device), to_device(-array, device)]) for array in arrays]
+    for copy, array in reversed(list(zip(copies, arrays, strict=True))):
+        plus, minus = copy.wait()
         assert np.array_equal(plus, array)
         assert np.array_equal(minus, -array)

@@ -1,4 +1,4 @@
-"""Weights of mc3_18: random ones that never change, files of it accepted, anything else refused in one sentence."""
+"""Weights of mc3_18: random ones never change, its files are accepted, all others refused in one sentence."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_digest_names_tensors_not_files(state: dict[str, Tensor], weights_file: 
     torch.save(dict(reversed(trunk.items())), tmp_path / "no_classifier.pth")
     one, two = load_weights(weights_file), load_weights(tmp_path / "no_classifier.pth")
     assert one.digest == two.digest
-    assert one.kind == two.kind == "file"
+    assert one.source == two.source == "file"
     changed = {**one.tensors, "stem.1.bias": one.tensors["stem.1.bias"].clone()}
     changed["stem.1.bias"][63] += 1e-6
     assert weights_digest(changed) != one.digest
 
 
 class Malicious:
-    """Unpickled without care, it runs a command."""
+    """Unpickling it unrestricted would run a command."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -125,7 +125,7 @@ def test_kinetics_weights_are_torchvisions_file_or_an_error(
         raise URLError("no route to host")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(DataError, match=r"cannot be fetched .*no route to host.*`weights` to a file"):
+    with pytest.raises(DataError, match=r"cannot be fetched .*no route to host.*set `weights` to a file"):
         load_weights("kinetics400")
 
     def other_file(url: str, target: str, hash_prefix: str | None, **_: object) -> None:
@@ -141,6 +141,6 @@ def test_kinetics_weights_are_torchvisions_file_or_an_error(
     with cached.open("rb") as file:
         monkeypatch.setattr(weights_module, "KINETICS400_SHA256", hashlib.file_digest(file, "sha256").hexdigest())
     loaded = load_weights("kinetics400")
-    assert loaded.kind == "kinetics400"
+    assert loaded.source == "kinetics400"
     # the published file is that, wherever it lies: a store begun with the one goes on with the other
     assert load_weights(weights_file).identity() == loaded.identity()

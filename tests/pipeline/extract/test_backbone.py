@@ -1,4 +1,4 @@
-"""Stage 2 with the real frozen, on every device that is there: in other batches, and stopped in the middle."""
+"""Stage 2 with the real backbone, on every available device: in other batches, and stopped in the middle."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_stopped_extraction_goes_on_to_the_same_content(device: str, tmp_path: Path) -> None:
-    """In the default mode, where a batch's companions and the threads may touch the last digits: they are the same."""
+    """The default mode, where the batch and the threads may change the last digits."""
     folder, options = write(tmp_path / "prepared", 6, shard_clips=3), replace(OPTIONS, device=device, batch_clips=2)
     told: list[str] = []
 

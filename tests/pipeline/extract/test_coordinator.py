@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -38,7 +39,7 @@ from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.extract import compute, worker
 from pipeline.extract.coordinator import _resolved, extract, options_of, run_length, threads_of
-from pipeline.extract.provenance import GG_CHANNELS, GG_STRIDE, JM_CHANNELS, made_from_of
+from pipeline.extract.provenance import made_from_of
 from pipeline.extract.shard import NOT_DECODED, NOT_WHOLE
 from pipeline.extract.values import ShardJob
 from pipeline.prepare.folder import PreparedFolder
@@ -111,24 +112,24 @@ def test_int8_tokens_are_close_and_named_so(stub: Any, prepared: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "difference"),
     [
         ({"sigma": 1.5}, "sigma: 1.0, now 1.5"),
         ({"seed": 1}, "seed: 0, now 1"),
         ({"normalize": True}, "normalize: False, now True"),
         ({"jm_layer": "layer2"}, "jm_layer: layer1, now layer2"),
         ({"dtype": "int8"}, "dtype: float16, now int8"),
-        ({"codec": "lz4"}, "codec: none, now lz4"),
+        ({"codec": "zstd"}, "codec: none, now zstd"),
         ({"views": 1}, "views: 2, now 1"),
         ({"deterministic": True, "sigma": 2.0}, "deterministic: False, now True; sigma: 1.0, now 2.0"),
     ],
 )
 def test_a_store_of_other_options_is_refused(
-    stub: Any, prepared: Path, tmp_path: Path, change: dict[str, Any], told: str
+    stub: Any, prepared: Path, tmp_path: Path, change: dict[str, Any], difference: str
 ) -> None:
     extract(prepared, tmp_path / "s", replace(OPTIONS, views=2))
     before = tree(tmp_path / "s")
-    with pytest.raises(ArtifactError, match=f"made from something else: {told}; use the same options again"):
+    with pytest.raises(ArtifactError, match=f"made from something else: {difference}; use the same options again"):
         extract(prepared, tmp_path / "s", replace(OPTIONS, **{"views": 2, **change}))
     assert tree(tmp_path / "s") == before
 
@@ -151,7 +152,7 @@ def test_other_weights_or_clips_are_refused(stub: Any, prepared: Path, tmp_path:
 
 
 def test_the_same_weights_saved_again_are_the_same_weights(stub: Any, prepared: Path, tmp_path: Path) -> None:
-    """No other token would come of them, so they are no reason to refuse a store."""
+    """They change no token, so the store is not refused."""
     published, saved_again = {"kind": "kinetics400", "sha256": "a" * 64}, {"kind": "file", "sha256": "a" * 64}
     for weights, views in ((published, 1), (saved_again, 2)):
         stub.setattr(compute, "resolve", lambda options, weights=weights: (options, weights))
@@ -181,17 +182,17 @@ def test_the_room_asked_for_is_that_of_the_files_to_come(stub: Any, tmp_path: Pa
     assert asked[3] == chunks("0") + chunks("2")
 
 
-def test_bad_places_are_told_and_left_alone(stub: Any, prepared: Path, tmp_path: Path) -> None:
+def test_unusable_paths_are_refused_and_left_alone(stub: Any, prepared: Path, tmp_path: Path) -> None:
     extract(prepared, tmp_path / "s", OPTIONS)
     before = sorted(p.name for p in prepared.iterdir())
-    for source, out, told in (
+    for source, out, sentence in (
         (tmp_path / "none", tmp_path / "x", "none: does not exist .* run `star prepare` first"),
         (tmp_path / "s", tmp_path / "x", "is a token store, not a prepared folder"),
         (prepared, prepared, "prepared: is not empty and is no token store"),
         (prepared, prepared / "dataset.json", "is a file, not a folder"),
         (prepared, prepared / "dataset.json" / "x", "cannot be written"),
     ):
-        with pytest.raises(ArtifactError, match=told):
+        with pytest.raises(ArtifactError, match=sentence):
             extract(source, out, OPTIONS)
     with pytest.raises(ConfigError, match="is the memory of one process"):
         extract(prepared, "memory://x", OPTIONS, workers=2)
@@ -290,7 +291,7 @@ def test_a_retry_leaves_alone_what_is_no_nearer(stub: Any, tmp_path: Path) -> No
     changed = {str(p.relative_to(tmp_path / "s")) for p, time in times.items() if p.stat().st_mtime_ns != time}
     assert "commits/000/00001.json" in changed
     assert not {name for name in changed if name.startswith(("gg/c/0", "jm/c/0", "commits/000/00000"))}
-    assert len(events) == 1 + 8  # the clips of both shards are told
+    assert len(events) == 1 + 8  # the clips of both shards are reported
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO, errno.ESTALE])
@@ -307,17 +308,17 @@ def test_the_systems_trouble_is_no_clips_failure(stub: Any, prepared: Path, tmp_
 
 def test_weights_lie_where_the_command_was_typed(stub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cluster's worker has a working directory of its own."""
-    told: list[str] = []
+    sent: list[str] = []
 
     def on_a_worker(work: Any, numbers: list[int], text: str, **_: object) -> Iterator[dict[str, str]]:
-        told.append(json.loads(text)["weights"])
+        sent.append(json.loads(text)["weights"])
         yield {"options": text, "weights": {"kind": "file", "sha256": "0"}}
 
     monkeypatch.setattr("pipeline.extract.coordinator.run_shards", on_a_worker)
     monkeypatch.chdir(tmp_path)
     for weights in ("w.pth", "random"):
         _resolved(replace(OPTIONS, weights=weights), "tcp://somewhere:1")
-    assert told == [str(tmp_path / "w.pth"), "random"]
+    assert sent == [str(tmp_path / "w.pth"), "random"]
 
 
 def test_a_retry_does_not_put_its_seal_on_damage(stub: Any, tmp_path: Path) -> None:
@@ -358,7 +359,7 @@ def test_a_clip_whose_tokens_overflow_costs_no_other(stub: Any, prepared: Path, 
 
 
 def test_a_picture_that_is_no_picture_costs_its_clip_alone(stub: Any, tmp_path: Path) -> None:
-    """Its digest holds: it was committed like that, so only decoding can tell."""
+    """It was committed like that, so its digest matches and only decoding fails."""
     folder, whole = write(tmp_path / "prepared", 4), content(2, 1)
     pictures = (*whole.frames[0][:5], whole.frames[0][5][:-2], *whole.frames[0][6:])  # one is cut off
     stub.setattr(
@@ -390,7 +391,7 @@ def test_views_are_appended_without_rewriting(stub: Any, prepared: Path, tmp_pat
 
 
 def test_views_that_were_nearly_announced_are_taken_back(stub: Any, prepared: Path, tmp_path: Path) -> None:
-    """The end came while metadata were written, and the command after it asks for the views of before."""
+    """The command was killed while it wrote metadata, and the next one has the number of views of before."""
     extract(prepared, tmp_path / "s", OPTIONS)
     before, many = tree(tmp_path / "s"), replace(OPTIONS, views=2)
     extract(prepared, tmp_path / "t", many)
@@ -404,12 +405,12 @@ def test_views_that_were_nearly_announced_are_taken_back(stub: Any, prepared: Pa
 
 
 @pytest.mark.parametrize("name", ["made_from", "sizes", "dtype"])
-def test_metadata_without_a_name_that_they_need_are_told(stub: Any, prepared: Path, tmp_path: Path, name: str) -> None:
+def test_metadata_that_lack_a_name_are_refused(stub: Any, prepared: Path, tmp_path: Path, name: str) -> None:
     extract(prepared, tmp_path / "s", OPTIONS)
     path = tmp_path / "s/zarr.json"
-    told = json.loads(path.read_text())
-    told["attributes"]["x" + name[1:]] = told["attributes"].pop(name)
-    path.write_text(json.dumps(told))
+    meta = json.loads(path.read_text())
+    meta["attributes"]["x" + name[1:]] = meta["attributes"].pop(name)
+    path.write_text(json.dumps(meta))
     with pytest.raises(CorruptError, match=r"zarr\.json: is damaged; restore it"):
         extract(prepared, tmp_path / "s", OPTIONS)
 
@@ -460,7 +461,7 @@ def test_as_much_overlap_as_a_gpu_gets_changes_nothing(stub: Any, tmp_path: Path
                 raise DataError("a clip", "GG tokens do not fit into float16", got=1e5)
             return tokens
 
-        return wait
+        return SimpleNamespace(wait=wait)
 
     stub.setattr(compute, "worker_computer", lambda *_: begin)
     for name, overlap in (("one by one", (1, 1, 0)), ("together", (6, 4, 1))):
@@ -482,7 +483,7 @@ def test_the_runs_of_a_worker_with_several_threads_take_turns(stub: Any, tmp_pat
         most = max(most, at_work)
         time.sleep(0.01)
         at_work -= 1
-        return lambda: stub_tokens(*given)
+        return SimpleNamespace(wait=lambda: stub_tokens(*given))
 
     stub.setattr(compute, "worker_computer", lambda *_: begin)
     extract(folder.path, tmp_path / "alone", OPTIONS)
@@ -519,13 +520,13 @@ def test_options_of_a_store_are_those_it_was_made_with(stub: Any, prepared: Path
     assert source == prepared
     assert found == replace(options, batch_clips=found.batch_clips, device=found.device)
     assert extract(source, tmp_path / "s", found, retry=True).done == 9
-    with pytest.raises(ArtifactError, match=r"elsewhere: is not there any more.* say where it is with `prepared`"):
+    with pytest.raises(ArtifactError, match=r"elsewhere: no longer exists.* give its new path as `prepared`"):
         options_of(str(tmp_path / "s"), prepared=tmp_path / "elsewhere")
     for damaged in (b"{", b"[]", b'{"prepared": 3}', None):  # its bytes are no part of the content, so nobody's digest
         (tmp_path / "s/log/source.json").unlink()
         if damaged is not None:
             (tmp_path / "s/log/source.json").write_bytes(damaged)
-        with pytest.raises(ArtifactError, match="does not say where it was made from; give `prepared` and `weights`"):
+        with pytest.raises(ArtifactError, match="does not record what it was made from; give `prepared` and `weights`"):
             options_of(str(tmp_path / "s"))
     assert options_of(str(tmp_path / "s"), prepared=prepared, weights="w.pth")[1].weights == "w.pth"
 
@@ -540,7 +541,7 @@ def test_threads_and_runs() -> None:
 
 
 def test_numbers_are_floats_and_finite(prepared: Path) -> None:
-    """A whole number and the same one with a point are one option, so one fingerprint."""
+    """1 and 1.0 are the same option, so they give one fingerprint."""
     folder, weights = PreparedFolder.open(prepared), {"kind": "random", "sha256": "0"}
     whole, point = (made_from_of(folder, replace(OPTIONS, sigma=sigma), weights) for sigma in (1, 1.0))
     assert fingerprint(whole) == fingerprint(point)
@@ -551,13 +552,6 @@ def test_numbers_are_floats_and_finite(prepared: Path) -> None:
             PrepareOptions(budget_s=value)
 
 
-def test_sizes_are_the_backbones() -> None:
-    from pipeline.backbone.mc3_18 import CHANNELS, STRIDES
-
-    assert {name: CHANNELS[name] for name in JM_CHANNELS} == JM_CHANNELS
-    assert (CHANNELS["layer4"], STRIDES["layer4"]) == (GG_CHANNELS, GG_STRIDE)
-
-
 def test_a_damaged_weights_sentence_names_the_file(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"no weights")
     with pytest.raises(DataError, match=r"w.pth: cannot be read as weights"):
@@ -565,7 +559,7 @@ def test_a_damaged_weights_sentence_names_the_file(prepared: Path, tmp_path: Pat
     assert not (tmp_path / "s").exists()
 
 
-def test_a_damaged_dataset_is_told(stub: Any, prepared: Path, tmp_path: Path) -> None:
+def test_a_damaged_dataset_is_refused(stub: Any, prepared: Path, tmp_path: Path) -> None:
     data = (prepared / "dataset.json").read_bytes()
     (prepared / "dataset.json").write_bytes(data.replace(b"penn-action", b"penn_action"))
     with pytest.raises(CorruptError, match=r"dataset.json"):

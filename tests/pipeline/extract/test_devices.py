@@ -1,4 +1,4 @@
-"""Devices, weights and threads: settled once, dealt out one worker a GPU, and refused in a sentence."""
+"""Devices, weights and threads: resolved once, one worker for each GPU, and refused in one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.extract import compute, devices
 
 
-def test_devices_that_differ_in_precision_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_that_differ_in_precision_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "resolve_device", lambda devices: devices)
     monkeypatch.setattr(frozen, "resolve_precision", lambda asked, name: "bf16" if name == "cuda:0" else "fp32")
     with pytest.raises(ConfigError, match=r"precision: differs between the devices .got auto, expected fp32 or bf16"):
@@ -26,7 +26,7 @@ def test_devices_that_differ_in_precision_are_told(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("device", ["mps", "meta", "cuda:99", "nothing"])
-def test_devices_that_are_none_of_ours_are_told(device: str) -> None:
+def test_unknown_devices_are_refused(device: str) -> None:
     with pytest.raises(ConfigError, match="device: "):
         devices.resolve_device(device)
 
@@ -35,8 +35,8 @@ def test_the_batch_is_the_devices_where_none_is_asked_for() -> None:
     options = replace(OPTIONS, batch_clips=0)
     assert compute.resolve(options)[0].batch_clips == compute.BATCH_CLIPS["cpu"]
     assert compute.resolve(replace(options, batch_clips=7))[0].batch_clips == 7
-    told = compute.resolve_here(0, json.dumps(asdict(options)))  # what a cluster's worker says
-    assert (ExtractOptions(**json.loads(told["options"])), told["weights"]) == compute.resolve(options)
+    resolved = compute.resolve_here(0, json.dumps(asdict(options)))  # what a cluster's worker says
+    assert (ExtractOptions(**json.loads(resolved["options"])), resolved["weights"]) == compute.resolve(options)
 
 
 @pytest.mark.parametrize(
@@ -68,41 +68,41 @@ def test_local_workers_take_a_device_each() -> None:
 def test_devices_are_resolved() -> None:
     assert devices.device_of_this_worker(["cuda:0", "cuda:1"]) == "cuda:0"  # in no worker
     assert devices.resolve_device("cpu") == "cpu"
-    with pytest.raises(ConfigError, match="device: names no device"):
+    with pytest.raises(ConfigError, match="device: no such device"):
         devices.resolve_device("gpu0")
-    with pytest.raises(ConfigError, match=r"device: is not there .* set `device` to cpu"):
+    with pytest.raises(ConfigError, match=r"device: this machine has no such GPU .* set `device` to cpu"):
         devices.resolve_device("cuda:99")
 
 
 def test_workers_with_other_weights_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     computer = SimpleNamespace(backbone=SimpleNamespace(digest="e" * 64))
     monkeypatch.setattr(compute, "computer_for", lambda options: computer)
-    with pytest.raises(DataError, match="holds other weights here than where the command was started"):
+    with pytest.raises(DataError, match="holds other weights on this worker than where the command was started"):
         compute.worker_computer(OPTIONS, "f" * 64, 1)
 
 
-def test_a_worker_that_is_told_no_threads_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_a_number_of_threads_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     computer = SimpleNamespace(backbone=SimpleNamespace(digest="f" * 64), begin=None)
     monkeypatch.setattr(compute, "computer_for", lambda options: computer)
     monkeypatch.setattr(devices, "cores", lambda: 7)
-    told: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    threads_set: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads_set.append)
     for threads, workers in ((0, 1), (3, 1), (0, 2), (0, 8)):
         monkeypatch.setattr(devices, "workers_on_this_host", lambda workers=workers: workers)
         compute._loaded.cache_clear()
         compute.worker_computer(OPTIONS, "f" * 64, threads)
     compute._loaded.cache_clear()
-    assert told == [7, 3, 3, 1]
+    assert threads_set == [7, 3, 3, 1]
 
 
 def test_a_kept_computer_still_sets_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bits must not depend on what a process did between two calls."""
     monkeypatch.setattr(compute, "_loaded", lambda options, digest: None)
-    told: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    threads_set: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads_set.append)
     for _ in range(2):
         compute.worker_computer(OPTIONS, "f" * 64, 1)
-    assert told == [1, 1]
+    assert threads_set == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for device in ("auto", "cuda", "cuda:0,cuda:1"):
         with pytest.raises(
-            ConfigError, match=r"workers: a GPU .* one worker .got 4, expected at most 2 on cuda:0,cuda:1"
+            ConfigError, match=r"workers: each GPU takes one worker .got 4, expected at most 2 on cuda:0,cuda:1"
         ):
             devices.assign_devices(device, 4, None)
     with pytest.raises(ConfigError, match=r"at most 1 on cuda:1.; set `workers` to 1, or `device` to cpu"):

@@ -1,4 +1,4 @@
-"""Stage 2 stopped before and after every write in turn, and on a disk that fills up: the same command goes on."""
+"""Stage 2 stopped before and after every write in turn, and on a disk that fills up: the same command resumes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.store.verify import verify_store
 
 
 class Stopped(Exception):
-    """The end of a process, as far as the store can tell."""
+    """Ends a process from the store's point of view."""
 
 
 class Faulty:
@@ -53,7 +53,7 @@ class Faulty:
 
 
 def changes(patch: pytest.MonkeyPatch, stop: float) -> list[int]:
-    """From now on the engine's writes are counted, and stop after so many."""
+    """Counts stage 2's writes, and stops it after a number of them."""
     count = [0]
     for module in (extract_module, worker):
         patch.setattr(module, "open_blobs", lambda url: Faulty(open_blobs(url), count, stop))
@@ -161,7 +161,7 @@ def test_a_retry_stopped_at_every_write_goes_on(stub: pytest.MonkeyPatch, quick:
         shutil.rmtree(out)
 
 
-def test_a_disk_that_is_too_small_is_told_at_the_start(
+def test_a_disk_that_is_too_small_is_refused_at_the_start(
     stub: pytest.MonkeyPatch, tmp_path: Path, small_disk: Path
 ) -> None:
     folder = write(tmp_path / "prepared", 60)
@@ -169,7 +169,7 @@ def test_a_disk_that_is_too_small_is_told_at_the_start(
         extract(folder.path, small_disk / "s", OPTIONS)
 
 
-def test_a_disk_that_fills_up_is_told_and_work_goes_on(
+def test_a_disk_that_fills_up_is_reported_and_work_resumes(
     stub: pytest.MonkeyPatch, tmp_path: Path, small_disk: Path
 ) -> None:
     folder = write(tmp_path / "prepared", 12)
@@ -187,7 +187,7 @@ def test_a_disk_that_fills_up_is_told_and_work_goes_on(
 
 
 def test_a_full_disk_where_none_can_be_mounted(stub: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The same by the system's own error, in the midst of a write."""
+    """The same with the system's own error, in the middle of a write."""
     folder = write(tmp_path / "prepared", 12)
     extract(folder.path, tmp_path / "whole", OPTIONS)
     real, calls = os.fsync, [0]

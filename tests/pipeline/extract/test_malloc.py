@@ -1,4 +1,4 @@
-"""What a worker of stage 2 does to its malloc: buffers as large as a batch's feature maps are fetched once."""
+"""The malloc of a worker of stage 2: buffers of a batch's feature maps are allocated from the system once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ usual = faults()
 compute.worker_computer(options, weights["sha256"], 1)
 faults()  # the heap grows once
 kept = faults()
-here = hasattr(libc, "mallopt") and libc.mallopt(compute.M_MMAP_THRESHOLD, compute.LARGEST)
+here = hasattr(libc, "mallopt") and libc.mallopt(compute.M_MMAP_THRESHOLD, compute.MAX_THRESHOLD)
 print(usual, kept, int(here))
 """
 
@@ -47,21 +47,26 @@ class Malloc:
     """A C library whose mallopt takes numbers up to `most`."""
 
     def __init__(self, most: int) -> None:
-        self.most, self.told = most, list[tuple[int, int]]()
+        self.most, self.calls = most, list[tuple[int, int]]()
 
     def mallopt(self, name: int, value: int) -> int:
-        self.told.append((name, value))
+        self.calls.append((name, value))
         return int(name != compute.M_MMAP_THRESHOLD or value <= self.most)
 
 
-@pytest.mark.parametrize(("most", "taken"), [(compute.LARGEST, True), (compute.LARGEST_BEFORE, True), (0, False)])
+@pytest.mark.parametrize(
+    ("most", "taken"), [(compute.MAX_THRESHOLD, True), (compute.MAX_MMAP_THRESHOLD_BEFORE, True), (0, False)]
+)
 def test_an_older_glibc_is_given_what_it_takes(monkeypatch: pytest.MonkeyPatch, most: int, taken: bool) -> None:
     library = Malloc(most)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(compute.ctypes, "CDLL", lambda name: library)
     assert compute.keep_freed_memory() == taken
-    assert {compute.M_ARENA_MAX, compute.M_TRIM_THRESHOLD} < {name for name, _ in library.told}
-    assert (compute.M_MMAP_THRESHOLD, compute.LARGEST_BEFORE) in library.told or most == compute.LARGEST
+    assert {compute.M_ARENA_MAX, compute.M_TRIM_THRESHOLD} < {name for name, _ in library.calls}
+    assert (
+        compute.M_MMAP_THRESHOLD,
+        compute.MAX_MMAP_THRESHOLD_BEFORE,
+    ) in library.calls or most == compute.MAX_THRESHOLD
 
 
 def test_another_malloc_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Stage 2 under real SIGKILLs of its process group, and on a Dask cluster that loses a worker in mid-run."""
+"""Stage 2 under real SIGKILLs of its process group, and on a Dask cluster that loses a worker mid-run."""
 
 from __future__ import annotations
 

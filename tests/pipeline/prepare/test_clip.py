@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny_corpus import JOINTS, joints_of_clip, listing, names, write_corpus, write_skeleton
 
-from pipeline.config import FRAMES, KINDS_OF_GEOMETRY, PrepareOptions
+from pipeline.config import FRAMES, GEOMETRIES, PrepareOptions
 from pipeline.datasets.synthetic import recipe
 from pipeline.datasets.synthetic.scene import scene
 from pipeline.decode.child_process import DecodedFrames, DecodeProcess
@@ -81,7 +81,7 @@ def _without_bodies(source: Path, target: Path, every: int) -> None:
     target.write_text("\n".join(kept) + "\n")
 
 
-@pytest.mark.parametrize("kind", KINDS_OF_GEOMETRY)
+@pytest.mark.parametrize("kind", GEOMETRIES)
 def test_heatmaps_peak_where_the_renderer_painted_the_joint(
     raw_synthetic: Path, decoder: DecodeProcess, tmp_path: Path, kind: str
 ) -> None:
@@ -135,7 +135,7 @@ def _write_disc(root: Path, name: str, centres: np.ndarray, *, height: int, widt
     return listing(root).records[0]
 
 
-@pytest.mark.parametrize("kind", KINDS_OF_GEOMETRY)
+@pytest.mark.parametrize("kind", GEOMETRIES)
 def test_the_joint_lies_on_its_pixels_in_every_frame(tmp_path: Path, decoder: DecodeProcess, kind: str) -> None:
     height, width, frames = 150, 260, 24
     # ten pixels a frame, there and back: a neighbouring frame would be more than a cell away

@@ -1,4 +1,4 @@
-"""Every place for a token store under one contract, and what is each one's own."""
+"""Every kind of Blobs under one contract, and the properties of each."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class TestS3(StoreContract):
         # a multipart upload of a killed writer would stay in the bucket, unseen and paid for
         open_blobs(url).put("k", bytes(12_000_000))
         plain: Any = {"allow_http": True}
-        told = obstore.head(from_url(url, client_options=plain), "k")
-        assert "-" not in str(told["e_tag"])  # S3 marks the parts' number there
+        meta = obstore.head(from_url(url, client_options=plain), "k")
+        assert "-" not in str(meta["e_tag"])  # S3 marks the parts' number there
 
     def test_a_server_that_does_not_answer_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in environment("http://127.0.0.1:9").items():
@@ -86,12 +86,12 @@ def test_a_store_without_etags_is_read_all_the_same() -> None:
     parts = ObjectParts(blobs, "k", {**obstore.head(blobs._store, "k"), "e_tag": None})
     assert parts.tail(7) == b"content"
     blobs.put("k", b"less")
-    with pytest.raises(ReplacedError, match="k: was put anew or deleted"):
+    with pytest.raises(ReplacedError, match="k: was replaced or deleted"):
         parts.tail(7)
 
 
 def test_a_url_of_no_known_kind_is_told() -> None:
-    with pytest.raises(ArtifactError, match="names no store that can be opened"):
+    with pytest.raises(ArtifactError, match="cannot be opened as a store"):
         open_blobs("ftp://host/x")
 
 

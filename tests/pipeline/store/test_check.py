@@ -1,4 +1,4 @@
-"""Where a store may be made, or its making go on, and where not: nothing of others is written over."""
+"""Where a store may be created or resumed, and where not: foreign files are never overwritten."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_verify_says_to_delete_is_made_again_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("gone", "change", "told"),
+    ("gone", "change", "sentence"),
     [
         (["clips.txt", "zarr.json", "commits/metadata.json"], {"seed": 1}, "holds commit records of a store that was"),
         (["zarr.json"], {"seed": 1}, "holds commit records of a store that was made from something else; use the same"),
@@ -97,7 +97,7 @@ def test_what_verify_says_to_delete_is_made_again_and_nothing_else(
     ],
 )
 def test_shards_of_another_store_are_not_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: list[str], change: dict[str, Any], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: list[str], change: dict[str, Any], sentence: str
 ) -> None:
     install(monkeypatch)
     folder, out = write(tmp_path / "prepared", 9), tmp_path / "s"
@@ -105,7 +105,7 @@ def test_shards_of_another_store_are_not_taken_over(
     for name in gone:
         (out / name).unlink()
     before = everything(out)
-    with pytest.raises(ArtifactError, match=told):
+    with pytest.raises(ArtifactError, match=sentence):
         extract(folder.path, out, replace(OPTIONS, **change))
     assert everything(out) == before
 
@@ -126,9 +126,11 @@ def test_one_damaged_record_does_not_hide_the_others(tmp_path: Path, monkeypatch
 def test_a_number_that_is_written_otherwise_is_told_as_what_differs(tmp_path: Path) -> None:
     create(tmp_path, {"sigma": 1.0})
     create(tmp_path, {"sigma": 1.0})
-    with pytest.raises(ArtifactError, match=r"was made from something else: sigma: 1.0, now 1; use the same") as told:
+    with pytest.raises(
+        ArtifactError, match=r"was made from something else: sigma: 1.0, now 1; use the same"
+    ) as refused:
         create(tmp_path, {"sigma": 1})
-    assert "delete" not in str(told.value)
+    assert "delete" not in str(refused.value)
 
 
 def _tampered(attributes: dict[str, Any]) -> None:
@@ -140,15 +142,15 @@ def _unmarked(attributes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
-    [(_tampered, "its fingerprint is not that of what it says"), (_unmarked, r"zarr\.json: is damaged")],
+    ("change", "sentence"),
+    [(_tampered, "its fingerprint does not match what"), (_unmarked, r"zarr\.json: is damaged")],
 )
 def test_a_fingerprint_that_is_not_its_own_is_told(
-    tmp_path: Path, change: Callable[[dict[str, Any]], None], told: str
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], sentence: str
 ) -> None:
     create(tmp_path, {"sigma": 1.0})
     described = json.loads((tmp_path / "zarr.json").read_text())
     change(described["attributes"])
     (tmp_path / "zarr.json").write_text(json.dumps(described))
-    with pytest.raises(CorruptError, match=told):
+    with pytest.raises(CorruptError, match=sentence):
         create(tmp_path, {"sigma": 1.0})

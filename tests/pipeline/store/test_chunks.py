@@ -1,4 +1,4 @@
-"""Our bytes of chunks and shards are zarr's bytes, and come back; damaged ones never do."""
+"""Chunks and shards have zarr's bytes and are decoded again; damaged ones are always refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sizes_with(codec: str, dtype: str) -> StoreSizes:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("codec", ["none", "zstd", "lz4"])
+@pytest.mark.parametrize("codec", ["none", "zstd"])
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
 def test_bytes_are_zarrs_own(codec: str, dtype: str) -> None:
     sizes, rng = sizes_with(codec, dtype), np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_bytes_are_zarrs_own(codec: str, dtype: str) -> None:
                 )
 
 
-@pytest.mark.parametrize("codec", ["none", "zstd", "lz4"])
+@pytest.mark.parametrize("codec", ["none", "zstd"])
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_no_flipped_bit_goes_unnoticed(codec: str, data: st.DataObject) -> None:

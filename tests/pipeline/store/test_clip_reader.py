@@ -1,4 +1,4 @@
-"""How a reader keeps files and indices: few files open, each index read once, no shard opened twice at a time."""
+"""The reader's cache: few files open, each index read once, no shard opened twice at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIPS = 24
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each shard is opened from now on; its index read: under its key and " index"."""
+    """Counts how often each shard is opened (under its key) and its index read (under its key and " index")."""
     counts: Counter[str] = Counter()
     for kind in (LocalBlobs, ObjectBlobs):
         parts = kind.parts
@@ -84,7 +84,7 @@ def test_threads_that_want_one_shard_open_it_once(
 
 
 def test_shards_are_opened_by_the_threads_that_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On an object store each opening is two round trips: one after another they would take most of the time."""
+    """On an object store each opening takes two round trips: in sequence they would take most of the time."""
     store, jm = store_of(f"memory://{tmp_path.name}", threads=8)
     store.read([0], tokens=["jm"])
     together, most, parts = threading.Barrier(8, timeout=300), [], ObjectBlobs.parts
@@ -99,7 +99,7 @@ def test_shards_are_opened_by_the_threads_that_read_them(tmp_path: Path, monkeyp
 
 
 def test_objects_are_never_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Counter[str]) -> None:
-    """They hold no file; a request for each miss would be all that an eviction gains."""
+    """They hold no file, so evicting them would only cost requests."""
     monkeypatch.setattr("pipeline.store.clip_reader.OPEN_FILES", 2)
     store, jm = store_of(f"memory://{tmp_path.name}")
     for _ in range(3):

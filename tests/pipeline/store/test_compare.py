@@ -1,4 +1,4 @@
-"""Two stores side by side, and what `star inspect` tells of the tokens of one."""
+"""Two stores side by side, and what `star inspect` says of the tokens of one."""
 
 from __future__ import annotations
 
@@ -32,51 +32,51 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, TokenSt
 
 
 def test_a_store_made_twice_is_the_same(stores: dict[str, TokenStore]) -> None:
-    told = compare(stores["a"], stores["again"])
-    assert told["same_content"]
-    assert (told["equal"], told["unequal"], told["outcomes_differ"]) == (7, 0, 0)
-    assert told["made_from"] == told["sizes"] == []
-    assert "gg" not in told
+    report = compare(stores["a"], stores["again"])
+    assert report["same_content"]
+    assert (report["equal"], report["unequal"], report["outcomes_differ"]) == (7, 0, 0)
+    assert report["made_from"] == report["sizes"] == []
+    assert "gg" not in report
 
 
 def test_another_codec_holds_equal_tokens(stores: dict[str, TokenStore]) -> None:
-    told = compare(stores["a"], stores["zstd"])
-    assert not told["same_content"]
-    assert (told["equal"], told["unequal"]) == (7, 0)
-    assert told["sizes"] == ["codec: none, now zstd"]
+    report = compare(stores["a"], stores["zstd"])
+    assert not report["same_content"]
+    assert (report["equal"], report["unequal"]) == (7, 0)
+    assert report["sizes"] == ["codec: none, now zstd"]
 
 
 def test_int8_is_apart_by_less_than_a_percent_of_the_largest(stores: dict[str, TokenStore]) -> None:
-    told = compare(stores["a"], stores["int8"])
-    assert (told["equal"], told["unequal"]) == (0, 7)
-    assert told["made_from"] == ["dtype: float16, now int8"]
+    report = compare(stores["a"], stores["int8"])
+    assert (report["equal"], report["unequal"]) == (0, 7)
+    assert report["made_from"] == ["dtype: float16, now int8"]
     exact = stores["a"].read([0, 1, 3, 4, 6, 7, 8])
     for name, tokens in (("gg", exact.gg), ("jm", exact.jm)):
-        assert 0 < told[name]["largest"] < 0.01 * np.abs(tokens.astype(np.float64)).max()
-        assert 0 < told[name]["rms_of_spread"] < told[name]["of_spread"]
+        assert 0 < report[name]["largest"] < 0.01 * np.abs(tokens.astype(np.float64)).max()
+        assert 0 < report[name]["rms_of_spread"] < report[name]["of_spread"]
     rounded = stores["int8"].read([0, 1, 3, 4, 6, 7, 8], tokens=("jm",)).jm.astype(np.float64)
     apart = np.sqrt(np.square(rounded - exact.jm).mean()) / np.mean([clip.std(dtype=np.float64) for clip in exact.jm])
-    assert told["jm"]["rms_of_spread"] == pytest.approx(apart, rel=1e-3)
+    assert report["jm"]["rms_of_spread"] == pytest.approx(apart, rel=1e-3)
 
 
 def test_other_clips_and_views_are_counted(stores: dict[str, TokenStore]) -> None:
-    told = compare(stores["a"], stores["b"])
-    assert (told["clips"], told["only_in_a"], told["only_in_b"]) == (7, 2, 0)
-    assert told["outcomes_differ"] == 1  # row 5 failed in one
-    assert told["equal"] == 5
-    assert told["made_from"][0].startswith("prepared: ")
+    report = compare(stores["a"], stores["b"])
+    assert (report["clips"], report["only_in_a"], report["only_in_b"]) == (7, 2, 0)
+    assert report["outcomes_differ"] == 1  # row 5 failed in one
+    assert report["equal"] == 5
+    assert report["made_from"][0].startswith("prepared: ")
     assert compare(stores["views"], stores["a"])["views"] == 1
 
 
 def test_statistics_are_those_of_the_values(tmp_path: Path) -> None:
     written = small_arrays(tmp_path / "s")
-    told = token_statistics(TokenStore.open(tmp_path / "s"))
+    statistics = token_statistics(TokenStore.open(tmp_path / "s"))
     gg = written["gg"][:, 0].astype(np.float64)
     jm = written["jm"][:, 0][written["joint_mask"][:, 0]].astype(np.float64)
     for name, values in (("gg", gg), ("jm", jm)):
-        assert told[name]["mean"] == pytest.approx(values.mean(), abs=1e-5)
-        assert told[name]["spread"] == pytest.approx(values.std(), abs=1e-5)
-        assert told[name]["zeros"] == pytest.approx((values == 0).mean(), abs=1e-5)
-        assert told[name]["nan"] == 0
-    assert told["clips_read"] == 11
-    assert told["joints_present"] == pytest.approx(written["joint_mask"][:, 0].mean(), abs=1e-4)
+        assert statistics[name]["mean"] == pytest.approx(values.mean(), abs=1e-5)
+        assert statistics[name]["spread"] == pytest.approx(values.std(), abs=1e-5)
+        assert statistics[name]["zeros"] == pytest.approx((values == 0).mean(), abs=1e-5)
+        assert statistics[name]["nan"] == 0
+    assert statistics["clips_read"] == 11
+    assert statistics["joints_present"] == pytest.approx(written["joint_mask"][:, 0].mean(), abs=1e-4)

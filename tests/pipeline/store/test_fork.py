@@ -1,4 +1,4 @@
-"""An open store in a process that was forked: a folder's works on, an object store's says what to do instead."""
+"""An open store in a forked process: a folder still works, an object store refuses and names the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from star.data.dataset import TokenDataset
 pytestmark = pytest.mark.processes
 
 PATIENCE = 300  # seconds until a fork counts as hanging
-TOLD = r'cannot be used in a process that was forked .* start processes by "spawn"'
+REFUSAL = r'cannot be used in a process forked .* start processes with "spawn"'
 
 
 def in_a_fork(work: Callable[[], Any]) -> Any:
@@ -98,7 +98,7 @@ def test_an_object_stores_reader_says_what_to_do_instead(bucket: str) -> None:
         lambda: store.status,
         lambda: TokenStore.open(bucket).read([3]),  # the library's threads are the process's: a new store has none
     ):
-        with pytest.raises(ConfigError, match=TOLD):
+        with pytest.raises(ConfigError, match=REFUSAL):
             in_a_fork(work)
     assert np.array_equal(store.read(range(11)).jm, written["jm"][:, 0])
 
@@ -111,8 +111,8 @@ def test_a_dataloader_that_forks_reads_a_folder(tmp_path: Path) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("star-loader")]
 
 
-def test_a_dataloader_that_forks_tells_what_a_bucket_needs(bucket: str) -> None:
+def test_a_dataloader_that_forks_is_refused_with_what_a_bucket_needs(bucket: str) -> None:
     write_small_store(bucket)  # type: ignore[arg-type]
     dataset = TokenDataset(bucket, in_memory=False)
-    with pytest.raises((ConfigError, RuntimeError), match=TOLD):
+    with pytest.raises((ConfigError, RuntimeError), match=REFUSAL):
         next(iter(DataLoader(dataset, batch_size=5, num_workers=2, multiprocessing_context="fork", timeout=PATIENCE)))

@@ -1,4 +1,4 @@
-"""Tokens as int8: how far they may be off, and where the corners of float16 lie."""
+"""Tokens as int8: the largest error, and the limits of float16."""
 
 from __future__ import annotations
 

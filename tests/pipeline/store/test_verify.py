@@ -1,4 +1,4 @@
-"""Every flipped bit of a store is found, and the clips that it costs are the clips that are named."""
+"""Every flipped bit of a store is found, and exactly the lost clips are named."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_groups_metadata_may_be_damaged_beyond_reading(tmp_path: Path) -> No
 
 
 def test_a_file_of_another_clip_in_its_place_is_found(tmp_path: Path) -> None:
-    """Each byte of it matches its own checksums; only the record knows that it is another's."""
+    """It matches its own checksums; only the record shows that it is another shard's file."""
     small_arrays(tmp_path / "s")
     shutil.copy(tmp_path / "s/gg/c/0/0/0/0/0", tmp_path / "s/gg/c/1/0/0/0/0")
     found = list(verify_store(tmp_path / "s"))
@@ -120,7 +120,7 @@ def test_deep_verification_finds_content_behind_a_record_that_agrees(tmp_path: P
     ((_, record),) = each_record(blobs, store.attrs["fingerprint"], [(0, 1)])
     assert record is not None
     record["files"] = [file_entry(key, blobs.get(key) or b"") if e["key"] == key else e for e in record["files"]]
-    blobs.put(record_key(1, 0), seal(record))
+    blobs.put(record_key((0, 1)), seal(record))
     assert list(verify_store(tmp_path / "s")) == []
     assert [d.clips for d in verify_store(tmp_path / "s", deep=True)] == [("0004", "0005", "0006", "0007")]
 

@@ -1,4 +1,4 @@
-"""Two workers at one shard, and a coordinator that goes away, in the middle of a shard's puts: no record lies."""
+"""Two workers on one shard, and a coordinator that ends, in the middle of a shard's puts: every record stays true."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def doubled(*given: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Tokens of a worker whose device rounds otherwise, as it were."""
+    """Tokens of a worker whose device rounds differently."""
     gg, jm, mask = stub_tokens(*given)
     return gg * 2, jm * 2, mask
 
@@ -71,12 +71,12 @@ def other_worker(stub: pytest.MonkeyPatch, prepared: Path, there: Path, out: Pat
     [
         (FIRST, True, "theirs"),
         (SECOND, True, "theirs"),
-        (LAST, False, "theirs"),  # all of ours have been put over, but for one that is the same
-        (FIRST, False, "ours"),  # all of theirs have been put over
+        (LAST, False, "theirs"),  # all of ours were overwritten, except an identical one
+        (FIRST, False, "ours"),  # all of theirs were overwritten
         (SECOND, False, None),  # one is theirs, the others are ours
     ],
 )
-def test_no_record_tells_of_files_that_are_not_there(
+def test_no_record_names_files_that_do_not_exist(
     stub: pytest.MonkeyPatch, tmp_path: Path, at: str, same: bool, kept: str | None
 ) -> None:
     prepared, out = write(tmp_path / "prepared", 9).path, tmp_path / "s"
@@ -85,7 +85,9 @@ def test_no_record_tells_of_files_that_are_not_there(
     with stub.context() as patch:
         patch.setattr(worker, "open_blobs", lambda url: Meanwhile(open_blobs(url), at, commit))
         if kept is None:
-            with pytest.raises(ArtifactError, match="shard 1, view 0: was put by two workers at once; run the same"):
+            with pytest.raises(
+                ArtifactError, match="shard 1, view 0: was written by two workers at once; run the same"
+            ):
                 extract(prepared, out, OPTIONS)
         else:
             extract(prepared, out, OPTIONS)

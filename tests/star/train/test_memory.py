@@ -75,7 +75,7 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
     fixed, each = kept_for_backward(model, config, CPU)
     assert require_memory(model, config, CPU, clips=8) == fixed + 8 * each
     monkeypatch.setattr(memory, "free_bytes", lambda device: int((fixed + 5.5 * each) / memory.MOST))
-    with pytest.raises(ConfigError, match="does not fit into the memory of cpu") as refused:
+    with pytest.raises(ConfigError, match="do not fit into the memory of cpu") as refused:
         train(store, tmp_path / "run", config=config)
     with monkeypatch.context() as patch:
         patch.setattr(memory, "free_bytes", lambda device: int(fixed + 0.5 * each))
@@ -90,9 +90,9 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
 
         patch.setattr("star.train.loop.train_step", full)
-        with pytest.raises(ConfigError, match=r"a step of 8 clips .* `optim\.micro_batch=4` takes the same steps"):
+        with pytest.raises(ConfigError, match=r"8 clips at once .* `optim\.micro_batch=4` takes the same steps"):
             train(store, tmp_path / "full", config=config)
-        with pytest.raises(ConfigError, match=r"a step of 1 clips .* make the model smaller"):
+        with pytest.raises(ConfigError, match=r"1 clips at once .* make the model smaller"):
             train(store, tmp_path / "fuller", config=small("optim.batch_size=8", "optim.micro_batch=1"))
     run = train(store, tmp_path / "run", config=small("optim.batch_size=8", named[1]))  # the same folder
     losses = [[line["loss"] for line in each.metrics() if "loss" in line] for each in (whole, run)]
