@@ -16,14 +16,14 @@ from typing import Any
 from pipeline.artifacts.files import unwritable, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, differences, fingerprint, sha256
 from pipeline.artifacts.outcomes import OUTCOMES, Account, account_of
-from pipeline.artifacts.sealed_json import seal, unseal, unseal_rows
+from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, DataError
 from pipeline.prepare.hdf5 import ClipContent
-from pipeline.prepare.shard import COLUMNS, FORMAT, META, Shard, check_format, records_of
+from pipeline.prepare.shard import COLUMNS, FORMAT, META, ROWS, Shard, read_meta, read_rows
 from pipeline.records import Listing
 
-OURS = ("raw", "log", "manifest.jsonl")
+OWN_FILES = ("raw", "log", "manifest.jsonl", ROWS)
 SHARD_FILE = re.compile(r"clips-\d{5,}\.(h5|json)")
 
 __all__ = ["OUTCOMES", "Account", "PreparedFolder", "account_of", "listing_digest"]
@@ -49,23 +49,21 @@ class PreparedFolder:
     def open(cls, path: Path | str) -> PreparedFolder:
         """Raises ArtifactError: no folder, another artifact, half a one; CorruptError: damaged."""
         path = Path(path)
-        meta_path = path / META
-        if not meta_path.is_file():
+        if not (path / META).is_file():
             raise ArtifactError(
                 path,
                 _what_instead(path),
                 expected="a folder made by `star prepare`",
                 remedy="run `star prepare` first and give its --out here",
             )
-        meta = unseal(meta_path.read_bytes(), meta_path)
-        check_format(meta, meta_path)
+        meta = read_meta(path)
         listing = Listing(
             dataset=meta["dataset"],
             class_names=tuple(meta["class_names"]),
             topology=meta["topology"],
             protocols=tuple(meta["protocols"]),
             roots=meta["roots"],
-            records=records_of(meta),
+            records=read_rows(path, meta, range(meta["clips"])),
         )
         return cls(path, listing, PrepareOptions(**meta["options"]), meta["fingerprint"])
 
@@ -86,21 +84,32 @@ class PreparedFolder:
         return new
 
     def freeze(self) -> None:
-        """Write `dataset.json`, from which the workers read. Raises as `match`.
+        """Write `rows.jsonl`, then `dataset.json`: the workers read both. Raises as `match`.
 
-        Where it is there already, only what is no content may have changed: where the data lie, which reader reads.
+        Of an existing `dataset.json` only the roots and those options change that do not decide the content.
         """
         found = self._frozen()
-        if found is None or (found["roots"], found["options"]) != (dict(self.listing.roots), asdict(self.options)):
-            write_atomic(self.path / META, self._meta())
+        if found is not None and (self.path / ROWS).exists():
+            if (found["roots"], found["options"]) != (dict(self.listing.roots), asdict(self.options)):
+                write_atomic(self.path / META, self._meta(found["rows_sha256"]))
+            return
+        rows = "".join(
+            json.dumps(_row_of(record), ensure_ascii=False) + "\n" for record in self.listing.records
+        ).encode()
+        write_atomic(self.path / ROWS, rows)
+        write_atomic(self.path / META, self._meta(sha256(rows)))
 
     def _frozen(self) -> dict[str, Any] | None:
-        """What `dataset.json` says, without its rows, or None where there is none; raises where it differs from us."""
+        """The content of `dataset.json`, or None where there is none; raises where it differs from this folder's.
+
+        A deleted `rows.jsonl` is no error: `freeze` writes it again.
+        """
         path = self.path / META
         if not path.exists():
             return None
-        found = unseal_rows(path, "rows", range(0))
-        check_format(found, path)
+        found = read_meta(self.path)
+        if (self.path / ROWS).exists():
+            read_rows(self.path, found, range(0))
         if found["fingerprint"] != self.fingerprint:
             raise ArtifactError(
                 path,
@@ -109,7 +118,7 @@ class PreparedFolder:
             )
         return found
 
-    def _meta(self) -> bytes:
+    def _meta(self, rows_sha256: str) -> bytes:
         return seal(
             {
                 "format": FORMAT,
@@ -123,7 +132,7 @@ class PreparedFolder:
                 "class_names": list(self.listing.class_names),
                 "clips": len(self.listing.records),
                 "columns": COLUMNS,
-                "rows": [list(_row_of(record)) for record in self.listing.records],
+                "rows_sha256": rows_sha256,
             }
         )
 
@@ -226,7 +235,9 @@ def refuse_other_content(path: Path, stamp: str | None = None) -> None:
     if (path / META).exists() or not path.exists():
         return
     there = [] if not path.is_dir() else [p.name for p in path.iterdir()]
-    if not path.is_dir() or not all(name in OURS or name[0] == "." or SHARD_FILE.fullmatch(name) for name in there):
+    if not path.is_dir() or not all(
+        name in OWN_FILES or name[0] == "." or SHARD_FILE.fullmatch(name) for name in there
+    ):
         raise ArtifactError(path, _what_instead(path), expected="an empty folder", remedy="choose another --out")
     records = sorted(name for name in there if SHARD_FILE.fullmatch(name) and name.endswith(".json"))
     if stamp is None or not records:
