@@ -17,11 +17,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config import READERS
 from pipeline.decode import decord_reader, opencv_reader, picture_folder, pyav_reader
 from pipeline.decode.crop_scale import Box, Fitter
 from pipeline.errors import ConfigError, DecodeError
-
-READERS = ("pyav", "opencv", "decord")
 
 
 @dataclass(frozen=True, slots=True)

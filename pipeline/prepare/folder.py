@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.artifacts.files import unwritable, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, differences, fingerprint, sha256
+from pipeline.artifacts.kinds import describe
 from pipeline.artifacts.outcomes import OUTCOMES, Account, account_of
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import FRAMES, PrepareOptions
@@ -42,8 +43,8 @@ class PreparedFolder:
         fingerprint: digest of listing and options: what decides the content.
     """
 
-    def __init__(self, path: Path, listing: Listing, options: PrepareOptions, stamp: str) -> None:
-        self.path, self.listing, self.options, self.fingerprint = path, listing, options, stamp
+    def __init__(self, path: Path, listing: Listing, options: PrepareOptions, fingerprint: str) -> None:
+        self.path, self.listing, self.options, self.fingerprint = path, listing, options, fingerprint
 
     @classmethod
     def open(cls, path: Path | str) -> PreparedFolder:
@@ -52,7 +53,7 @@ class PreparedFolder:
         if not (path / META).is_file():
             raise ArtifactError(
                 path,
-                _what_instead(path),
+                describe(path, wanted="prepared"),
                 expected="a folder made by `star prepare`",
                 remedy="run `star prepare` first and give its --out here",
             )
@@ -77,9 +78,9 @@ class PreparedFolder:
         """
         if not listing.records:
             raise DataError("the listing", "holds no clip", remedy="check the folders given")
-        stamp = fingerprint({"listing": listing_digest(listing), "options": options.content()})
-        refuse_other_content(path, stamp)
-        new = cls(path, listing, options, stamp)
+        digest = fingerprint({"listing": listing_digest(listing), "options": options.content()})
+        refuse_other_content(path, digest)
+        new = cls(path, listing, options, digest)
         new._frozen()
         return new
 
@@ -227,25 +228,25 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")}
 
 
-def refuse_other_content(path: Path, stamp: str | None = None) -> None:
-    """Raises ArtifactError where `path` holds something that is no prepared folder, or shards of another `stamp`.
+def refuse_other_content(path: Path, wanted: str | None = None) -> None:
+    """Raises ArtifactError where `path` is no prepared folder, or holds shards of another fingerprint than `wanted`.
 
-    Shards alone are what is left where a damaged `dataset.json` was deleted, as its sentence advises.
+    Shards without a `dataset.json` remain where a damaged one was deleted, as its error advises.
     """
     if (path / META).exists() or not path.exists():
         return
-    there = [] if not path.is_dir() else [p.name for p in path.iterdir()]
+    names = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
     if not path.is_dir() or not all(
-        name in OWN_FILES or name[0] == "." or SHARD_FILE.fullmatch(name) for name in there
+        name in OWN_FILES or name[0] == "." or SHARD_FILE.fullmatch(name) for name in names
     ):
-        raise ArtifactError(path, _what_instead(path), expected="an empty folder", remedy="choose another --out")
-    records = sorted(name for name in there if SHARD_FILE.fullmatch(name) and name.endswith(".json"))
-    if stamp is None or not records:
+        problem = describe(path, wanted="prepared")
+        raise ArtifactError(path, problem, expected="an empty folder", remedy="choose another `out`")
+    record = next((path / name for name in names if SHARD_FILE.fullmatch(name) and name.endswith(".json")), None)
+    if wanted is None or record is None or unseal(record.read_bytes(), record)["fingerprint"] == wanted:
         return
-    if unseal((path / records[0]).read_bytes(), path / records[0])["fingerprint"] != stamp:
-        raise ArtifactError(
-            path, "holds shards that were made from something else", remedy="use the same options, or another --out"
-        )
+    raise ArtifactError(
+        path, "holds shards that were made from something else", remedy="use the same options, or another `out`"
+    )
 
 
 def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
@@ -265,17 +266,3 @@ def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
     if old.class_names != now.class_names:
         lines.append(f"the classes: {len(old.class_names)} others, now {len(now.class_names)}")
     return lines or ["an earlier version of this program"]
-
-
-def _what_instead(path: Path) -> str:
-    if not path.exists():
-        return "does not exist"
-    if path.is_file():
-        return "is a file"
-    if (path / "zarr.json").exists():
-        return "is a token store, not a prepared folder"
-    if (path / "metrics.jsonl").exists() or (path / "config.json").exists():
-        return "is a training run, not a prepared folder"
-    if not any(path.iterdir()):
-        return "is empty"
-    return f"holds no {META}"

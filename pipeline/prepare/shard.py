@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.artifacts.files import write_atomic
 from pipeline.artifacts.fingerprint import sha256
+from pipeline.artifacts.kinds import MARKERS
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError
@@ -25,7 +26,7 @@ from pipeline.prepare.hdf5 import ClipContent, ShardReader
 from pipeline.records import VideoRecord
 
 FORMAT = "star-prepared/2"
-META, ROWS = "dataset.json", "rows.jsonl"
+META, ROWS = MARKERS["prepared"], "rows.jsonl"
 RESTORE_ROWS = "restore it from a copy, or delete it and run the same `star prepare` again"
 COLUMNS = [field.name for field in fields(VideoRecord)]
 SHARDS_AT_ONCE = 16  # whose rows are read together: reading and checking all of NTU 120's takes a tenth of a second
