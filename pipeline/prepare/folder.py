@@ -235,10 +235,8 @@ def refuse_other_content(path: Path, wanted: str | None = None) -> None:
     """
     if (path / META).exists() or not path.exists():
         return
-    names = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
-    if not path.is_dir() or not all(
-        name in OWN_FILES or name[0] == "." or SHARD_FILE.fullmatch(name) for name in names
-    ):
+    names = sorted(p.name for p in path.iterdir() if p.name[0] != ".") if path.is_dir() else []
+    if not path.is_dir() or not all(name in OWN_FILES or SHARD_FILE.fullmatch(name) for name in names):
         problem = describe(path, wanted="prepared")
         raise ArtifactError(path, problem, expected="an empty folder", remedy="choose another `out`")
     record = next((path / name for name in names if SHARD_FILE.fullmatch(name) and name.endswith(".json")), None)
