@@ -1,4 +1,4 @@
-"""A lock that gives a folder one coordinator at a time, and the lease by which workers check that theirs still holds it.
+"""A lock that gives a folder one coordinator at a time, and a lease that its workers check.
 
 In: a folder. Out: a lock that ends with its process, and a lease, a random text that the coordinator gives its workers.
 """

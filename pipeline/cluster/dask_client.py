@@ -154,7 +154,7 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends: it reaches the whole process group, but only the coordinator may end workers.
+    """Hold Ctrl-C back until the block ends: it reaches the whole process group, but the coordinator ends the workers.
 
     Threads and processes that start in the block inherit the blocked signal, as do their own children. Other threads of
     this process may still receive it, so a handler records it.

@@ -1,7 +1,7 @@
-"""The folder that stage 1 fills: what was listed, which shards are committed, and what became of every row.
+"""The folder that stage 1 fills: the listing, the committed shards, and the outcome of every row.
 
-In: a Listing and PrepareOptions, or an existing folder. Out: PreparedFolder. It holds the whole listing in memory, as
-coordinators and readers want it; a worker of stage 1 takes one `pipeline.prepare.shard.Shard` at a time.
+In: a Listing and PrepareOptions, or an existing folder. Out: PreparedFolder. It holds the whole listing in memory, for
+coordinators and readers; a worker of stage 1 reads one `pipeline.prepare.shard.Shard` at a time.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _row_of = attrgetter(*COLUMNS)  # a tenth of the time of dataclasses.astuple, wh
 
 
 class PreparedFolder:
-    """A folder of prepared clips. `open` one that is there, or `match` and `freeze` one to be made.
+    """A folder of prepared clips. `open` an existing one, or `match` and `freeze` a new one.
 
     Attributes:
         path: the folder.
-        listing: its rows and what holds for all.
-        options: what they were made with.
-        fingerprint: digest of listing and options: what decides the content.
+        listing: its rows and what holds for all of them.
+        options: of the command that made it.
+        fingerprint: digest of listing and options, which decide the content.
     """
 
     def __init__(self, path: Path, listing: Listing, options: PrepareOptions, fingerprint: str) -> None:
@@ -48,14 +48,14 @@ class PreparedFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> PreparedFolder:
-        """Raises ArtifactError: no folder, another artifact, half a one; CorruptError: damaged."""
+        """Raises ArtifactError: not a prepared folder, or of another format. CorruptError: damaged."""
         path = Path(path)
         if not (path / META).is_file():
             raise ArtifactError(
                 path,
                 describe(path, wanted="prepared"),
                 expected="a folder made by `star prepare`",
-                remedy="run `star prepare` first and give its --out here",
+                remedy="run `star prepare` first and give its output folder here",
             )
         meta = read_meta(path)
         listing = Listing(
@@ -70,11 +70,11 @@ class PreparedFolder:
 
     @classmethod
     def match(cls, path: Path, listing: Listing, options: PrepareOptions) -> PreparedFolder:
-        """The folder that these make, which may be there already; writes nothing.
+        """The folder of this listing and these options, which may exist already; writes nothing.
 
         Raises:
             ArtifactError: `path` was made from other rows or options (the differences are named), or holds something
-                else. CorruptError: its `dataset.json` is damaged. DataError: nothing is listed.
+                else. CorruptError: it is damaged. DataError: nothing is listed.
         """
         if not listing.records:
             raise DataError("the listing", "holds no clip", remedy="check the folders given")
@@ -115,7 +115,7 @@ class PreparedFolder:
             raise ArtifactError(
                 path,
                 "was made from something else: " + "; ".join(_what_differs(PreparedFolder.open(self.path), self)),
-                remedy="use the same options and input again, or another --out",
+                remedy="use the same options and input again, or another `out`",
             )
         return found
 
@@ -139,7 +139,7 @@ class PreparedFolder:
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """The number of shards."""
         return -(-len(self.listing.records) // self.options.shard_clips)
 
     def rows(self, shard: int) -> range:
@@ -184,18 +184,18 @@ class PreparedFolder:
         return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries])
 
     def content_digest(self, entries: Entries | None = None) -> str:
-        """SHA-256 over fingerprint, outcomes, reasons and clips' digests: what a user would call the content."""
-        told = ("id", "outcome", "reason", "corrupt", "sha256")
-        rows = [[entry.get(name, "") for name in told] for entry in (self.outcomes() if entries is None else entries)]
+        """SHA-256 over fingerprint, outcomes, reasons and clips' digests."""
+        names = ("id", "outcome", "reason", "corrupt", "sha256")
+        rows = [[entry.get(name, "") for name in names] for entry in (self.outcomes() if entries is None else entries)]
         return sha256(canonical_json([self.fingerprint, rows]))
 
     @property
     def manifest_path(self) -> Path:
-        """`manifest.jsonl`: one line a row, derived from the records, for people and scripts; there when all is."""
+        """`manifest.jsonl`: a line a row, derived from the records, for people and scripts; written at the end."""
         return self.path / "manifest.jsonl"
 
     def manifest(self, entries: Entries) -> bytes:
-        """What `manifest.jsonl` holds."""
+        """The content of `manifest.jsonl`."""
         rows = zip(self.listing.records, entries, strict=True)
         return "".join(
             json.dumps({"row": row, **entry, "label": record.label, "video": record.video}) + "\n"
@@ -215,14 +215,14 @@ class PreparedFolder:
 
 
 def listing_digest(listing: Listing) -> str:
-    """SHA-256 of the rows and what holds for all; not of where they lie."""
+    """SHA-256 of a listing without its roots."""
     rows = [_row_of(record) for record in listing.records]
-    told = [listing.dataset, listing.topology, list(listing.class_names), COLUMNS, rows, FRAMES]
-    return sha256(canonical_json(told))
+    facts = [listing.dataset, listing.topology, list(listing.class_names), COLUMNS, rows, FRAMES]
+    return sha256(canonical_json(facts))
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the bytes; told, never compared."""
+    """Versions of the libraries that decide the bytes; recorded, never compared."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")}
@@ -251,16 +251,20 @@ def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
     lines = differences(found.options.content(), new.options.content())
     old_rows = {record.clip_id: record for record in found.listing.records}
     new_rows = {record.clip_id: record for record in new.listing.records}
-    for word, names in (
-        ("no longer there", sorted(old_rows.keys() - new_rows.keys())),
-        ("new", sorted(new_rows.keys() - old_rows.keys())),
-        ("told otherwise", sorted(n for n in old_rows.keys() & new_rows.keys() if old_rows[n] != new_rows[n])),
+    for one, several, names in (
+        ("clip is no longer there", "clips are no longer there", old_rows.keys() - new_rows.keys()),
+        ("clip is new", "clips are new", new_rows.keys() - old_rows.keys()),
+        (
+            "clip has changed",
+            "clips have changed",
+            {n for n in old_rows if new_rows.get(n, old_rows[n]) != old_rows[n]},
+        ),
     ):
         if names:
-            clips = "clip is" if len(names) == 1 else "clips are"
-            lines.append(f"{len(names)} {clips} {word} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
+            shown = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+            lines.append(f"{len(names)} {one if len(names) == 1 else several} ({shown})")
     old, now = found.listing, new.listing
     lines += differences({"dataset": old.dataset}, {"dataset": now.dataset})
     if old.class_names != now.class_names:
-        lines.append(f"the classes: {len(old.class_names)} others, now {len(now.class_names)}")
+        lines.append(f"class names: {len(old.class_names)} others, now {len(now.class_names)}")
     return lines or ["an earlier version of this program"]

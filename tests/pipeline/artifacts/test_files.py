@@ -157,23 +157,23 @@ def test_any_flipped_bit_or_lost_tail_is_found(record: dict[str, Any], data: st.
 
 def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:
     folder = tmp_path / "new"
-    with sole_writer(folder) as word:
-        require_writer(folder, word)
+    with sole_writer(folder) as lease:
+        require_writer(folder, lease)
         with pytest.raises(ArtifactError, match="another process is writing here"), sole_writer(folder):
             pass
-        require_writer(folder, word)  # the refused one took nothing over
+        require_writer(folder, lease)  # the refused one took nothing over
     with pytest.raises(ArtifactError, match="no longer in the hands"):
-        require_writer(folder, word)
+        require_writer(folder, lease)
     with sole_writer(folder) as other:
-        assert other != word
+        assert other != lease
         with pytest.raises(ArtifactError, match="no longer in the hands"):
-            require_writer(folder, word)
+            require_writer(folder, lease)
         require_writer(folder, other)
 
 
 def test_a_folder_that_is_not_to_be_seen_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="same files under the same paths"):
-        require_writer(tmp_path / "elsewhere", "word")
+        require_writer(tmp_path / "elsewhere", "lease")
 
 
 def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:

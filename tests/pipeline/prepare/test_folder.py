@@ -117,7 +117,7 @@ def test_where_data_lie_and_how_they_are_read_is_no_content(tmp_path: Path) -> N
         (_listing(15), ["5 clips are new", "S000010, S000011, S000012, …"]),
         (
             _listing(records=(dataclasses.replace(_listing().records[0], label=2), *_listing().records[1:])),
-            ["1 clip is told otherwise", "S000000"],
+            ["1 clip has changed", "S000000"],
         ),
         (_listing(dataset="ntu120"), ["dataset: ntu60, now ntu120"]),
         (_listing(class_names=("a", "b", "d")), ["classes"]),
@@ -129,7 +129,7 @@ def test_another_listing_is_refused_with_the_difference(tmp_path: Path, changed:
     before = (tmp_path / "dataset.json").read_bytes()
     with pytest.raises(ArtifactError) as error:
         _frozen(tmp_path, changed)
-    for word in [*words, "another --out"]:
+    for word in [*words, "another `out`"]:
         assert word in str(error.value), word
     assert (tmp_path / "dataset.json").read_bytes() == before
 
