@@ -8,10 +8,8 @@ system after each use and faults them in again, and with its thresholds raised.
 
     python benchmarks/skeletons.py [--rounds 15] [--clock cpu]     # CPU seconds: for a busy machine
 
-What limits ours: at 260 kB and 32 thousand fields a file about half the time goes to the characters, one branch each
-whose outcome (the end of a field, its dot) the processor cannot predict; a quarter to placing bodies in slots and
-checking what is finite; the rest to memory, newly allocated for each file. The bare `float` of the decimals in use,
-without finding, checking or placing them, is the row before the last; reading the bytes is the last.
+The row before the last is the bare `float` of the decimals in use, without finding them, checking anything or placing
+them; the last only reads the bytes.
 """
 
 from __future__ import annotations

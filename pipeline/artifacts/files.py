@@ -1,7 +1,7 @@
-"""Files that are either whole or absent, and whether there is room for them.
+"""Atomic writing of files, which are either whole or absent, and checks of the free disk space.
 
-In: bytes. Out: files, by temporary name, fsync, rename, fsync of the folder; or one sentence for what the system
-refused. For both data stages and for checkpoints. No knowledge of what the bytes mean.
+In: bytes. Out: files, by temporary name, fsync, rename, fsync of the folder; or an error that names what the system
+refused. It does not know what the bytes mean.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pipeline.errors import ArtifactError
 
-TEMPORARY = ".part-"  # a dot file's suffix, then a random word: never a name that a reader looks for
+TEMPORARY = ".part-"  # part of a hidden file's name, which no reader looks for
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Put `data` at `path`, whole and on the disk, or leave what was there.
+    """Write `data` to `path`, whole and synced to the disk, or leave the old file.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
@@ -42,19 +42,21 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and what is missing above it, all to outlast a power cut: else a record in a folder that was there
-    before would, and the files that it names would not."""
+    """Make a folder and its missing parents, and sync them: otherwise a power cut could lose files whose commit record,
+    in an older folder, survives."""
     if folder.is_dir():
         return
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        with contextlib.suppress(PermissionError):  # of the folder that was there: one may make folders in it, not list
+        with contextlib.suppress(
+            PermissionError
+        ):  # making folders in the old parent may be allowed, but not listing it
             _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make what was named in `folder` outlast a power cut."""
+    """Make the names of the files in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -63,7 +65,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def unwritable(path: Path | str, error: OSError) -> ArtifactError:
-    """The sentence for a write that the system refused."""
+    """The error for a write that the system refused."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ArtifactError(
             path,
@@ -76,7 +78,7 @@ def unwritable(path: Path | str, error: OSError) -> ArtifactError:
 
 
 def sweep_temporaries(folder: Path) -> int:
-    """Remove what killed writers left behind, at any depth; returns how many files that were."""
+    """Remove the temporary files of killed writers, at any depth; returns their number."""
     swept = 0
     for path in folder.rglob(f".*{TEMPORARY}*"):
         path.unlink(missing_ok=True)
@@ -85,11 +87,11 @@ def sweep_temporaries(folder: Path) -> int:
 
 
 def bytes_free(out: Path) -> int:
-    """Bytes free where `out` lies or will lie."""
-    place = out.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    """Free bytes on the disk of `out`, which need not exist yet."""
+    path = out.absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
 
 
 def require_disk_space(out: Path, needed: int) -> None:
@@ -106,11 +108,7 @@ def require_disk_space(out: Path, needed: int) -> None:
 
 
 def write_unbuffered(file: FileIO, data: bytes) -> None:
-    """All of `data`; a system that takes only a part of it is given the rest.
-
-    Raises:
-        OSError: it takes nothing more.
-    """
+    """Write all of `data`, in several calls where the system takes only a part. Raises OSError: it takes no more."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

@@ -1,7 +1,6 @@
 """Identity of an artifact: a digest of what it was made from, and the differences between two such descriptions.
 
-In: nested dicts of plain values. Out: a hex digest, or sentences. Refuses what it cannot hash exactly, instead of
-falling back to something random or to `repr`.
+In: nested dicts of plain values. Out: a hex digest, or lines of text. A value without an exact text form is an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which of the three artifacts lies at a path: told by the one file that each of them always has."""
+"""The three artifacts, and the one file by which each is recognised.
+
+In: a path. Out: the type of the artifact there, or the words for what is there instead. Reads no content.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,39 @@ from pathlib import Path
 
 from pipeline.errors import ArtifactError
 
+MARKERS = {"prepared": "dataset.json", "store": "zarr.json", "run": "config.json"}
+NAMES = {"prepared": "a prepared folder", "store": "a token store", "run": "a training run"}
+
 
 def artifact_type(path: str) -> str:
-    """ "prepared", "store" or "run".
+    """ "prepared", "store" or "run"; a URL is a store.
 
     Raises:
-        ArtifactError: nothing is there, or nothing of ours.
+        ArtifactError: nothing is there, or no artifact.
     """
     if "://" in path:
         return "store"
-    folder = Path(path)
-    if not folder.exists():
+    if not Path(path).exists():
         raise ArtifactError(path, "does not exist", remedy="name a prepared folder, a token store or a run")
-    if (folder / "dataset.json").is_file():
-        return "prepared"
-    if (folder / "zarr.json").is_file():
-        return "store"
-    if (folder / "config.json").is_file():
-        return "run"
-    raise ArtifactError(
-        path,
-        "is none of our artifacts",
-        expected="dataset.json (prepared clips), zarr.json (a token store) or config.json (a run) in it",
-    )
+    found = type_of(Path(path))
+    if found is None:
+        expected = "dataset.json (prepared clips), zarr.json (a token store) or config.json (a run) in it"
+        raise ArtifactError(path, "is none of our artifacts", expected=expected)
+    return found
+
+
+def type_of(folder: Path) -> str | None:
+    """The type of the artifact in a folder; None where there is none."""
+    return next((name for name, marker in MARKERS.items() if (folder / marker).is_file()), None)
+
+
+def describe(path: Path, *, wanted: str) -> str:
+    """What is at `path` instead of an artifact of the `wanted` type, as the problem of an error."""
+    if not path.exists():
+        return "does not exist"
+    if not path.is_dir():
+        return "is a file"
+    found = type_of(path)
+    if found not in (None, wanted):
+        return f"is {NAMES[found]}, not {NAMES[wanted]}"
+    return f"holds no {MARKERS[wanted]}" if any(path.iterdir()) else "is empty"

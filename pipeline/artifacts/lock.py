@@ -1,6 +1,6 @@
-"""One coordinator at a time in a folder, and workers that can tell whether theirs still is the one.
+"""A lock that gives a folder one coordinator at a time, and a lease that its workers check.
 
-In: a folder. Out: a lock that ends with its process, and the word that the coordinator hands to its workers.
+In: a folder. Out: a lock that ends with its process, and a lease, a random text that the coordinator gives its workers.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[str]:
-    """Hold `folder` for one coordinator; yields the word by which its workers can tell that it still does.
+    """Lock `folder` for one coordinator; yields the lease for `require_writer`.
 
-    The lock goes with the process, however it ends.
+    The lock ends with the process, however that ends.
 
     Raises:
         ArtifactError: another process holds it, or it cannot be made.
     """
     try:
         make_folder(folder)
-        # unbuffered: what a full disk refused would be tried again, and fail again, when the file is closed
+        # unbuffered: a buffered write that a full disk refused would fail again when the file is closed
         lock = open(folder / LOCK, "ab", buffering=0)  # noqa: SIM115 (held for the whole block, closed below)
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -41,32 +41,30 @@ def sole_writer(folder: Path) -> Iterator[str]:
             raise ArtifactError(
                 folder, "another process is writing here", remedy="wait for it or choose another `out`"
             ) from None
-        except OSError:  # a file system without locks: the commits are atomic all the same
+        except OSError:  # a file system without locks: commits are still atomic
             pass
-        word = secrets.token_hex(8)
+        lease = secrets.token_hex(8)
         try:
-            _write_word(lock, word)
+            _write_lease(lock, lease)
         except OSError as error:
             raise unwritable(folder, error) from error
         try:
-            yield word
+            yield lease
         finally:
             with contextlib.suppress(OSError):
-                _write_word(lock, "")
+                _write_lease(lock, "")
 
 
-def _write_word(lock: IO[bytes], word: str) -> None:
+def _write_lease(lock: IO[bytes], lease: str) -> None:
     lock.truncate(0)
-    lock.write(word.encode())
+    lock.write(lease.encode())
 
 
-def require_writer(folder: Path, word: str) -> None:
-    """Called by a worker before it writes: is the coordinator that sent it still the one?
-
-    A worker of a cluster can outlive its coordinator; it must not write among those of the next one.
+def require_writer(folder: Path, lease: str) -> None:
+    """Called by a worker before it writes: a worker of a cluster can outlive its coordinator.
 
     Raises:
-        ArtifactError: that coordinator has ended, or another has taken over; or the folder is not to be seen from here.
+        ArtifactError: its coordinator has ended or another holds the folder, or the folder cannot be read from here.
     """
     try:
         found = (folder / LOCK).read_text()
@@ -76,5 +74,5 @@ def require_writer(folder: Path, word: str) -> None:
             f"cannot be read on {socket.gethostname()} ({error.strerror})",
             remedy="use workers that see the same files under the same paths",
         ) from error
-    if found != word:
+    if found != lease:
         raise ArtifactError(folder, "is no longer in the hands of the command that began this work")

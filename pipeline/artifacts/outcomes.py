@@ -1,7 +1,7 @@
-"""How the rows of an artifact ended, and what `verify` finds damaged; for both data stages.
+"""The outcomes of an artifact's rows, and the damage that `verify` finds; for both data stages.
 
 In: (outcome, reason) pairs, damaged files. Out: an Account, in which every row is exactly one of pending, done,
-excluded, failed; a Damage, which names the clips that a file costs.
+excluded, failed; a Damage, which names the clips that are lost with a file.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ OUTCOMES = ("pending", "done", "excluded", "failed")  # by status number, as the
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """How many clips ended how, and why: every row is exactly one of done, excluded, failed, pending."""
+    """The number of clips by outcome, and the reasons."""
 
     done: int = 0
     excluded: int = 0
     failed: int = 0
     pending: int = 0
-    reasons: tuple[tuple[str, str, int], ...] = ()  # (outcome, reason, how many)
+    reasons: tuple[tuple[str, str, int], ...] = ()  # (outcome, reason, count)
 
     @property
     def total(self) -> int:
@@ -43,9 +43,9 @@ class Damage:
     """A file that differs from what was committed.
 
     Attributes:
-        file: which.
-        clips: ids of the clips that it costs; empty: none can be told, or it holds no clip.
-        record: the commit record that vouches for it; without both, the same command makes them again.
+        file: its path.
+        clips: ids of the clips that are lost; empty where they are not known, or the file holds none.
+        record: the commit record with its digest; once both are deleted, the same command makes them again.
     """
 
     file: str

@@ -1,7 +1,7 @@
-"""A client of a Dask cluster: local worker processes of our own, or a scheduler that is there.
+"""A client of a Dask cluster: of local worker processes, or of an existing scheduler.
 
-In: a number of workers or an address. Out: a client that is taken apart at the end, and the sentences for a cluster
-that is not there, has no worker, or went away. Knows nothing of shards.
+In: a number of workers or an address. Out: a client that is closed at the end, and the errors for a cluster that cannot
+be reached, has no worker, or went away. It knows nothing of shards.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
-ALLOWED_DEATHS = 3  # of workers, before the shard that they all worked on is given up
+ALLOWED_DEATHS = 3  # of workers on one shard, before that shard is given up
 ADDRESS = re.compile(r"((tcp|tls|ucx|wss?)://)?(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})|inproc://\S+")
-PATIENCE_S = 60  # with a scheduler that does not answer, or has no worker
+PATIENCE_S = 60  # for a scheduler that does not answer, or has no worker
 LONGEST_GREETING = 1 << 20  # bytes; it takes some hundred
 
 
 @contextmanager
 def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
-    """A client of so many local processes, or of the scheduler at an address.
+    """A client of `workers` local processes, or of the scheduler at an address.
 
     Raises:
-        ConfigError: it is no address, nothing answers there, or there is no worker.
+        ConfigError: `scheduler` is not an address, does not answer, or has no worker.
     """
     import dask
     from distributed import Client
@@ -48,7 +48,9 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
         "distributed.worker.memory.pause": False,
     }
     if scheduler is not None and not _is_address(scheduler):
-        raise ConfigError("scheduler", "is no address of a Dask scheduler", got=scheduler, expected="tcp://host:port")
+        raise ConfigError(
+            "scheduler", "is not the address of a Dask scheduler", got=scheduler, expected="tcp://host:port"
+        )
     with _quiet(), _environment(), dask.config.set(settings):
         if scheduler is None:
             with _local_cluster(workers) as cluster, Client(cluster, set_as_default=False) as client:
@@ -69,26 +71,26 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
 
 
 def _is_address(text: str) -> bool:
-    """A larger port would be taken for another one by some systems, and not by others."""
+    """Also checks the port: some systems take a larger one modulo 65536."""
     found = ADDRESS.fullmatch(text)
     return found is not None and int(found["port"] or 0) < 1 << 16
 
 
 def _require_greeting(address: str) -> None:
-    """Dask's client waits for ever for the first message of a server that is none of Dask's.
+    """Dask's client waits for ever for the first message of a server that is not Dask's.
 
     Raises:
-        OSError: what accepts connections there does not begin as Dask's servers do.
+        OSError: the server does not begin as Dask's servers do.
     """
     from distributed.comm.addressing import parse_address
 
-    scheme, place = parse_address(address)  # Dask's configuration may say that what has no scheme is tls
+    scheme, location = parse_address(address)  # Dask's configuration may make tls the default scheme
     if scheme != "tcp":
         return
-    host, _, port = place.rpartition(":")
+    host, _, port = location.rpartition(":")
     try:
         connection = socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE_S)
-    except OSError:  # it may be about to start: the client tries again, and tells
+    except OSError:  # it may be starting: the client tries again, and raises
         return
     with connection, connection.makefile("rb") as stream:
         try:
@@ -107,18 +109,18 @@ def _await_worker(client: Client, scheduler: str) -> None:
 
 
 def no_worker(scheduler: str) -> ConfigError:
-    """The sentence for a cluster without a worker."""
+    """The error for a cluster without a worker."""
     remedy = f"start some with `dask worker {scheduler}` and run the same command again"
     return ConfigError(scheduler, "the Dask scheduler has no worker", remedy=remedy)
 
 
 def address_of(client: Client) -> str:
-    """Of its scheduler."""
+    """The address of a client's scheduler."""
     return str(client.scheduler.address) if client.scheduler is not None else "scheduler"
 
 
-def gone(client: Client) -> ConfigError:
-    """The sentence for a scheduler that went away."""
+def scheduler_gone(client: Client) -> ConfigError:
+    """The error for a scheduler that went away."""
     return ConfigError(
         address_of(client), "the Dask scheduler went away", remedy="start it and run the same command again"
     )
@@ -134,17 +136,17 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=":0",  # some free port: another run may be under way
+            dashboard_address=":0",  # any free port: another run may be under way
             memory_limit=0,
-            silence_logs=logging.CRITICAL,  # what a shard raises is raised here, and told once
+            silence_logs=logging.CRITICAL,  # an error of a shard is raised here, and shown once
         )
         try:
             held.close()
             yield cluster
         finally:
-            # workers hold nothing that is not on the disk: no reason to wait until each has taken itself apart
+            # workers hold nothing that is not on the disk, so they need not close in order
             for nanny in cluster.workers.values():
-                nanny.close_gracefully()  # else it would start another
+                nanny.close_gracefully()  # otherwise it would start another
                 with suppress(ProcessLookupError, TypeError):  # it has ended already
                     os.kill(nanny.pid, signal.SIGKILL)
             cluster.close()
@@ -152,29 +154,29 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches the whole process group, but ending workers is the coordinator's, once they are there.
+    """Hold Ctrl-C back until the block ends: it reaches the whole process group, but the coordinator ends the workers.
 
-    Held here until the block ends. Threads and processes that start in it never hear it, nor does what they start: a
-    signal that is blocked stays so in all of them. Other threads of this process may hear it, so it is noted as well.
+    Threads and processes that start in the block inherit the blocked signal, as do their own children. Other threads of
+    this process may still receive it, so a handler records it.
     """
-    resource_tracker.ensure_running()  # else the first process to be started starts it, and that lets signals through
-    came: list[int] = []
-    leads = threading.current_thread() is threading.main_thread()  # else this thread never hears of it
-    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number)) if leads else None
+    resource_tracker.ensure_running()  # otherwise the first process to be started starts it, and unblocks signals
+    received: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()  # only that thread may set handlers
+    handler = signal.signal(signal.SIGINT, lambda number, frame: received.append(number)) if is_main else None
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if leads:
+        if is_main:
             signal.signal(signal.SIGINT, handler)
-        if came and callable(handler):
+        if received and callable(handler):
             handler(signal.SIGINT, None)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """None of Dask's own messages; ours are for the user."""
+    """Silence Dask's own messages."""
     logger = logging.getLogger("distributed")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -186,8 +188,8 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Children must not import from a `pipeline/` in the working directory; and what Dask sets for its workers
-    (OMP_NUM_THREADS=1 among others) must not stay in this process, which may train next."""
+    """Keep children from importing a `pipeline/` of the working directory, and restore the environment at the end: Dask
+    sets OMP_NUM_THREADS=1 and others for its workers, and this process may train next."""
     before = dict(os.environ)
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
@@ -198,14 +200,14 @@ def _environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-class Deserted:
-    """Watches, in a thread, for a scheduler that has had no worker for `PATIENCE_S`; `then` is called once.
+class WorkerWatch:
+    """A thread that calls `then` once, when the scheduler has had no worker for `PATIENCE_S`.
 
-    A scheduler waits for ever: another worker may join.
+    A scheduler itself waits for ever: another worker may join.
     """
 
     def __init__(self, client: Client, then: Callable[[], object]) -> None:
-        self.true, self._client, self._then = False, client, then
+        self.expired, self._client, self._then = False, client, then
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -220,10 +222,10 @@ class Deserted:
         while not self._ended.wait(min(5, PATIENCE_S / 4)):
             try:
                 workers = self._client.scheduler_info()["workers"]
-            except (OSError, ValueError, KeyError):  # it went away, which the futures tell
+            except (OSError, ValueError, KeyError):  # it went away: the futures raise
                 return
             seen = time.monotonic() if workers else seen
             if time.monotonic() - seen > PATIENCE_S:
-                self.true = True
+                self.expired = True
                 self._then()
                 return

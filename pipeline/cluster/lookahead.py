@@ -1,7 +1,6 @@
-"""Work in threads, a bounded step ahead of who uses it.
+"""Prefetching: work in threads, a bounded number of items ahead of the caller.
 
-In: a function and items. Out: its results, in order. What a stage does beside the one after it is decided by who puts
-them together; nothing here knows what flows.
+In: a function and items. Out: its results, in order. It does not know what the items are.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def prefetch(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterabl
 
 
 def pipelined(begin: Callable[[In], Pending[Out]], items: Iterable[In], *, depth: int) -> Iterator[tuple[In, Out]]:
-    """Each item with what was begun of it, waited for when `depth` more have been begun; all in the caller's thread."""
+    """Each item with the result of its `begin`, finished once `depth` more were begun; all in the caller's thread."""
     begun: deque[tuple[In, Pending[Out]]] = deque()
     for item in items:
         begun.append((item, begin(item)))
@@ -50,7 +49,7 @@ def pipelined(begin: Callable[[In], Pending[Out]], items: Iterable[In], *, depth
 
 @contextmanager
 def cancelling_pool(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that, after an error, end what they are at and begin nothing more."""
+    """A pool of threads that, after an error, finish their current item and start no other."""
     pool = ThreadPoolExecutor(count)
     try:
         yield pool

@@ -1,9 +1,9 @@
 """Runs shards: in this process, on local worker processes, or on an existing Dask cluster.
 
 In: a function of a shard number that does all its work by side effect and returns a small summary. Out: the summaries,
-as they come. The graph holds shard numbers and paths only, and a window of shards is submitted at a time, so nothing
-here grows with their number. A worker that dies costs a repetition of its shard. Knows nothing of what a shard is.
-Local workers are spawned: a script that asks for several calls it below `if __name__ == "__main__":`.
+in the order in which shards end. Tasks hold shard numbers and paths only, and a window of shards is submitted at a
+time, so memory does not grow with their number. The shard of a worker that dies is repeated. It does not know what a
+shard is. Local workers are spawned: a script with several of them calls this below `if __name__ == "__main__":`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cluster.dask_client import Deserted, address_of, connected, gone, no_worker
+from pipeline.cluster.dask_client import WorkerWatch, address_of, connected, no_worker, scheduler_gone
 from pipeline.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ WINDOW = 256  # shards submitted at a time: more than a cluster has threads, few
 Work = Callable[..., dict[str, Any]]
 ShardProgress = Callable[[dict[str, Any]], None]
 
-_here = threading.local()  # `.tell`: where `report` goes from this thread
+_of_thread = threading.local()  # `.progress`: the callback of `report` in this thread
 
 
 def run_shards(
@@ -42,13 +42,13 @@ def run_shards(
     Args:
         workers: local processes; 1 runs in this one.
         scheduler: the address of a Dask scheduler, "tcp://host:port", instead.
-        progress: called with what `work` passes to `report`, from whatever process; a shard that is begun again
-            because its worker died tells each of its clips once.
+        progress: called with what `work` passes to `report`, in this process; once for each clip, also where a
+            worker died and its shard was begun again.
 
     Raises:
         ConfigError: the scheduler cannot be reached, has no worker, or went away.
         ArtifactError: a shard's workers died too often.
-        Whatever `work` raises. What is done by then stays done; the shards in flight are given up.
+        Whatever `work` raises. Finished shards stay; those in flight are given up.
     """
     if workers < 1:
         raise ConfigError("workers", "must be a positive number", got=workers)
@@ -62,19 +62,19 @@ def run_shards(
 
 
 def report(event: dict[str, Any]) -> None:
-    """Called by the work of a shard: hand a small event with a "clip" to the coordinator's `progress`."""
-    tell: ShardProgress | None = getattr(_here, "tell", None)
-    if tell is not None:  # else a caller of ours runs one shard by hand
-        tell(event)
+    """Called by the work of a shard: pass a small event with a "clip" to the coordinator's `progress`."""
+    progress: ShardProgress | None = getattr(_of_thread, "progress", None)
+    if progress is not None:  # None where the work is called directly
+        progress(event)
 
 
 @contextmanager
-def _reporting_to(tell: ShardProgress) -> Iterator[None]:
-    before, _here.tell = getattr(_here, "tell", None), tell
+def _reporting_to(progress: ShardProgress) -> Iterator[None]:
+    before, _of_thread.progress = getattr(_of_thread, "progress", None), progress
     try:
         yield
     finally:
-        _here.tell = before
+        _of_thread.progress = before
 
 
 def _on_worker(work: Work, shard: int, topic: str, args: tuple[Any, ...]) -> dict[str, Any]:
@@ -92,9 +92,9 @@ def _gather(
     from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
-    run = secrets.token_hex(6)  # the scheduler may serve others, and may remember an earlier run of ours
-    topic, heard, waiting = f"star-progress-{run}", _Heard(progress), iter(shards)
-    client.subscribe_topic(topic, heard)
+    run = secrets.token_hex(6)  # a scheduler may serve other runs, and may remember earlier ones
+    topic, events, waiting = f"star-progress-{run}", _ClipEvents(progress), iter(shards)
+    client.subscribe_topic(topic, events)
     running, shard_of = as_completed(loop=client.loop), dict[Any, int]()
 
     def submit(count: int) -> None:
@@ -104,10 +104,10 @@ def _gather(
             shard_of[future] = shard
             running.add(future)
 
-    deserted = Deserted(client, lambda: client.cancel(list(shard_of), reason="no worker is left"))
+    watch = WorkerWatch(client, lambda: client.cancel(list(shard_of), reason="no worker is left"))
     try:
         submit(WINDOW)
-        deserted.start()
+        watch.start()
         for future in running:
             try:
                 summary = future.result()
@@ -118,19 +118,19 @@ def _gather(
                     remedy="look at their memory and logs, then run the same command again",
                 ) from None
             except (CancelledError, CommClosedError) as error:
-                raise (no_worker(address_of(client)) if deserted.true else gone(client)) from error
-            heard.forget(shard_of.pop(future))
+                raise (no_worker(address_of(client)) if watch.expired else scheduler_gone(client)) from error
+            events.forget(shard_of.pop(future))
             future.release()
             submit(1)
             yield summary
     finally:
-        deserted.stop()
-        with suppress(OSError, CancelledError):  # nobody is left to be told
+        watch.stop()
+        with suppress(OSError, CancelledError):  # the scheduler has gone
             client.cancel(list(shard_of), reason="stopped")
 
 
-class _Heard:
-    """Passes on each clip of a shard once, however often the shard was begun."""
+class _ClipEvents:
+    """Passes each clip of a shard to `progress` once, however often the shard was begun."""
 
     def __init__(self, progress: ShardProgress | None) -> None:
         self._progress, self._clips = progress, dict[int, set[str]]()

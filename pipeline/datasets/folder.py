@@ -1,12 +1,12 @@
-"""Anybody's own data: videos in one folder a class, or listed in a CSV, with pose files beside them -> records.
+"""A user's own data: videos in one folder a class, or listed in a CSV, with pose files beside them -> records.
 
     root/<class>/<video>              walk.mp4, or a folder walk/ of numbered pictures
     root/<class>/<subject>/<video>    the same, where the subjects are known
     beside it, of the same stem       walk.skeleton, walk.mat, walk.npz, walk.json, or a folder walk/ of JSON files
 
-    path,label,subject,split,pose     a CSV instead: path and pose below root; the last three may be left out
+    path,label,subject,split,pose     a CSV instead: path and pose below root; the last three are optional
 
-Out: a Listing whose records carry their side, train or test. One pose file is opened, to learn the topology.
+Out: a Listing whose records name their split, train or test. One pose file is opened, for the topology.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
     """All clips of a folder, sorted by name; one without a video or a pose is excluded with the reason.
 
     Classes are numbered by name, in order of numbers where all names are numbers; subjects likewise, from 1, unless
-    they are numbers themselves. The sides are the CSV's, if it gives any. Otherwise they are drawn from the seed: where
-    every clip has a subject, and there are two or more, 0.3 of the subjects test and the others train; where not, 0.3
-    of the clips of each class. A clip's side depends neither on the names of classes nor on the order of anything.
+    they are numbers themselves. The splits are the CSV's, if it has any. Otherwise they are drawn from the seed: where
+    every clip has a subject, and there are two or more, 0.3 of the subjects test and the others train; otherwise 0.3 of
+    the clips of each class. A clip's split depends neither on the names of classes nor on any order.
 
     Args:
         root: the folder.
-        csv: the list of clips; without it, the folders of classes are.
-        seed: of the sides.
+        csv: the list of clips; None: the folders of classes.
+        seed: of the drawn splits.
 
     Raises:
         DataError: the folder or CSV is missing, holds no clip, or does not fit (it says where).
-        SkeletonError: no pose file can be read, so that the topology is not known.
+        SkeletonError: no pose file can be read, so that the topology is unknown.
     """
     root = Path(root)
     require_folder(root, what="<class>/<video>")
@@ -111,24 +111,24 @@ def _drawn_sides(rows: list[FolderRow], seed: int) -> dict[str, str]:
 
 
 def _drawn(keys: set[str], seed: int) -> set[str]:
-    """`TEST_SHARE` of the keys, of two or more at least one and never all: those whose own lot is lowest."""
+    """`TEST_SHARE` of the keys, of two or more at least one and never all: those with the lowest draws."""
     count = min(max(round(TEST_SHARE * len(keys)), 1), len(keys) - 1)
-    lots = {key: keyed_rng(seed, key, "side").random() for key in keys}
-    return set(sorted(keys, key=lambda key: (lots[key], key))[:count])
+    draws = {key: keyed_rng(seed, key, "side").random() for key in keys}
+    return set(sorted(keys, key=lambda key: (draws[key], key))[:count])
 
 
 def _topology(root: Path, poses: list[str]) -> str:
     """The topology of the first pose file that can be read."""
-    complaint: SkeletonError | None = None
+    first_error: SkeletonError | None = None
     for pose in poses:
         try:
             name = topology_of(root / pose)
         except SkeletonError as error:
-            complaint = complaint or error
+            first_error = first_error or error
             continue
         if name not in TOPOLOGIES:
             raise SkeletonError(root / pose, "names an unknown topology", got=name, expected=" | ".join(TOPOLOGIES))
         return name
-    if complaint is not None:
-        raise complaint
+    if first_error is not None:
+        raise first_error
     raise DataError(root, "holds no video that has a pose file", remedy="put a pose file of the same stem beside each")

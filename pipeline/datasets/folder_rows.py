@@ -1,7 +1,7 @@
-"""The clips of a user's folder, as found: by folders of classes, or by the lines of a CSV.
+"""The clips of a user's folder: by folders of classes, or by the lines of a CSV.
 
-In: the folder, and perhaps the CSV. Out: rows of names, in which nothing is numbered, split or excluded yet. No video
-and no pose file is opened.
+In: the folder, and perhaps the CSV. Out: rows of names, not yet numbered, split or excluded. No video and no pose file
+is opened.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIDES = ("train", "test", "")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FolderRow:
-    """One clip: its name (path without suffix), class, subject and side as written ("" where not), and its files.
+    """One clip: its name (path without suffix), class, subject and split as written ("" where absent), and its files.
 
     `video` and `pose` are paths below the root, with forward slashes; "" where there is none.
     """
@@ -41,7 +41,7 @@ def rows_of_folders(root: Path) -> list[FolderRow]:
     """Rows of root/<class>/<video> and root/<class>/<subject>/<video>, with the pose of the same stem, if any.
 
     A folder of pictures is a video, a folder of .json files a pose, any other folder of a class a subject. Of several
-    poses of one stem the first of `SUFFIXES` is taken, a folder last.
+    poses of one stem the first by the order of `SUFFIXES` is used, a folder last.
 
     Raises:
         DataError: two videos of one stem, or a folder that cannot be read.
@@ -51,16 +51,16 @@ def rows_of_folders(root: Path) -> list[FolderRow]:
         if not folder.is_dir():
             continue
         here = list(entries(folder.path))
-        kinds = {entry.name: _kind(entry) for entry in here}
-        rows += _rows(kinds, folder.name, label=folder.name)
-        for subject in (entry for entry in here if kinds[entry.name] == "folder"):
-            inside = {entry.name: _kind(entry) for entry in entries(subject.path)}
+        roles = {entry.name: _role(entry) for entry in here}
+        rows += _rows(roles, folder.name, label=folder.name)
+        for subject in (entry for entry in here if roles[entry.name] == "folder"):
+            inside = {entry.name: _role(entry) for entry in entries(subject.path)}
             rows += _rows(inside, f"{folder.name}/{subject.name}", label=folder.name, subject=subject.name)
     return rows
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    """What an entry is: "video", "pose", "folder" (of neither), or "" for another file."""
+def _role(entry: os.DirEntry[str]) -> str:
+    """The role of an entry: "video", "pose", "folder" (of neither), or "" for another file."""
     if not entry.is_dir():
         suffix = PurePosixPath(entry.name).suffix.lower()
         return "video" if suffix in VIDEOS else "pose" if suffix in SUFFIXES else ""
@@ -70,19 +70,19 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "video" if suffixes & {*PICTURES} else "pose" if ".json" in suffixes else "folder"
 
 
-def _rows(kinds: dict[str, str], where: str, *, label: str, subject: str = "") -> Iterator[FolderRow]:
-    """The rows of one folder, of which `kinds` says what is in it."""
+def _rows(roles: dict[str, str], where: str, *, label: str, subject: str = "") -> Iterator[FolderRow]:
+    """The rows of one folder, from the role of each of its entries."""
     videos: dict[str, str] = {}
     poses: dict[str, str] = {}
-    for name in sorted(kinds, key=_pose_order):
+    for name in sorted(roles, key=_pose_order):
         stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in VIDEOS + SUFFIXES else name
-        if kinds[name] == "video":
+        if roles[name] == "video":
             if stem in videos:
                 raise DataError(
                     f"{where}/{name}", "has the stem of another video", got=videos[stem], remedy="rename one"
                 )
             videos[stem] = name
-        elif kinds[name] == "pose":
+        elif roles[name] == "pose":
             poses.setdefault(stem, name)
     for stem in sorted(videos.keys() | poses.keys()):
         video, pose = (f"{where}/{found[stem]}" if stem in found else "" for found in (videos, poses))
@@ -95,9 +95,9 @@ def _pose_order(name: str) -> tuple[int, str]:
 
 
 def rows_of_csv(root: Path, csv: Path) -> list[FolderRow]:
-    """Rows of a CSV with a head line: path and label, and if wanted subject, split (train, test or empty) and pose.
+    """Rows of a CSV with a header: path and label, and optionally subject, split (train, test or empty) and pose.
 
-    A pose that is not named is looked for beside the video, as in `rows_of_folders`.
+    A pose that is not named is searched beside the video, as in `rows_of_folders`.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has a line (it is named) without a path or label, with

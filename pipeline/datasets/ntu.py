@@ -1,10 +1,10 @@
 """NTU RGB+D 60 and 120, and data in their layout: file names -> records.
 
 In: a folder of videos `SsssCcccPpppRrrrAaaa_rgb.avi` and one of skeletons `SsssCcccPpppRrrrAaaa.skeleton`, either of
-them nested as deep as its archives were (nturgbd_rgb_s001/...). Out: a Listing, one row a name. No file is opened.
+them nested as in its archives (nturgbd_rgb_s001/...). Out: a Listing, one row a name. No file is opened.
 
-What is no part of the data set makes no row: names of other form, actions beyond its classes, and setups beyond its
-own, so that a folder holding all of NTU RGB+D 120 lists as ntu60 exactly as the smaller archives do.
+Files outside the data set are ignored: names of another form, and actions and setups beyond its own, so that a folder
+with all of NTU RGB+D 120 lists as ntu60 exactly as the smaller archives do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def record_from_name(name: str) -> VideoRecord:
 
 
 def _facts(name: str) -> dict[str, Any]:
-    """What a name says, as arguments of a VideoRecord."""
+    """The fields of a name, as arguments of a VideoRecord."""
     match = _NAME.fullmatch(name)
     if match is None or "000" in match.groups()[1:]:
         raise DataError(name, "is not an NTU clip name", expected="SsssCcccPpppRrrrAaaa, each field 001 to 999")
@@ -55,11 +55,11 @@ def _facts(name: str) -> dict[str, Any]:
 
 
 def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: bool = True) -> Listing:
-    """All clips of which a video or a skeleton is there, sorted by name.
+    """All clips with a video or a skeleton, sorted by name.
 
     A row with one of the two missing, or on the data set's list of missing skeletons (unless `exclude_missing` is
-    false), is excluded with the reason. Where a name is there twice, the file in the fewest folders, then the first
-    by path, is taken.
+    false), is excluded with the reason. Of several files of one name, the one in the fewest folders, then the first by
+    path, is used.
 
     Args:
         videos: folder of `<name>_rgb.avi` (or .mp4, .mkv).

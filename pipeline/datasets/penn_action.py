@@ -1,7 +1,7 @@
 """Penn Action: frames/0001/000001.jpg … and labels/0001.mat -> records.
 
-In: the folder that holds `frames` and `labels`. Out: a Listing, one row an id, its class and side as its label says.
-The labels are opened, since nothing else knows the class; the pictures are not.
+In: the folder that holds `frames` and `labels`. Out: a Listing, one row an id, with the class and split of its label.
+The labels are opened, since only they name the class; the pictures are not.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _ID = re.compile("[0-9]{4}")
 
 
 def listing(root: Path) -> Listing:
-    """All videos of which frames or a label are there, sorted by id.
+    """All videos with frames or a label, sorted by id.
 
     Excluded, with the reason: an id without a frames folder; and, with label -1, an id whose label is absent,
-    unreadable, or of no class of the data set.
+    unreadable, or of an unknown class.
 
     Args:
         root: folder with `frames` (a folder an id) and `labels` (a .mat an id).

@@ -1,7 +1,7 @@
-"""Looking through a user's folder: every file below it, by path, in an order that depends on names alone.
+"""A walk through a user's folder: every file below it, in an order that depends on names alone.
 
-In: a folder. Out: paths below it, with forward slashes. No file is opened, and none is asked for its size or date, so
-that a hundred thousand files take a second.
+In: a folder. Out: paths below it, with forward slashes. No file is opened and no size or date is read, so that a
+hundred thousand files take a second.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 
 
 def require_folder(path: str | Path, *, what: str) -> None:
-    """DataError, saying what was looked for, unless the path is a folder."""
+    """Raises DataError, with `what` was expected, unless the path is a folder."""
     if not Path(path).is_dir():
         raise DataError(path, "is not a folder", expected=f"a folder of {what}", remedy="check the path")
 
@@ -22,7 +22,7 @@ def require_folder(path: str | Path, *, what: str) -> None:
 def files_below(root: str | Path) -> Iterator[str]:
     """Every file below a folder, relative to it, through links to folders too (each real folder once).
 
-    Names that begin with a dot are passed over: they belong to the system.
+    Names that begin with a dot are skipped: they belong to the system.
 
     Raises:
         DataError: a folder cannot be read.
@@ -43,7 +43,7 @@ def files_below(root: str | Path) -> Iterator[str]:
 
 
 def entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """The files and folders in a folder, sorted by name, but those that begin with a dot. DataError if unreadable."""
+    """The files and folders in a folder, sorted by name, except dot files. Raises DataError: it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)

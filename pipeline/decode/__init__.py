@@ -1,4 +1,4 @@
-"""Videos and folders of pictures -> exactly the frames that were asked for."""
+"""Videos and folders of pictures -> exactly the requested frames."""
 
 from pipeline.decode.read import READERS, VideoInfo, count_frames, probe, read_frames
 

@@ -1,10 +1,9 @@
-"""The process that decodes for `pipeline.decode.child_process`: reads requests from its stdin, answers on its stdout,
-until EOF.
+"""The child process that decodes for `pipeline.decode.child_process`.
 
-A message is two little-endian 64-bit lengths, a JSON header of the first length, and raw bytes of the second: the
-pixels. No pickles. Errors of `pipeline.errors` travel as their parts; any other exception ends the process, and its
-traceback on stderr becomes the cause that the parent reports.
-It imports numpy and PyAV, and a reader's library once that reader is asked for; no torch, no Dask.
+In: requests on its stdin, until EOF. Out: replies on its stdout. A message is two little-endian 64-bit lengths, a JSON
+header of the first length, and raw bytes of the second: the pixels. No pickles. Errors of `pipeline.errors` are sent as
+their parts; any other exception ends the process, and the parent reports its traceback from stderr.
+It imports numpy and PyAV, and a reader's library at that reader's first call; no torch, no Dask.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from pipeline.errors import ConfigError, DecodeError, StarError
 
 LENGTHS = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_KINDS = {kind.__name__: kind for kind in (DecodeError, ConfigError)}
+_ERRORS = {error.__name__: error for error in (DecodeError, ConfigError)}
 
 
 def serve(parent: int) -> None:
-    """Answers requests until the parent closes the pipe or dies."""
-    requests, answers = _take_pipes()
+    """Serve requests until the parent closes the pipe or dies."""
+    requests, replies = _take_pipes()
     _die_with(parent)
-    answers.write(message({"ready": True}))
+    replies.write(message({"ready": True}))
     while prefix := requests.read(LENGTHS.size):
         request = json.loads(requests.read(LENGTHS.unpack(prefix)[0]))
-        header, pixels = _answer(request)
-        answers.write(message(header, len(pixels)))
-        answers.write(pixels)
+        header, pixels = _reply(request)
+        replies.write(message(header, len(pixels)))
+        replies.write(pixels)
 
 
 def message(header: Mapping[str, Any], payload_bytes: int = 0) -> bytes:
@@ -45,11 +44,11 @@ def message(header: Mapping[str, Any], payload_bytes: int = 0) -> bytes:
 
 
 def error_of(header: Mapping[str, Any]) -> StarError:
-    """The error that the child raised, as it was, with `got` and `expected` in words."""
-    return _KINDS[header["error"]](header["item"], header["problem"], **header["facts"])
+    """The error that the child raised, with `got` and `expected` as text."""
+    return _ERRORS[header["error"]](header["item"], header["problem"], **header["facts"])
 
 
-def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
+def _reply(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
     try:
         if request.pop("call") == "probe":
             info = read.probe(request["path"], allow_corrupt=request["allow_corrupt"])
@@ -61,8 +60,8 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
             facts[name] = None if fact is None else str(fact)
         if isinstance(error, DecodeError):
             facts["frames"] = error.frames
-        answer = {"error": type(error).__name__, "item": error.item, "problem": error.problem, "facts": facts}
-        return answer, memoryview(b"")
+        header = {"error": type(error).__name__, "item": error.item, "problem": error.problem, "facts": facts}
+        return header, memoryview(b"")
     return {"shape": frames.shape}, frames.data.cast("B")
 
 
@@ -71,23 +70,21 @@ def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Stdin and stdout for ourselves: a library that prints to stdout must not spoil the answers."""
-    requests, answers = os.dup(0), os.dup(1)
+    """Private copies of stdin and stdout: a library that prints to stdout must not damage the replies."""
+    requests, replies = os.dup(0), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb", buffering=0)
+    return os.fdopen(requests, "rb"), os.fdopen(replies, "wb", buffering=0)
 
 
 def _die_with(parent: int) -> None:
-    """A decoder that hangs in C never sees the end of its stdin: on Linux, the kernel kills it with its parent.
-
-    To be exact, with the thread that started it; a process that lives on after that starts another child.
-    """
+    """On Linux, let the kernel kill this process with the thread that started it: a decoder that hangs in C never sees
+    the end of its stdin. If only that thread ends, its process starts another child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us in order
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before we had asked
+    if os.getppid() != parent:  # it died before the call above
         sys.exit(1)
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # when memory runs out, this process goes, not the worker or the coordinator

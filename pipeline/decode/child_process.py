@@ -1,10 +1,10 @@
-"""Decoding that cannot take the worker with it: `probe` and `read_frames` of `pipeline.decode`, in a child process.
+"""`probe` and `read_frames` of `pipeline.decode` in a child process, so that a crash or hang cannot end the worker.
 
-In and out: as there, and which reader served. One child is started at the first call and used for all that follow. A
-call that outlasts its budget or kills the child (a crash, no memory) is tried again in a fresh child, then with another
-reader, and ends as a DecodeError that tells all of it. The child dies with the process that started it.
-A plain subprocess over pipes: the workers of Dask may not have children of multiprocessing. Not for several threads at
-a time. The child runs the same `pipeline` as its parent, whatever lies in the working directory.
+In and out: as there, and the reader that was used. One child is started at the first call and serves all that follow. A
+call that exceeds its budget or kills the child (a crash, no memory) is tried again in a new child, then with another
+reader, and ends as a DecodeError that lists all attempts. The child dies with the process that started it.
+A plain subprocess over pipes, since Dask's workers may not have children of multiprocessing. Not thread-safe. The child
+runs the same `pipeline` as its parent, whatever the working directory holds.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from pipeline.decode.read import VideoInfo
 from pipeline.errors import DecodeError, StarError
 
 BUDGET_S = 60.0
-# What takes over when a reader hangs or crashes. decord never does: it hangs itself, and refuses much.
+# The reader to try when one hangs or crashes. Never decord, which hangs itself and refuses much.
 NEXT_READER = {"pyav": "opencv", "opencv": "pyav", "decord": "pyav"}
 
 _START_S = 120.0  # imports from a cold network disk
-# -P and PYTHONSAFEPATH keep the working directory off the path; the package is the parent's own by its file
+# -P and PYTHONSAFEPATH keep the working directory off the path; the parent's own package is loaded by its file
 _BOOT = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("pipeline", sys.argv[1])
@@ -52,18 +52,18 @@ serve(int(sys.argv[2]))
 
 @dataclass(frozen=True, slots=True)
 class DecodedFrames:
-    """What `DecodeProcess.read_frames` returns: frames uint8 (T, h, w, 3) RGB, and the reader that gave them."""
+    """Frames uint8 (T, h, w, 3) RGB, and the reader that decoded them."""
 
     frames: np.ndarray
     reader: str
 
 
 class DecodeProcess:
-    """A reused child process that decodes. Use it in a `with`, or leave it: the child ends with this object.
+    """A reused child process that decodes. The child ends with this object, or with its `with` block.
 
     Args:
-        budget_s: seconds that one call may take. A call that hangs costs at most twice that and two new processes:
-            the whole budget first, half of it for the same reader again, half for the next one.
+        budget_s: seconds of one attempt. A call that hangs takes at most twice that and two new processes: the whole
+            budget first, half of it for the same reader again, half for the next one.
     """
 
     def __init__(self, *, budget_s: float = BUDGET_S) -> None:
@@ -79,7 +79,7 @@ class DecodeProcess:
         self.close()
 
     def close(self) -> None:
-        """Ends the child. A later call would start another."""
+        """End the child. A later call starts another."""
         if self._child is not None:
             self._child.kill()
             self._child = None
@@ -104,8 +104,8 @@ class DecodeProcess:
         """As `pipeline.decode.read_frames`.
 
         Raises:
-            DecodeError: also when `reader` hangs or crashes twice and the next one once. What a reader says about a
-                file is final: only a hang or a crash makes the next one try.
+            DecodeError: also when `reader` hangs or crashes twice and the next one once. An error that a reader raises
+                is final: only after a hang or a crash is the next one tried.
         """
         request = {
             "call": "read_frames",
@@ -123,18 +123,18 @@ class DecodeProcess:
     def _call(
         self, path: str | PathLike[str], request: dict[str, Any], attempts: list[tuple[str, float]]
     ) -> tuple[dict[str, Any], np.ndarray, str]:
-        """(header, payload, reader) of the first attempt that gets an answer."""
+        """(header, payload, reader) of the first attempt that gets a reply."""
         failures = []
         for reader, budget_s in attempts:
             if request["call"] == "read_frames":
                 request = {**request, "reader": reader}
             try:
-                header, payload = self._living_child().ask(request, budget_s)
-            except _NoAnswerError as failure:
+                header, payload = self._living_child().request(request, budget_s)
+            except _NoReplyError as failure:
                 failures.append(f"{reader} {failure}")
                 self.close()
                 continue
-            except BaseException:  # Ctrl-C: an answer may still be on its way, which must not meet the next request
+            except BaseException:  # Ctrl-C: a late reply must not be taken for that of the next request
                 self.close()
                 raise
             if "error" in header:
@@ -149,8 +149,8 @@ class DecodeProcess:
         return self._child
 
 
-class _NoAnswerError(Exception):
-    """The child hung or died; the text says which."""
+class _NoReplyError(Exception):
+    """The child hung or died, as the text says."""
 
 
 class _Child:
@@ -168,24 +168,24 @@ class _Child:
             bufsize=0,
         )
         assert self.process.stdout is not None
-        self._answers = self.process.stdout.fileno()
-        os.set_blocking(self._answers, False)
+        self._replies = self.process.stdout.fileno()
+        os.set_blocking(self._replies, False)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._answers, selectors.EVENT_READ)
+        self._selector.register(self._replies, selectors.EVENT_READ)
         self.kill = weakref.finalize(self, _end, self.process, self._selector, self._stderr)
         try:
             self._receive(_START_S)
-        except _NoAnswerError as failure:
+        except _NoReplyError as failure:
             raise StarError("the decoding process", f"does not start: it {failure}") from failure
 
-    def ask(self, request: dict[str, Any], budget_s: float) -> tuple[dict[str, Any], np.ndarray]:
-        """(header, payload uint8) of the answer. Raises _NoAnswerError."""
+    def request(self, request: dict[str, Any], budget_s: float) -> tuple[dict[str, Any], np.ndarray]:
+        """Send a request; (header, payload uint8) of the reply. Raises _NoReplyError."""
         assert self.process.stdin is not None
-        self._stderr.truncate(0)  # decoders are talkative, and a stage runs for days
+        self._stderr.truncate(0)  # decoders print much, and a stage runs for days
         try:
             self.process.stdin.write(message(request))
         except BrokenPipeError as error:
-            raise _NoAnswerError(self._cause_of_death()) from error
+            raise _NoReplyError(self._cause_of_death()) from error
         return self._receive(budget_s)
 
     def _receive(self, budget_s: float) -> tuple[dict[str, Any], np.ndarray]:
@@ -195,9 +195,9 @@ class _Child:
             header = json.loads(self._read(header_bytes, deadline).tobytes())
             return header, self._read(payload_bytes, deadline)
         except TimeoutError as error:
-            raise _NoAnswerError(f"timed out after {budget_s:g} s") from error
+            raise _NoReplyError(f"timed out after {budget_s:g} s") from error
         except EOFError as error:
-            raise _NoAnswerError(self._cause_of_death()) from error
+            raise _NoReplyError(self._cause_of_death()) from error
 
     def _read(self, num_bytes: int, deadline: float) -> np.ndarray:
         buffer = np.empty(num_bytes, np.uint8)
@@ -205,7 +205,7 @@ class _Child:
         while len(view):
             if not self._selector.select(max(deadline - time.monotonic(), 0)):
                 raise TimeoutError
-            got = os.readv(self._answers, [view])
+            got = os.readv(self._replies, [view])
             if not got:
                 raise EOFError
             view = view[got:]
@@ -214,10 +214,10 @@ class _Child:
     def _cause_of_death(self) -> str:
         code = self.process.wait()
         if code == -signal.SIGKILL:
-            return "was killed (SIGKILL: out of memory, perhaps)"
+            return "was killed (SIGKILL: perhaps out of memory)"
         if code < 0:
             return f"crashed ({signal.Signals(-code).name})"
-        # the end of a traceback; what libraries print before a signal holds addresses, and reasons must be repeatable
+        # only the last line of a traceback: other output holds addresses, and reasons must be reproducible
         self._stderr.seek(0)
         lines = self._stderr.read()[-4096:].decode(errors="replace").strip().splitlines()
         return f"crashed ({': '.join([f'exit code {code}', *lines[-1:]])})"

@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 
 _FLAGS = "flags=area+accurate_rnd:sws_dither=none"
 _LIMITED, _FULL = 1, 2  # AVColorRange
-# AVColorSpace to the names of the scale filter. What a file leaves open is BT.601, as in ffmpeg and OpenCV.
+# AVColorSpace to the names of the scale filter. The default is BT.601, as in ffmpeg and OpenCV.
 _MATRIX = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 # Formats whose chroma grid is at most 2 pixels wide and high, and which `crop` and `pad` treat without a conversion.
 _EVEN_GRID = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})
@@ -74,21 +74,20 @@ def turn_of(frame: av.VideoFrame, item: object) -> Turn:
     if (a != 0) == (b != 0) or (a != 0) != (d != 0) or (b != 0) != (c != 0):
         raise DecodeError(
             item,
-            "asks to be shown turned by an odd angle",
+            "has a rotation that is not a multiple of 90 degrees",
             got=f"{frame.rotation} degrees",
-            expected="a multiple of 90",
             remedy="re-encode it upright",
         )
     return Turn(transpose=a == 0, flip_x=a + c < 0, flip_y=b + d < 0)
 
 
 class Fitter:
-    """Brings the frames of one video to one box and size; its filter graph is built once and used for all of them.
+    """Brings the frames of one video to one box and size; its filter graph is built once.
 
     Args:
         item: the video, for messages.
-        box: (x0, y0, x1, y1), half open, in display pixels; what lies outside the picture is black. None: all of it.
-        size: (h, w) of what comes out; None: that of the box.
+        box: (x0, y0, x1, y1), half open, in display pixels; black outside the picture. None: all of it.
+        size: (h, w) of the output; None: that of the box.
     """
 
     def __init__(self, item: object, box: Box | None = None, size: tuple[int, int] | None = None) -> None:
@@ -131,8 +130,6 @@ def filter_chain(
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     if left >= right or top >= bottom:
         return []
-    planar = frame.format.name in _EVEN_GRID
-    grid = 2 if planar else _COARSEST_GRID
     padded = (left, top, right, bottom) != box
     # `crop` and `pad` can only cut planes on the chroma grid: elsewhere, chroma gets its full size first.
     cuts = [left, top]
@@ -182,7 +179,7 @@ class _Graph:
         self._item = item
         graph = av.filter.Graph()
         graph.threads = 1
-        # what the frame says of itself, or libavfilter takes every frame for a change of format
+        # with the frame's own properties; otherwise libavfilter takes every frame for a change of format
         source = (
             f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000"
             f":colorspace={frame.colorspace}:range={frame.color_range}"

@@ -1,9 +1,9 @@
 """An optional reader: decord, for streams whose frames are stored in the order of display.
 
 In and out: as `pipeline.decode.pyav_reader.frames`; the frames are RGB at full size, already turned upright by decord.
-decord 0.6.0 seeks by key frames and times. With B-frames it gives neighbours instead of the wanted frames, so it
-refuses them here; also several video streams, mirrored ones, and those it counts otherwise. It marks no damage.
-Imported where it is used only; in a process that has torch, torch must be imported before it (dmlc/decord#251).
+decord 0.6.0 seeks by key frames and times. With B-frames it returns neighbours of the wanted frames,
+so they are refused here; also several video streams, mirrored ones, and another frame count. It reports no damage.
+Imported only where it is used; in a process that has torch, torch must be imported before it (dmlc/decord#251).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _REMEDY = "use the reader pyav"
 def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False) -> Iterator[av.VideoFrame]:
     """The frames of the numbers `wanted` (sorted, distinct).
 
-    Raises DecodeError: as `pyav_reader.survey`; the stream has B-frames; decord cannot read it or counts otherwise; or
-        there are too few frames (the error's `frames`).
+    Raises DecodeError: as `pyav_reader.survey`; the stream has B-frames; decord cannot read it or has another
+        count; or there are too few frames (the error's `frames`).
     Raises ConfigError: decord is not installed (it has wheels for x86-64 only).
     """
     try:
@@ -32,7 +32,7 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
         raise ConfigError("reader", "is not installed", got="decord", expected="pyav or opencv") from error
     video = pyav_reader.survey(path, allow_corrupt=allow_corrupt)
     if video.reordered:
-        raise DecodeError(path, "has B-frames, of which decord gives the wrong ones", remedy=_REMEDY)
+        raise DecodeError(path, "has B-frames, for which decord returns wrong frames", remedy=_REMEDY)
     if video.turn.mirrors or video.streams > 1:
         raise DecodeError(path, "is mirrored by its metadata or has several video streams", remedy=_REMEDY)
     if wanted[-1] >= video.frames:
@@ -49,5 +49,5 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
         for number in wanted:
             yield av.VideoFrame.from_ndarray(reader[number].asnumpy(), format="rgb24")
     except (decord.DECORDError, RuntimeError, StopIteration) as error:
-        # its own words hold the time of day, and reasons are part of an artifact's content
+        # decord's message holds the time of day, and reasons are part of an artifact's content
         raise DecodeError(path, "cannot be decoded by decord", remedy=_REMEDY) from error

@@ -1,10 +1,10 @@
-"""The second reader: OpenCV, frame after frame from the start; it takes over where PyAV hangs or crashes.
+"""The second reader: OpenCV, frame by frame from the start; used where PyAV hangs or crashes.
 
 In and out: as `pipeline.decode.pyav_reader.frames`; the frames are BGR at full size, already turned upright by OpenCV.
-It never seeks, as OpenCV's seeks are inexact. OpenCV passes over packets that it cannot decode and marks no damage, so
+It never seeks, as OpenCV's seeks are inexact. OpenCV skips packets that it cannot decode and reports no damage, so
 the file is demuxed by PyAV first, and OpenCV's clock must not run ahead of the packets' times.
 It refuses: what its own ffmpeg cannot decode (AV1, in the wheels), a best video stream that is not the first one, and
-pictures that the file wants mirrored.
+pictures that the file mirrors.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
 
     video = pyav_reader.survey(path, allow_corrupt=allow_corrupt)
     if not video.is_first:
-        raise DecodeError(path, "has its best video stream behind another one", remedy=_REMEDY)
+        raise DecodeError(path, "has a best video stream that is not its first", remedy=_REMEDY)
     if video.turn.mirrors:
-        raise DecodeError(path, "is mirrored by its metadata, which OpenCV does not heed", remedy=_REMEDY)
+        raise DecodeError(path, "is mirrored by its metadata, which OpenCV ignores", remedy=_REMEDY)
     cv2.setNumThreads(1)
     capture = cv2.VideoCapture(fspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
@@ -57,7 +57,7 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
 
 
 def _must_be_in_time(path: str | PathLike[str], times: Sequence[float], number: int, clock: float) -> None:
-    """A packet that was passed over makes the clock jump ahead by a frame; rounding stays far below half of one."""
+    """A skipped packet makes the clock jump ahead by a frame; rounding stays far below half a frame."""
     if number + 1 < len(times) and clock > (times[number] + times[number + 1]) / 2:
         raise DecodeError(path, f"is damaged: OpenCV loses a frame at frame {number}", remedy="replace the file")
 

@@ -1,8 +1,8 @@
 """A folder of pictures as a video: Penn Action's `frames/0001/000001.jpg …`, and anybody's numbered frames.
 
 In: the folder. Out: its frames in the order of the numbers in their names ("2.jpg" before "10.jpg"), as decoded.
-What is no picture by its suffix is left out; so are hidden files. Numbers may start anywhere; a gap is an error, since
-time is counted in frames.
+Files with other suffixes and hidden files are ignored. Numbers may start anywhere; a gap is an error, since time is
+counted in frames.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The default reader: PyAV, that is the libraries of ffmpeg, from the first frame on to the last one asked for.
+"""The default reader: PyAV, that is the libraries of ffmpeg, from the first frame to the last wanted one.
 
 In: a path and the sorted, distinct numbers of the wanted frames. Out: those frames as decoded (`av.VideoFrame`), in
 order. It never seeks, as seeking is inexact in many containers, and uses one thread: a stage has many videos.
-It refuses no format that ffmpeg decodes. It does refuse damage as far as it shows: behind a packet that the decoder
-cannot take, the frames' numbers would no longer be the skeleton's, and a frame marked corrupt spoils all up to the next
-key frame. Damage that leaves a valid stream (some flipped bits) gives wrong pixels, in every decoder.
+It refuses no format that ffmpeg decodes. It does refuse visible damage: behind a packet that cannot be decoded, the
+frames' numbers would no longer be the skeleton's, and a frame marked corrupt spoils all up to the next key frame.
+Damage that leaves a valid stream (some flipped bits) gives wrong pixels, in every decoder.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pipeline.decode.mpeg4_packets import packets_needed
 from pipeline.decode.truncation import missing_bytes
 from pipeline.errors import DecodeError
 
-_LARGEST_IN_MEMORY = 64 << 20  # bytes of a file whose packets are looked at before any is decoded
+_LARGEST_IN_MEMORY = 64 << 20  # bytes of a file whose packets are read before any is decoded
 _INDEXED = frozenset({"avi", "mov,mp4,m4a,3gp,3g2,mj2"})  # containers with an entry for every packet
 _REMEDY = "replace the file"
-# Tags in another encoding are no reason to refuse a video; from 19 on PyAV takes any.
+# Tags may be in another encoding; from 19 on PyAV takes any.
 _ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What demuxing tells of a video.
+    """What is known of a video after demuxing.
 
     Attributes:
         frames: packets that are to be shown.
@@ -41,7 +41,7 @@ class StreamInfo:
         turn: how the coded picture is turned for display.
         reordered: frames are decoded in another order than they are shown in (B-frames).
         streams: video streams in the file.
-        is_first: the one that is read is the first of them.
+        is_first: the stream that is read is the first of them.
     """
 
     frames: int

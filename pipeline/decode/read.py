@@ -1,9 +1,9 @@
-"""Exactly the asked frames of a video, or an error: never a neighbour, never a stale frame.
+"""Exactly the requested frames of a video, or an error: never a neighbour, never a stale frame.
 
 In: a video file or a folder of numbered pictures, and frame numbers in any order, repeats allowed. Out: uint8
 (T, H, W, 3) RGB, in that order, cut to a box and scaled to a size on the way. Frame i is the i-th frame that the
-decoder gives out from the start of the best video stream; what a header says about their number plays no part.
-It runs in the caller's process: a decoder that hangs or crashes is the business of `pipeline.decode.child_process`.
+decoder returns from the start of the best video stream; a header's frame count is ignored.
+It runs in the caller's process; `pipeline.decode.child_process` protects against a decoder that hangs or crashes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config import READERS
 from pipeline.decode import decord_reader, opencv_reader, picture_folder, pyav_reader
 from pipeline.decode.crop_scale import Box, Fitter
 from pipeline.errors import ConfigError, DecodeError
-
-READERS = ("pyav", "opencv", "decord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def read_frames(
     size: tuple[int, int] | None = None,
     allow_corrupt: bool = False,
 ) -> np.ndarray:
-    """Exactly the asked frames, in the asked order.
+    """Exactly the frames of `indices`, in that order.
 
     Args:
         path: a video file, or a folder of numbered pictures.
@@ -78,16 +77,16 @@ def read_frames(
 
     Returns: uint8 (T, h, w, 3) RGB.
 
-    Raises DecodeError: one of the frames cannot be had exactly. Where the video has fewer frames than were asked for,
-        the error's `frames` is the number that was decoded.
+    Raises DecodeError: one of the frames cannot be read exactly. Where the video has too few frames, the error's
+        `frames` is the number that was decoded.
     Raises ConfigError: an unknown reader, an empty box or size.
     """
     wanted = _checked_indices(path, indices)
     _check_options(reader, box, size)
-    distinct, places = np.unique(wanted, return_inverse=True)
+    distinct, positions = np.unique(wanted, return_inverse=True)
     fit = Fitter(path, box, size)
     source = _source(path, distinct.tolist(), reader, allow_corrupt)
-    return np.stack([fit(frame) for frame in source])[places]
+    return np.stack([fit(frame) for frame in source])[positions]
 
 
 def _source(
@@ -102,7 +101,7 @@ def _source(
 def _checked_indices(path: str | PathLike[str], indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
     wanted = np.asarray(indices)
     if wanted.ndim != 1 or not len(wanted) or wanted.dtype.kind not in "iu" or wanted.min() < 0:
-        raise DecodeError(path, "was asked for impossible frames", got=indices, expected="numbers from 0")
+        raise DecodeError(path, "cannot have frames of these numbers", got=indices, expected="numbers from 0")
     return wanted.astype(np.int64)
 
 

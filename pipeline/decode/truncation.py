@@ -1,8 +1,8 @@
-"""Whether a video file ends before it should: the length that its container states, against the file's own.
+"""A check for truncated video files: the length that the container states, against the file's own.
 
-In: a path. Out: the number of bytes that are missing, 0 where none are or where the container does not say (MPEG-TS,
-live Matroska). A decoder cannot tell: a file cut off between two frames is a shorter video to it, and half an action to
-us. It reads a few bytes of each top-level element and looks at no frame.
+In: a path. Out: the number of missing bytes, 0 where none are or where the container states no length (MPEG-TS, live
+Matroska). A decoder does not notice: a file cut off between two frames is a shorter video to it, but half an action.
+It reads a few bytes of each top-level element and no frame.
 Sources: the layouts of RIFF (Multimedia Programming Interface 1.0), ISO/IEC 14496-12 and RFC 8794 (EBML).
 """
 

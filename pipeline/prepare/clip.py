@@ -1,9 +1,9 @@
-"""One row of stage 1, whatever becomes of it: the order of the steps from a record to a clip.
+"""One row of stage 1: the steps from a record to a clip.
 
-In: a VideoRecord and where its files lie. Out: its clip, or None, and its entry in the commit record: done, excluded
-(it is no clip) or failed (it should have been one), with the reason. skeleton -> persons -> frame indices -> geometry
--> frames; frames and joints go through the same indices and the same map. Writes nothing. What a codec cannot tell
-is not found here: a region of a video that was overwritten with bytes that still decode ends as done.
+In: a VideoRecord and the folders of its files. Out: its clip, or None, and its entry in the commit record: done,
+excluded (not a clip) or failed (it should have been one), with the reason. skeleton -> persons -> frame indices ->
+geometry -> frames; frames and joints go through the same indices and the same map. It writes nothing, and finds only
+the damage that the codec reports: a video overwritten with bytes that still decode gives a clip that is done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from pipeline.skeletons.person_choice import choose_persons
 from pipeline.skeletons.read import read_skeleton
 from pipeline.skeletons.skeleton import Skeleton
 
-Entry = dict[str, Any]  # a row of a commit record: "id", "outcome", then "reason", or "sha256" and the ledger
+Entry = dict[
+    str, Any
+]  # a row of a commit record: "id", "outcome", then "reason", or "sha256", "reader", "video_frames"
 
 
 def attempt(
@@ -45,17 +47,17 @@ def attempt(
     corrupt = {}
     try:
         try:
-            clip, ledger = make_clip(video, pose, record.key, topology, options, decoder)
+            clip, facts = make_clip(video, pose, record.key, topology, options, decoder)
         except DecodeError as error:
             if not options.allow_corrupt:
                 raise
-            corrupt = {"corrupt": _plainly(error, video, pose)}
-            clip, ledger = make_clip(video, pose, record.key, topology, options, decoder, allow_corrupt=True)
+            corrupt = {"corrupt": _without_paths(error, video, pose)}
+            clip, facts = make_clip(video, pose, record.key, topology, options, decoder, allow_corrupt=True)
     except DataError as error:
-        return None, {**entry, "outcome": "failed", "reason": _plainly(error, video, pose)}
+        return None, {**entry, "outcome": "failed", "reason": _without_paths(error, video, pose)}
     if clip is None:
-        return None, {**entry, "outcome": "excluded", **ledger}
-    return clip, {**entry, "outcome": "done", "sha256": clip.digest(), **corrupt, **ledger}
+        return None, {**entry, "outcome": "excluded", **facts}
+    return clip, {**entry, "outcome": "done", "sha256": clip.digest(), **corrupt, **facts}
 
 
 def make_clip(
@@ -68,14 +70,14 @@ def make_clip(
     *,
     allow_corrupt: bool = False,
 ) -> tuple[ClipContent | None, dict[str, Any]]:
-    """A clip and what the ledger keeps of it ("reader", "video_frames"); or None and the "reason" why it is none.
+    """A clip and its facts for the commit record ("reader", "video_frames"); or None and the "reason".
 
     Args:
         key: of the record; keys the random draws.
         allow_corrupt: keep frames that the decoder marks corrupt.
 
     Raises:
-        DecodeError: the frames cannot be had exactly. SkeletonError: nor the joints.
+        DecodeError: the frames cannot be read exactly. SkeletonError: the skeleton cannot be read.
     """
     info = decoder.probe(video, allow_corrupt=allow_corrupt)
     skeleton = _skeleton(pose, topology, size=(info.height, info.width))
@@ -86,11 +88,11 @@ def make_clip(
     geometry = geometry_of(options.geometry, persons.joints, info.height, info.width)
     frames, length = info.frames, min(info.frames, skeleton.num_frames)
     if length < 1:
-        raise DecodeError(video, "holds no frame that has a skeleton", got=f"{frames} frames")
+        raise DecodeError(video, "has no frame with a skeleton", got=f"{frames} frames")
     try:
         index, pictures, reader = _pictures(video, length, key, geometry, options, decoder, allow_corrupt)
     except DecodeError as error:
-        # decoding gave another count than the container claims: the indices are drawn again, once
+        # fewer frames were decoded than the container claims: draw the indices again, once
         if error.frames is None or not 0 < error.frames < length:
             raise
         frames = error.frames
@@ -107,10 +109,12 @@ def joints_of(topology: str) -> int:
 
 def _skeleton(path: Path, topology: str, size: tuple[int, int]) -> Skeleton:
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise SkeletonError(path, "is no regular file")  # reading a pipe or a device would wait for ever
+        raise SkeletonError(path, "is not a regular file")  # reading a pipe or a device could wait for ever
     skeleton = read_skeleton(path, size=size)
     if skeleton.num_joints != joints_of(topology):
-        raise SkeletonError(path, "has other joints", got=skeleton.num_joints, expected=joints_of(topology))
+        raise SkeletonError(
+            path, "has the wrong number of joints", got=skeleton.num_joints, expected=joints_of(topology)
+        )
     return skeleton
 
 
@@ -123,14 +127,14 @@ def _pictures(
     decoder: DecodeProcess,
     allow_corrupt: bool,
 ) -> tuple[np.ndarray, tuple[tuple[bytes, ...], ...], str]:
-    """Frame indices (R, T) in [0, length), the encoded pictures, R tuples of T, and the reader that served."""
+    """Frame indices (R, T) in [0, length), the encoded pictures, R tuples of T, and the reader used."""
     index = frame_index(length, key, options)
-    wanted, place = np.unique(index, return_inverse=True)
+    wanted, position = np.unique(index, return_inverse=True)
     decoded = decoder.read_frames(
         video, wanted, reader=options.reader, box=geometry.box, size=geometry.size, allow_corrupt=allow_corrupt
     )
     encoded = [encode_picture(picture, options.frame_codec) for picture in decoded.frames]
-    return index, tuple(tuple(encoded[p] for p in draw) for draw in place.reshape(index.shape)), decoded.reader
+    return index, tuple(tuple(encoded[p] for p in draw) for draw in position.reshape(index.shape)), decoded.reader
 
 
 def frame_index(length: int, key: str, options: PrepareOptions) -> np.ndarray:
@@ -144,15 +148,15 @@ def frame_index(length: int, key: str, options: PrepareOptions) -> np.ndarray:
 
 def _kept_joints(persons: Skeleton, index: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """Joints (R, M, T, V, 2) in kept pixels and scores (R, M, T, V), M filled up with empty slots."""
-    have = persons.joints.shape[0]
+    count = persons.joints.shape[0]
     joints = np.full((PERSONS, *persons.joints.shape[1:]), np.nan, np.float32)
     scores = np.zeros((PERSONS, *persons.scores.shape[1:]), np.float32)
-    joints[:have] = geometry.joints(persons.joints)
-    scores[:have] = np.where(np.isfinite(joints[:have]).all(axis=-1), persons.scores, 0)
-    joints[scores == 0] = np.nan  # what overflowed has no place either
+    joints[:count] = geometry.joints(persons.joints)
+    scores[:count] = np.where(np.isfinite(joints[:count]).all(axis=-1), persons.scores, 0)
+    joints[scores == 0] = np.nan  # also where a coordinate overflowed
     return np.moveaxis(joints[:, index], 0, 1), np.moveaxis(scores[:, index], 0, 1)
 
 
-def _plainly(error: DataError, video: Path, pose: Path) -> str:
-    """The error without the names of the files, which the listing holds: equal causes read equal, wherever data lie."""
+def _without_paths(error: DataError, video: Path, pose: Path) -> str:
+    """The error without the paths, which the listing holds: equal causes give equal reasons, wherever the data lie."""
     return str(error).replace(str(video), "video").replace(str(pose), "skeleton")

@@ -1,8 +1,8 @@
 """Stage 1: from a listing to a prepared folder.
 
 In: a Listing, PrepareOptions, a folder. Out: the folder complete: every shard made by `pipeline.prepare.worker`, then
-`manifest.jsonl`. The coordinator lists and waits. The same call goes on after any stop: what is committed stays, what
-is not is made again.
+`manifest.jsonl`. The coordinator lists and waits. After any stop the same call goes on: committed shards stay, the
+others are made again.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def prepare(
         progress: called with {"total", "done"} once and {"clip", "outcome"} for each clip, from this process.
 
     Raises:
-        ArtifactError: `out` holds other content, cannot be written, has no room, or is in another coordinator's hands.
-        ConfigError: there is no such cluster. DataError: nothing is listed, or the data went away in mid-run.
+        ArtifactError: `out` holds other content, cannot be written, lacks disk space, or has another coordinator.
+        ConfigError: the cluster cannot be used. DataError: nothing is listed, or the data went away during the run.
     """
     folder = PreparedFolder.match(out, listing, options)  # before anything is written: `out` may be something else
-    with sole_writer(out) as word:
+    with sole_writer(out) as lease:
         sweep_temporaries(out)
         folder.freeze()
         todo, rows_done = unfinished(folder, retry=retry)
@@ -57,7 +57,7 @@ def prepare(
             folder.drop_manifest()
         if progress is not None:
             progress({"total": len(listing.records), "done": rows_done})
-        where = (str(out.resolve()), word, options.shard_clips)
+        where = (str(out.resolve()), lease, options.shard_clips)
         summaries = run_shards(prepare_shard, todo, *where, workers=workers, scheduler=scheduler, progress=progress)
         with contextlib.closing(summaries):
             for summary in summaries:
@@ -68,9 +68,9 @@ def prepare(
 
 
 def unfinished(folder: PreparedFolder, *, retry: bool = False) -> tuple[list[int], int]:
-    """The shards to make, with `retry` also those with failed clips, and how many rows the others hold.
+    """The shards to make (with `retry` also those with failed clips), and the number of rows in the others.
 
-    A shard whose record is damaged, or whose file is not there in its full length, is made again.
+    A shard with a damaged record, or a file that is missing or has another length, is made again.
     """
     todo, rows_done = [], 0
     for number in range(folder.shards):
@@ -86,7 +86,7 @@ def unfinished(folder: PreparedFolder, *, retry: bool = False) -> tuple[list[int
 
 
 def least_bytes(folder: PreparedFolder, todo: list[int]) -> int:
-    """Fewer bytes than the shards `todo` can take: what is known, and pictures smaller than any of people."""
+    """A lower bound of the bytes of the shards `todo`: the known sizes, and pictures smaller than any of people."""
     rows = [record for number in todo for record in folder.shard(number).records]
     pictures = sum(not record.excluded for record in rows) * folder.options.draws * FRAMES
     known = known_bytes(len(rows), len(todo), folder.options.draws, FRAMES, joints_of(folder.listing.topology))
@@ -94,7 +94,7 @@ def least_bytes(folder: PreparedFolder, todo: list[int]) -> int:
 
 
 def _log(out: Path, summary: dict[str, Any]) -> None:
-    """`log/attempts.jsonl`: when, where and how long; no part of the content."""
+    """Append to `log/attempts.jsonl`: when, where and how long; not part of the content."""
     path = out / "log" / "attempts.jsonl"
     try:
         path.parent.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
-"""What stage 1 would do, how large it becomes and how long it takes, before it starts.
+"""An estimate of stage 1 before it starts: clips, bytes and seconds.
 
-In: what the stage would get. Out: a plain dict. Arrays and records have known sizes; pictures and seconds come from
-making a few clips, spread over the listing, and are ranges. They are meant to hold on this machine, as busy as it is
-now, in at least four of five runs. Writes nothing.
+In: the stage's input. Out: a plain dict. Arrays and records have known sizes; pictures and seconds come from making a
+few clips, spread over the listing, and are ranges. They should hold on this machine, as busy as it is now, in at least
+four of five runs. It writes nothing.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from pipeline.records import Listing, VideoRecord
 
 PILOT_CLIPS = 12
 CONFIDENCE = 0.95  # of the two-sided interval for a mean
-SAME = 0.05  # no mean is taken to be known better than this: clips are not drawn at random
-SLOWER, FASTER = 1.6, 0.7  # how far the machine's speed may drift between the pilot and the run
-ALONE = 1.5  # a clip takes up to so many times longer where all cores decode at once
+MIN_SPREAD = 0.05  # least relative error of a mean: the clips are not drawn at random
+SLOWER, FASTER = 1.6, 0.7  # drift of the machine's speed between the pilot and the run
+CONTENTION = 1.5  # how much longer a clip takes at most where all cores decode at once
 # starting Dask and its workers, in units of starting a decoding process, which is what the pilot can time
 DASK_STARTS = (3.0, 20.0)
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """What making a few clips told: bytes of their pictures (0 where one failed), seconds, and the failures."""
+    """The result of making a few clips: bytes of their pictures (0 where one failed), seconds, and the failures."""
 
     picture_bytes: list[int]
     seconds: list[float]
@@ -47,10 +47,10 @@ class Pilot:
 
 
 def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, workers: int) -> dict[str, Any]:
-    """Clips, bytes and seconds of what the same `prepare` would still have to do.
+    """Clips, bytes and seconds that the same `prepare` still needs.
 
     Args:
-        workers: local processes. On a cluster, divide the seconds by its threads yourself.
+        workers: local processes. For a cluster, divide the seconds by its threads.
 
     Returns:
         "bytes" and "seconds" as [low, high], None where no clip of the pilot could be made; "pilot_failures" says why.
@@ -84,19 +84,19 @@ def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, wo
 
 
 def run_pilot(usable: list[VideoRecord], listing: Listing, options: PrepareOptions) -> Pilot:
-    """Make at most 12 clips, as the stage does, and keep nothing of them but their sizes and times."""
-    places = np.unique(np.linspace(0, len(usable) - 1, PILOT_CLIPS).round().astype(int)).tolist() if usable else []
+    """Make at most 12 clips as the stage does, and keep their sizes and times only."""
+    rows = np.unique(np.linspace(0, len(usable) - 1, PILOT_CLIPS).round().astype(int)).tolist() if usable else []
     sizes: list[int] = []
     seconds: list[float] = []
     failures: list[str] = []
     with DecodeProcess(budget_s=options.budget_s) as decoder:
         start = time.monotonic()
         with suppress(DataError):
-            decoder.probe(os.devnull)  # is no video, but makes the process start
+            decoder.probe(os.devnull)  # not a video, but it makes the process start
         started = time.monotonic() - start
-        for place in places:
+        for row in rows:
             start = time.monotonic()
-            clip, entry = attempt(usable[place], listing.roots, listing.topology, options, decoder)
+            clip, entry = attempt(usable[row], listing.roots, listing.topology, options, decoder)
             seconds.append(time.monotonic() - start)
             sizes.append(0 if clip is None else sum(len(picture) for draw in clip.frames for picture in draw))
             failures += [f"{entry['id']}: {entry['reason']}"] if clip is None else []
@@ -104,10 +104,10 @@ def run_pilot(usable: list[VideoRecord], listing: Listing, options: PrepareOptio
 
 
 def interval(pilot: list[int] | list[float], count: int) -> tuple[float, float]:
-    """Low and high for the sum over `count` clips, of which `pilot` are some."""
+    """Low and high bounds of the sum over `count` clips, from some of them (`pilot`)."""
     mean, n = float(np.mean(pilot)), len(pilot)
     unseen = max(count - n, 0) / count
-    error = SAME * mean * unseen
+    error = MIN_SPREAD * mean * unseen
     if n > 1:
         spread = float(np.std(pilot, ddof=1)) * (unseen / n) ** 0.5
         error += float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread
@@ -120,5 +120,5 @@ def _seconds(pilot: Pilot, clips: int, workers: int) -> list[float] | None:
     busy = max(1, min(workers, os.cpu_count() or 1))
     low, high = (total / busy for total in interval(pilot.seconds, clips))
     first, last = (1.0, 2.0) if workers == 1 else DASK_STARTS
-    high *= SLOWER * (1.0 if workers == 1 else ALONE)
+    high *= SLOWER * (1.0 if workers == 1 else CONTENTION)
     return [round(FASTER * low + first * pilot.start_seconds, 1), round(high + last * pilot.start_seconds, 1)]

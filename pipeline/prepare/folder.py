@@ -1,7 +1,7 @@
-"""The folder that stage 1 fills: what was listed, which shards are committed, and what became of every row.
+"""The folder that stage 1 fills: the listing, the committed shards, and the outcome of every row.
 
-In: a Listing and PrepareOptions, or an existing folder. Out: PreparedFolder. It holds the whole listing in memory, as
-coordinators and readers want it; a worker of stage 1 takes one `pipeline.prepare.shard.Shard` at a time.
+In: a Listing and PrepareOptions, or an existing folder. Out: PreparedFolder. It holds the whole listing in memory, for
+coordinators and readers; a worker of stage 1 reads one `pipeline.prepare.shard.Shard` at a time.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any
 
 from pipeline.artifacts.files import unwritable, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, differences, fingerprint, sha256
+from pipeline.artifacts.kinds import describe
 from pipeline.artifacts.outcomes import OUTCOMES, Account, account_of
-from pipeline.artifacts.sealed_json import seal, unseal, unseal_rows
+from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, DataError
 from pipeline.prepare.hdf5 import ClipContent
-from pipeline.prepare.shard import COLUMNS, FORMAT, META, Shard, check_format, records_of
+from pipeline.prepare.shard import COLUMNS, FORMAT, META, ROWS, Shard, read_meta, read_rows
 from pipeline.records import Listing
 
-OURS = ("raw", "log", "manifest.jsonl")
+OWN_FILES = ("raw", "log", "manifest.jsonl", ROWS)
 SHARD_FILE = re.compile(r"clips-\d{5,}\.(h5|json)")
 
 __all__ = ["OUTCOMES", "Account", "PreparedFolder", "account_of", "listing_digest"]
@@ -33,74 +34,83 @@ _row_of = attrgetter(*COLUMNS)  # a tenth of the time of dataclasses.astuple, wh
 
 
 class PreparedFolder:
-    """A folder of prepared clips. `open` one that is there, or `match` and `freeze` one to be made.
+    """A folder of prepared clips. `open` an existing one, or `match` and `freeze` a new one.
 
     Attributes:
         path: the folder.
-        listing: its rows and what holds for all.
-        options: what they were made with.
-        fingerprint: digest of listing and options: what decides the content.
+        listing: its rows and what holds for all of them.
+        options: of the command that made it.
+        fingerprint: digest of listing and options, which decide the content.
     """
 
-    def __init__(self, path: Path, listing: Listing, options: PrepareOptions, stamp: str) -> None:
-        self.path, self.listing, self.options, self.fingerprint = path, listing, options, stamp
+    def __init__(self, path: Path, listing: Listing, options: PrepareOptions, fingerprint: str) -> None:
+        self.path, self.listing, self.options, self.fingerprint = path, listing, options, fingerprint
 
     @classmethod
     def open(cls, path: Path | str) -> PreparedFolder:
-        """Raises ArtifactError: no folder, another artifact, half a one; CorruptError: damaged."""
+        """Raises ArtifactError: not a prepared folder, or of another format. CorruptError: damaged."""
         path = Path(path)
-        meta_path = path / META
-        if not meta_path.is_file():
+        if not (path / META).is_file():
             raise ArtifactError(
                 path,
-                _what_instead(path),
+                describe(path, wanted="prepared"),
                 expected="a folder made by `star prepare`",
-                remedy="run `star prepare` first and give its folder here",
+                remedy="run `star prepare` first and give its output folder here",
             )
-        meta = unseal(meta_path.read_bytes(), meta_path)
-        check_format(meta, meta_path)
+        meta = read_meta(path)
         listing = Listing(
             dataset=meta["dataset"],
             class_names=tuple(meta["class_names"]),
             topology=meta["topology"],
             protocols=tuple(meta["protocols"]),
             roots=meta["roots"],
-            records=records_of(meta),
+            records=read_rows(path, meta, range(meta["clips"])),
         )
         return cls(path, listing, PrepareOptions(**meta["options"]), meta["fingerprint"])
 
     @classmethod
     def match(cls, path: Path, listing: Listing, options: PrepareOptions) -> PreparedFolder:
-        """The folder that these make, which may be there already; writes nothing.
+        """The folder of this listing and these options, which may exist already; writes nothing.
 
         Raises:
             ArtifactError: `path` was made from other rows or options (the differences are named), or holds something
-                else. CorruptError: its `dataset.json` is damaged. DataError: nothing is listed.
+                else. CorruptError: it is damaged. DataError: nothing is listed.
         """
         if not listing.records:
             raise DataError("the listing", "holds no clip", remedy="check the folders given")
-        stamp = fingerprint({"listing": listing_digest(listing), "options": options.content()})
-        refuse_other_content(path, stamp)
-        new = cls(path, listing, options, stamp)
+        digest = fingerprint({"listing": listing_digest(listing), "options": options.content()})
+        refuse_other_content(path, digest)
+        new = cls(path, listing, options, digest)
         new._frozen()
         return new
 
     def freeze(self) -> None:
-        """Write `dataset.json`, from which the workers read. Raises as `match`.
+        """Write `rows.jsonl`, then `dataset.json`: the workers read both. Raises as `match`.
 
-        Where it is there already, only what is no content may have changed: where the data lie, which reader reads.
+        Of an existing `dataset.json` only the roots and those options change that do not decide the content.
         """
         found = self._frozen()
-        if found is None or (found["roots"], found["options"]) != (dict(self.listing.roots), asdict(self.options)):
-            write_atomic(self.path / META, self._meta())
+        if found is not None and (self.path / ROWS).exists():
+            if (found["roots"], found["options"]) != (dict(self.listing.roots), asdict(self.options)):
+                write_atomic(self.path / META, self._meta(found["rows_sha256"]))
+            return
+        rows = "".join(
+            json.dumps(_row_of(record), ensure_ascii=False) + "\n" for record in self.listing.records
+        ).encode()
+        write_atomic(self.path / ROWS, rows)
+        write_atomic(self.path / META, self._meta(sha256(rows)))
 
     def _frozen(self) -> dict[str, Any] | None:
-        """What `dataset.json` says, without its rows, or None where there is none; raises where it differs from us."""
+        """The content of `dataset.json`, or None where there is none; raises where it differs from this folder's.
+
+        A deleted `rows.jsonl` is no error: `freeze` writes it again.
+        """
         path = self.path / META
         if not path.exists():
             return None
-        found = unseal_rows(path, "rows", range(0))
-        check_format(found, path)
+        found = read_meta(self.path)
+        if (self.path / ROWS).exists():
+            read_rows(self.path, found, range(0))
         if found["fingerprint"] != self.fingerprint:
             raise ArtifactError(
                 path,
@@ -109,7 +119,7 @@ class PreparedFolder:
             )
         return found
 
-    def _meta(self) -> bytes:
+    def _meta(self, rows_sha256: str) -> bytes:
         return seal(
             {
                 "format": FORMAT,
@@ -123,13 +133,13 @@ class PreparedFolder:
                 "class_names": list(self.listing.class_names),
                 "clips": len(self.listing.records),
                 "columns": COLUMNS,
-                "rows": [list(_row_of(record)) for record in self.listing.records],
+                "rows_sha256": rows_sha256,
             }
         )
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """The number of shards."""
         return -(-len(self.listing.records) // self.options.shard_clips)
 
     def rows(self, shard: int) -> range:
@@ -174,18 +184,18 @@ class PreparedFolder:
         return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries])
 
     def content_digest(self, entries: Entries | None = None) -> str:
-        """SHA-256 over fingerprint, outcomes, reasons and clips' digests: what a user would call the content."""
-        told = ("id", "outcome", "reason", "corrupt", "sha256")
-        rows = [[entry.get(name, "") for name in told] for entry in (self.outcomes() if entries is None else entries)]
+        """SHA-256 over fingerprint, outcomes, reasons and clips' digests."""
+        names = ("id", "outcome", "reason", "corrupt", "sha256")
+        rows = [[entry.get(name, "") for name in names] for entry in (self.outcomes() if entries is None else entries)]
         return sha256(canonical_json([self.fingerprint, rows]))
 
     @property
     def manifest_path(self) -> Path:
-        """`manifest.jsonl`: one line a row, derived from the records, for people and scripts; there when all is."""
+        """`manifest.jsonl`: a line a row, derived from the records, for people and scripts; written at the end."""
         return self.path / "manifest.jsonl"
 
     def manifest(self, entries: Entries) -> bytes:
-        """What `manifest.jsonl` holds."""
+        """The content of `manifest.jsonl`."""
         rows = zip(self.listing.records, entries, strict=True)
         return "".join(
             json.dumps({"row": row, **entry, "label": record.label, "video": record.video}) + "\n"
@@ -205,66 +215,56 @@ class PreparedFolder:
 
 
 def listing_digest(listing: Listing) -> str:
-    """SHA-256 of the rows and what holds for all; not of where they lie."""
+    """SHA-256 of a listing without its roots."""
     rows = [_row_of(record) for record in listing.records]
-    told = [listing.dataset, listing.topology, list(listing.class_names), COLUMNS, rows, FRAMES]
-    return sha256(canonical_json(told))
+    facts = [listing.dataset, listing.topology, list(listing.class_names), COLUMNS, rows, FRAMES]
+    return sha256(canonical_json(facts))
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the bytes; told, never compared."""
+    """Versions of the libraries that decide the bytes; recorded, never compared."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")}
 
 
-def refuse_other_content(path: Path, stamp: str | None = None) -> None:
-    """Raises ArtifactError where `path` holds something that is no prepared folder, or shards of another `stamp`.
+def refuse_other_content(path: Path, wanted: str | None = None) -> None:
+    """Raises ArtifactError where `path` is no prepared folder, or holds shards of another fingerprint than `wanted`.
 
-    Shards alone are what is left where a damaged `dataset.json` was deleted, as its sentence advises.
+    Shards without a `dataset.json` remain where a damaged one was deleted, as its error advises.
     """
     if (path / META).exists() or not path.exists():
         return
-    there = [] if not path.is_dir() else [p.name for p in path.iterdir()]
-    if not path.is_dir() or not all(name in OURS or name[0] == "." or SHARD_FILE.fullmatch(name) for name in there):
-        raise ArtifactError(path, _what_instead(path), expected="an empty folder", remedy="choose another `out`")
-    records = sorted(name for name in there if SHARD_FILE.fullmatch(name) and name.endswith(".json"))
-    if stamp is None or not records:
+    names = sorted(p.name for p in path.iterdir() if p.name[0] != ".") if path.is_dir() else []
+    if not path.is_dir() or not all(name in OWN_FILES or SHARD_FILE.fullmatch(name) for name in names):
+        problem = describe(path, wanted="prepared")
+        raise ArtifactError(path, problem, expected="an empty folder", remedy="choose another `out`")
+    record = next((path / name for name in names if SHARD_FILE.fullmatch(name) and name.endswith(".json")), None)
+    if wanted is None or record is None or unseal(record.read_bytes(), record)["fingerprint"] == wanted:
         return
-    if unseal((path / records[0]).read_bytes(), path / records[0])["fingerprint"] != stamp:
-        raise ArtifactError(
-            path, "holds shards that were made from something else", remedy="use the same options, or another `out`"
-        )
+    raise ArtifactError(
+        path, "holds shards that were made from something else", remedy="use the same options, or another `out`"
+    )
 
 
 def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
     lines = differences(found.options.content(), new.options.content())
     old_rows = {record.clip_id: record for record in found.listing.records}
     new_rows = {record.clip_id: record for record in new.listing.records}
-    for word, names in (
-        ("no longer there", sorted(old_rows.keys() - new_rows.keys())),
-        ("new", sorted(new_rows.keys() - old_rows.keys())),
-        ("told otherwise", sorted(n for n in old_rows.keys() & new_rows.keys() if old_rows[n] != new_rows[n])),
+    for one, several, names in (
+        ("clip is no longer there", "clips are no longer there", old_rows.keys() - new_rows.keys()),
+        ("clip is new", "clips are new", new_rows.keys() - old_rows.keys()),
+        (
+            "clip has changed",
+            "clips have changed",
+            {n for n in old_rows if new_rows.get(n, old_rows[n]) != old_rows[n]},
+        ),
     ):
         if names:
-            clips = "clip is" if len(names) == 1 else "clips are"
-            lines.append(f"{len(names)} {clips} {word} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
+            shown = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+            lines.append(f"{len(names)} {one if len(names) == 1 else several} ({shown})")
     old, now = found.listing, new.listing
     lines += differences({"dataset": old.dataset}, {"dataset": now.dataset})
     if old.class_names != now.class_names:
-        lines.append(f"the classes: {len(old.class_names)} others, now {len(now.class_names)}")
+        lines.append(f"class names: {len(old.class_names)} others, now {len(now.class_names)}")
     return lines or ["an earlier version of this program"]
-
-
-def _what_instead(path: Path) -> str:
-    if not path.exists():
-        return "does not exist"
-    if path.is_file():
-        return "is a file"
-    if (path / "zarr.json").exists():
-        return "is a token store, not a prepared folder"
-    if (path / "metrics.jsonl").exists() or (path / "config.json").exists():
-        return "is a training run, not a prepared folder"
-    if not any(path.iterdir()):
-        return "is empty"
-    return f"holds no {META}"

@@ -25,11 +25,11 @@ from pipeline.errors import ArtifactError, CorruptError
 
 JPEG_QUALITY = 95
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
-LEAST_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of what pictures of people take
-# what h5py and numpy raise where the bytes of a file are not what they were
+LEAST_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of those of pictures of people
+# the errors that h5py and numpy raise for a damaged file
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
-# the system's trouble, not the file's: no file handles, no memory, a file system that went away or does not let us
-_PASSING = {
+# failures of the system, not of the file: no file handles, no memory, a file system that is away or denies access
+_TRANSIENT = {
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
 }  # fmt: skip
 ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
@@ -38,7 +38,7 @@ PERSONS = 2  # M of every prepared clip: slots, empty ones hold NaN joints and z
 
 @dataclass(frozen=True, kw_only=True)
 class ClipContent:
-    """All that stage 1 knows of one clip.
+    """The content of one prepared clip.
 
     Attributes:
         frames: R tuples of T encoded pictures.
@@ -55,7 +55,7 @@ class ClipContent:
     box: tuple[int, int, int, int]
 
     def digest(self) -> str:
-        """SHA-256 over everything above, and where each picture ends."""
+        """SHA-256 over all attributes and the length of each picture."""
         return sha256(
             np.array([[len(picture) for picture in draw] for draw in self.frames], "<i8").tobytes(),
             *(picture for draw in self.frames for picture in draw),
@@ -79,15 +79,15 @@ def encode_picture(picture: np.ndarray, codec: str) -> bytes:
 def decode_picture(data: bytes | memoryview) -> np.ndarray:
     """The inverse of `encode_picture`: (H, W, 3) uint8 RGB.
 
-    OpenCV's decoder gives the pixels of Pillow's (a test holds them equal) in half the time, and nearly all of it
-    without Python's lock, which a GPU's many decoding threads would queue for.
+    OpenCV's decoder gives the same pixels as Pillow's (a test compares them) in half the time, and releases Python's
+    lock, for which the many decoding threads of a GPU would queue.
 
     Raises:
-        CorruptError: it is no whole picture.
+        CorruptError: it is not a whole picture.
     """
-    import cv2  # not above: a machine whose OpenCV does not load can do all that needs no pictures
+    import cv2  # not above: without a working OpenCV all that needs no pictures still runs
 
-    whole = bytes(data[-2:]) == JPEG_END or bytes(data[-8:-4]) == PNG_END  # OpenCV would fill up what is cut off
+    whole = bytes(data[-2:]) == JPEG_END or bytes(data[-8:-4]) == PNG_END  # OpenCV would fill a missing end with grey
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
     if picture is None:
         raise CorruptError("a picture", "cannot be decoded", got=f"{len(data)} bytes", expected="a whole JPEG or PNG")
@@ -116,7 +116,7 @@ def encode_shard(
     with h5py.File(out, "w", libver="v110", track_order=False) as file:
         frames = file.create_dataset("frames", (arrays["frame_offset"].max(initial=0),), np.uint8, track_times=False)
         for i, clip in enumerate(clips):
-            if clip is not None:  # clip by clip: a shard is large, and lies in memory once already
+            if clip is not None:  # clip by clip: a shard is large, and is in memory once already
                 start, end = arrays["frame_offset"][i, 0, 0], arrays["frame_offset"][i, -1, -1]
                 frames[start:end] = np.frombuffer(b"".join(itertools.chain(*clip.frames)), np.uint8)
         for name, array in arrays.items():
@@ -130,12 +130,12 @@ def _offsets(clips: list[ClipContent | None], draws: int, num_frames: int) -> np
     for i, clip in enumerate(clips):
         if clip is not None:
             lengths[i] = [[len(picture) for picture in draw] for draw in clip.frames]
-    ends = np.cumsum(lengths).reshape(lengths.shape)
-    return np.concatenate([(ends - lengths)[..., :1], ends], axis=-1)
+    stops = np.cumsum(lengths).reshape(lengths.shape)
+    return np.concatenate([(stops - lengths)[..., :1], stops], axis=-1)
 
 
 def known_bytes(rows: int, shards: int, draws: int, num_frames: int, num_joints: int) -> int:
-    """Bytes of so many rows and shards without their pictures: arrays, HDF5's own, and a line in three JSON files."""
+    """Bytes of rows and shards without pictures: arrays, HDF5's structures, and a line a row in three JSON files."""
     arrays = draws * (PERSONS * num_frames * num_joints * 3 * 4 + num_frames * 8 + (num_frames + 1) * 8) + 4 * 4 + 8
     return rows * (arrays + ID_BYTES + JSON_BYTES) + shards * HDF5_BYTES
 
@@ -150,12 +150,14 @@ class ShardReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
-            raise CorruptError(path, "is missing", remedy="put it back, or prepare its clips again")
+            raise CorruptError(
+                path, "is missing", remedy="restore it from a copy, or run the same `star prepare` again"
+            )
         try:
             self._file = h5py.File(path, "r")
             self._offsets = self._file["frame_offset"][()]
         except _UNREADABLE as error:
-            _pass_on(error, path)
+            _raise_if_transient(error, path)
             raise CorruptError(
                 path, f"cannot be read as a prepared shard ({error})", remedy="run `star verify` on its folder"
             ) from None
@@ -186,20 +188,22 @@ class ShardReader:
                 box=(x0, y0, x1, y1),
             )
         except _UNREADABLE as error:
-            _pass_on(error, self.path)
+            _raise_if_transient(error, self.path)
             raise CorruptError(
                 self.path, f"row {i} cannot be read ({error})", remedy="run `star verify` on its folder"
             ) from None
 
     @functools.cached_property
     def _small(self) -> dict[str, np.ndarray]:
-        """All but the pictures, of every row: one read each, where HDF5 takes a third of a millisecond for any."""
+        """All arrays but the pictures, whole: each read of HDF5 takes a third of a millisecond, whatever its size."""
         return {name: self._file[name][()] for name in ("joints", "scores", "frame_index", "box")}
 
 
-def _pass_on(error: Exception, path: Path) -> None:
-    """Raises ArtifactError where it is the system that is in trouble: the file may be whole."""
-    if isinstance(error, OSError) and error.errno in _PASSING:
+def _raise_if_transient(error: Exception, path: Path) -> None:
+    """Raises ArtifactError for a failure of the system: the file may be whole."""
+    if isinstance(error, OSError) and error.errno in _TRANSIENT:
         raise ArtifactError(
-            path, f"cannot be read now ({os.strerror(error.errno)})", remedy="mend that and run the same command again"
+            path,
+            f"cannot be read now ({os.strerror(error.errno)})",
+            remedy="remove the cause and run the same command again",
         ) from error

@@ -1,13 +1,16 @@
 """One shard of a prepared folder: its rows, its file of clips, and the commit record that says it is done.
 
-In: the folder and a shard number. Out: a Shard, which is all that a worker needs: it reads its own rows out of
-`dataset.json` and those near them, so that its memory does not grow with the data set. Row r of the listing is
-row r - i S of shard i = r // S, for ever. What the clips hold is `pipeline.prepare.hdf5`.
+In: the folder and a shard number. Out: a Shard, which is all that a worker needs: `dataset.json`, and from `rows.jsonl`
+(a JSON list a line, a line a row) its own rows and those near them, so that its memory does not grow with the data set.
+Row r of the listing is always row r - i S of shard i = r // S. The content of clips is `pipeline.prepare.hdf5`.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,16 +18,18 @@ from typing import Any
 
 from pipeline.artifacts.files import write_atomic
 from pipeline.artifacts.fingerprint import sha256
-from pipeline.artifacts.sealed_json import seal, unseal, unseal_rows
+from pipeline.artifacts.kinds import MARKERS
+from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import PrepareOptions
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, CorruptError
 from pipeline.prepare.hdf5 import ClipContent, ShardReader
 from pipeline.records import VideoRecord
 
-FORMAT = "star-prepared/1"
-META = "dataset.json"
+FORMAT = "star-prepared/2"
+META, ROWS = MARKERS["prepared"], "rows.jsonl"
+RESTORE_ROWS = "restore it from a copy, or delete it and run the same `star prepare` again"
 COLUMNS = [field.name for field in fields(VideoRecord)]
-SHARDS_AT_ONCE = 16  # whose rows are read together: all of NTU 120's file takes a tenth of a second
+SHARDS_AT_ONCE = 16  # whose rows are read together: reading and checking all of NTU 120's takes a tenth of a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,19 +115,13 @@ def read_shard(folder: Path, number: int, *, shard_clips: int) -> Shard:
     """A shard of the folder, read by the worker that makes it.
 
     Args:
-        shard_clips: rows of a shard; the folder's options say the same.
+        shard_clips: rows of a shard, as in the folder's options.
 
-    Raises:
-        ArtifactError: there is no `dataset.json`, or one of another format. CorruptError: it is damaged.
+    Raises: as `read_meta` and `read_rows`.
     """
-    path = folder / META
-    try:
-        found = path.stat()
-        state = (found.st_ino, found.st_size, found.st_mtime_ns)
-    except OSError:
-        state = (0, 0, 0)  # what reads it will say why
-    block, place = divmod(number, SHARDS_AT_ONCE)
-    meta = _rows_of_block(path, state, block, shard_clips)
+    block, index = divmod(number, SHARDS_AT_ONCE)
+    versions = tuple(_version_of(folder / name) for name in (META, ROWS))
+    meta, records = _read_block(folder, versions, block, shard_clips)
     return Shard(
         folder=folder,
         number=number,
@@ -130,26 +129,77 @@ def read_shard(folder: Path, number: int, *, shard_clips: int) -> Shard:
         options=PrepareOptions(**meta["options"]),
         topology=meta["topology"],
         roots=meta["roots"],
-        records=records_of({**meta, "rows": meta["rows"][place * shard_clips : (place + 1) * shard_clips]}),
+        records=records[index * shard_clips : (index + 1) * shard_clips],
     )
 
 
+def _version_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # reading it raises the error
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @functools.lru_cache(maxsize=2)
-def _rows_of_block(path: Path, state: tuple[int, int, int], block: int, shard_clips: int) -> dict[str, Any]:
-    """What `dataset.json` says of a few neighbouring shards: it is read whole, so not for each of them."""
-    rows = SHARDS_AT_ONCE * shard_clips
-    meta = unseal_rows(path, "rows", range(block * rows, (block + 1) * rows))
-    check_format(meta, path)
+def _read_block(
+    folder: Path, versions: tuple[object, ...], block: int, shard_clips: int
+) -> tuple[dict[str, Any], tuple[VideoRecord, ...]]:
+    """The rows of neighbouring shards: each reading checks the whole of `rows.jsonl`, so one serves several shards.
+
+    Args:
+        versions: of the two files; part of the cache's key.
+    """
+    meta = read_meta(folder)
     assert meta["options"]["shard_clips"] == shard_clips
+    rows = SHARDS_AT_ONCE * shard_clips
+    return meta, read_rows(folder, meta, range(block * rows, (block + 1) * rows))
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The content of `dataset.json`.
+
+    Raises:
+        ArtifactError: it cannot be read, or has another format. CorruptError: it is damaged.
+    """
+    path = folder / META
+    try:
+        meta = unseal(path.read_bytes(), path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if meta.get("format") != FORMAT:
+        raise ArtifactError(
+            path,
+            "has another format",
+            got=meta.get("format"),
+            expected=FORMAT,
+            remedy="run `star prepare` into a new folder",
+        )
     return meta
 
 
-def check_format(meta: dict[str, Any], path: Path) -> None:
-    """Raises ArtifactError where `dataset.json` is of another format than ours."""
-    if meta.get("format") != FORMAT:
-        raise ArtifactError(path, "is of another format", got=meta.get("format"), expected=FORMAT)
+def read_rows(folder: Path, meta: Mapping[str, Any], wanted: range) -> tuple[VideoRecord, ...]:
+    """The `wanted` rows of `rows.jsonl`. Every byte is read and checked, but only those rows are held in memory.
+
+    Raises:
+        ArtifactError: the file cannot be read. CorruptError: it differs from the digest in `dataset.json`.
+    """
+    path, digest, lines = folder / ROWS, hashlib.sha256(), []
+    try:
+        with open(path, "rb") as file:
+            for row, line in enumerate(file):
+                digest.update(line)
+                if row in wanted:
+                    lines.append(line)
+            length = file.tell()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if digest.hexdigest() != meta["rows_sha256"]:
+        raise CorruptError(path, f"does not match its checksum in {META}", got=f"{length} bytes", remedy=RESTORE_ROWS)
+    columns = meta["columns"]
+    return tuple(VideoRecord(**dict(zip(columns, row, strict=True))) for row in json.loads(b"[%b]" % b",".join(lines)))
 
 
-def records_of(meta: dict[str, Any]) -> tuple[VideoRecord, ...]:
-    """The rows that `dataset.json` holds under its "columns"."""
-    return tuple(VideoRecord(**dict(zip(meta["columns"], row, strict=True))) for row in meta["rows"])
+def _unreadable(path: Path, error: OSError) -> ArtifactError:
+    remedy = RESTORE_ROWS if path.name == ROWS and isinstance(error, FileNotFoundError) else None
+    return ArtifactError(path, f"cannot be read on {socket.gethostname()} ({error.strerror})", remedy=remedy)

@@ -1,8 +1,8 @@
-"""Re-reads every byte of a prepared folder against its digest.
+"""Checks every byte of a prepared folder against its digests.
 
-In: a folder. Out: one Damage for each file that is not as it was committed, naming the clips it costs. Repairs
-nothing: the remedy is to delete the file and its commit record and to run the same command again. What a digest cannot
-tell (a video that was damaged before it was prepared) is not found here.
+In: a folder. Out: one Damage for each file that differs from what was committed, with the clips that are lost. It
+repairs nothing: the remedy is to delete the file and its commit record and to run the same command again. It does not
+find a video that was damaged before it was prepared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def verify_prepared(path: Path) -> Iterator[Damage]:
     """Every committed shard of a prepared folder, and `manifest.jsonl` against the records it is derived from.
 
     Raises:
-        ArtifactError: it is none. CorruptError: `dataset.json` itself is damaged.
+        ArtifactError: it is not a prepared folder. CorruptError: `dataset.json` or `rows.jsonl` is damaged.
     """
     folder = PreparedFolder.open(path)
     whole = True
@@ -48,7 +48,7 @@ def _shard(shard: Shard) -> Iterator[Damage]:
 
 
 def _clips_lost(shard: Shard, record: dict[str, Any]) -> tuple[str, ...]:
-    """The done clips of a damaged file that cannot be read or give another digest; the others can still be used."""
+    """The done clips of a damaged file that cannot be read or have another digest; the others are still usable."""
     done = [(i, entry) for i, entry in enumerate(record["clips"]) if entry["outcome"] == "done"]
     try:
         with ShardReader(shard.path) as reader:

@@ -1,7 +1,7 @@
-"""What a worker of stage 1 does: one shard, from raw files to a committed file of clips.
+"""The work of one task of stage 1: a shard, from raw files to a committed file of clips.
 
-In: a shard number and the prepared folder. Out: the shard's file and its commit record. Clips that an earlier attempt
-made are taken over. Runs in any process; each thread keeps one decoding child.
+In: a shard number and the prepared folder. Out: the shard's file and its commit record. Clips of an earlier attempt are
+kept. Runs in any process; each thread keeps one decoding child.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from pipeline.prepare.hdf5 import ClipContent, encode_shard
 from pipeline.prepare.shard import Shard, read_shard
 
 
-def prepare_shard(number: int, out: str, word: str, shard_clips: int) -> dict[str, Any]:
-    """Make and commit one shard; clips that an earlier attempt made are taken over. Runs in any process.
+def prepare_shard(number: int, out: str, lease: str, shard_clips: int) -> dict[str, Any]:
+    """Make and commit one shard.
 
     Args:
-        word: of the coordinator that holds `out` (`pipeline.artifacts.lock.sole_writer`).
+        lease: of the coordinator that holds `out` (`pipeline.artifacts.lock.sole_writer`).
 
     Raises:
-        ArtifactError: that coordinator is gone, or the folder is not to be seen or written from here.
-        DataError: the data are not to be seen from here.
+        ArtifactError: that coordinator has ended, or the folder cannot be read or written from here.
+        DataError: the data cannot be read from here.
     """
     start = time.monotonic()
-    require_writer(Path(out), word)
+    require_writer(Path(out), lease)
     shard = read_shard(Path(out), number, shard_clips=shard_clips)
     kept = _kept(shard)
     clips: list[ClipContent | None] = []
@@ -44,16 +44,16 @@ def prepare_shard(number: int, out: str, word: str, shard_clips: int) -> dict[st
         if i in kept:
             clip, entry = kept[i]
         else:
-            require_writer(Path(out), word)  # on a cluster, work would go on when its coordinator has ended
+            require_writer(Path(out), lease)  # on a cluster, a worker can outlive its coordinator
             clip, entry = attempt(record, shard.roots, shard.topology, shard.options, _decoder(shard.options.budget_s))
         clips.append(clip)
         entries.append(entry)
         report({"clip": record.clip_id, "outcome": entry["outcome"]})
     failed = sum(entry["outcome"] == "failed" for entry in entries)
     if failed:
-        _require_roots(shard.roots)  # a mount that went away must not fail every clip from then on
+        _require_roots(shard.roots)  # otherwise a lost mount would fail every clip from then on
     data = _encoded(shard, clips)
-    require_writer(Path(out), word)
+    require_writer(Path(out), lease)
     shard.commit(data, entries)
     return {
         "shard": number,
@@ -66,7 +66,7 @@ def prepare_shard(number: int, out: str, word: str, shard_clips: int) -> dict[st
 
 
 def _kept(shard: Shard) -> dict[int, tuple[ClipContent | None, Entry]]:
-    """By row: what an earlier attempt at this shard made, and is still as it was made."""
+    """By row: the clips and entries of an earlier attempt at this shard that are whole."""
     try:
         before = shard.committed()
         rows = list(zip(before["clips"], shard.clips(before), strict=True)) if before is not None else []
@@ -106,6 +106,6 @@ def _require_roots(roots: Mapping[str, str]) -> None:
         if not Path(root).is_dir():
             raise DataError(
                 root,
-                f"is not to be seen from {socket.gethostname()}",
+                f"cannot be read on {socket.gethostname()}",
                 remedy="check the mount on every worker, then run the same command again",
             )

@@ -1,8 +1,8 @@
 """COCO JSON of one video, annotations or results -> Skeleton.
 
-In: a path, and the picture's size where places are shares of it. Out: axes (M, T, V, ...), V as the file has it: 17 in
-COCO's own, 15 in JHMDB's copies. Where every annotation has a `track_id`, that is the person; otherwise people are
-followed by place. A file of several videos is refused: a skeleton belongs to one.
+In: a path, and the picture's size where coordinates are fractions of it. Out: axes (M, T, V, ...), V as in the file: 17
+in COCO's own, 15 in JHMDB's copies. Where every annotation has a `track_id`, that is the person; otherwise people are
+tracked by position. A file of several videos is refused: a skeleton belongs to one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read_coco(path: str | Path, *, size: Size | None = None) -> Skeleton:
 
     Args:
         path: the file.
-        size: (height, width) of the video in pixels, needed where places are shares of the picture.
+        size: (height, width) of the video in pixels, needed where coordinates are fractions of the picture.
 
     Raises:
         SkeletonError: a file of another form or of several videos, or a track twice in one frame.
@@ -95,7 +95,7 @@ def _last_number(text: str) -> int:
 
 
 def _named(path: str | Path, file: _File, *, size: Size | None) -> Skeleton:
-    """Annotations that name their persons, into the slots of their tracks."""
+    """Annotations with track IDs, into the slots of their tracks."""
     first = in_order(path, file.frames)
     joints = {len(found.person) for found in file.found}
     if len(joints) > 1:

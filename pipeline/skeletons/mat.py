@@ -1,7 +1,7 @@
 """MATLAB labels of Penn Action and JHMDB: one `.mat` file -> Skeleton of one person.
 
 In: a path. Out: axes (1, T, 13, ...) for Penn Action, (1, T, 15, ...) for JHMDB. Boxes, poses, scales and normalised
-places are left alone. Coordinates are passed on as the files hold them: neither data set says whether its annotators'
+coordinates are not read. Coordinates stay as in the files: neither data set says whether its annotators'
 first pixel was 0 or 1, and the difference is below their error.
 """
 
@@ -42,7 +42,7 @@ def read_penn_label(path: str | Path) -> Skeleton:
 
 
 def read_penn_facts(path: str | Path) -> tuple[str, bool]:
-    """The class string of a Penn Action label, and whether it is of the training split.
+    """The class string of a Penn Action label, and whether it is in the training split.
 
     Raises:
         SkeletonError: the file cannot be read or lacks them; `train` is neither 1 nor -1.
@@ -52,7 +52,7 @@ def read_penn_facts(path: str | Path) -> tuple[str, bool]:
     action = np.asarray(facts["action"]).ravel()
     if side not in (1, -1) or action.size != 1 or not isinstance(action[0], str):
         got = f"action {action.tolist()}, train {side}"
-        raise SkeletonError(path, "has no class or no side", got=got, expected="a name, and 1 or -1", remedy=_REMEDY)
+        raise SkeletonError(path, "has no class or no split", got=got, expected="a name, and 1 or -1", remedy=_REMEDY)
     return str(action[0]), side == 1
 
 
@@ -87,13 +87,13 @@ def mat_topology(path: str | Path) -> str:
 
 def _load(path: str | Path, wanted: tuple[str, ...]) -> dict[str, Any]:
     """The wanted variables of a file (all, if none is named)."""
-    from scipy.io import loadmat  # not at the top: an import that readers of other formats are spared
+    from scipy.io import loadmat  # not at the top: a slow import that other formats do not need
     from scipy.io.matlab import MatReadError
 
     try:
         found = loadmat(path, variable_names=wanted or None)
     except (OSError, MatReadError, ValueError, TypeError, IndexError, NotImplementedError, zlib.error) as error:
-        # this many, since that is what scipy raises on files that are cut off, damaged, or of MATLAB 7.3
+        # scipy raises all of these on files that are cut off, damaged, or of MATLAB 7.3
         raise SkeletonError(path, "cannot be read as a MATLAB file", got=error, remedy=_REMEDY) from error
     facts = {name: value for name, value in found.items() if not name.startswith("__")}
     lacking = [name for name in wanted if name not in facts]

@@ -1,8 +1,8 @@
-"""JSON of OpenPose and its kin: a folder of one file a frame, or one file a video -> Skeleton.
+"""JSON of OpenPose and similar estimators: a folder of one file a frame, or one file a video -> Skeleton.
 
-In: a path, and the picture's size where places are shares of it. Out: axes (M, T, V, ...), all people found, each
-followed over time by `skeletons_tracks`. Frames are numbered from 0 or, if there is no 0 but a 1, from 1; a number left
-out is a frame without people. Also here: what `skeletons_coco` shares with it.
+In: a path, and the picture's size where coordinates are fractions of it. Out: axes (M, T, V, ...), all people found,
+each tracked over time by `tracking`. Frames are numbered from 0 or, if there is no 0 but a 1, from 1; a missing number
+is a frame without people. Also here: what `coco` shares with it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Parsed = TypeVar("Parsed")
 
 OPENPOSE_JOINTS = 18
 _FRAME_FILE = re.compile(r"(?:.*\D)?([0-9]+)(?:_keypoints)?\.json")
-_SHARES = 2.0  # places all below this are shares of the picture: in pixels it were a person of two pixels
-_MOST_FRAMES = 10_000_000  # 90 hours; a damaged number must not ask for all memory
+_SHARES = 2.0  # coordinates all below this are fractions of the picture: in pixels, a person of two pixels
+_MOST_FRAMES = 10_000_000  # 90 hours; a damaged number must not take all memory
 _REMEDY = "make it again with the pose estimator"
 
 
@@ -141,7 +141,7 @@ def in_order(path: str | Path, numbers: Collection[int]) -> int:
 
 
 def picture_scale(path: str | Path, everyone: Iterable[Person], *, size: Size | None) -> NDArray[np.float32]:
-    """What x, y, score are multiplied with: 1 where places are pixels, the picture's size where they are shares."""
+    """Factors of x, y, score: 1 where coordinates are pixels, the picture's size where they are fractions of it."""
     places = [person[person[:, 2] > 0, :2] for person in everyone]
     if max((float(place.max()) for place in places if place.size), default=_SHARES) >= _SHARES:
         return np.ones(3, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""One's own skeletons, as .npz or .json -> Skeleton: the form to write when no other is at hand.
+"""Skeletons in this project's own format, .npz or .json -> Skeleton: the one to write for a new pose estimator.
 
 In: a path. Out: axes (M, T, V, ...). The names in the file:
 
@@ -34,7 +34,7 @@ def read_own(path: str | Path) -> Skeleton:
     """The skeleton in a .npz or .json file of the form above.
 
     Raises:
-        SkeletonError: the file cannot be read, `joints` is not there, a name is unknown, or shapes do not agree.
+        SkeletonError: the file cannot be read, `joints` is missing, a name is unknown, or shapes do not agree.
     """
     content = own_content(path)
     joints = _array(path, content, "joints", None)
@@ -72,7 +72,7 @@ def _load_npz(path: str | Path) -> dict[str, Any]:
         with file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        # RuntimeError is what zipfile raises for compressions it does not know, and for encrypted files
+        # zipfile raises RuntimeError for unknown compressions and encrypted files
         raise SkeletonError(path, "cannot be read as .npz", got=error, remedy="write it with np.savez") from error
 
 
@@ -83,14 +83,14 @@ def _array(
         with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
             array = np.array(content[name]).astype(np.float32)  # null becomes NaN
     except (ValueError, TypeError) as error:
-        raise SkeletonError(path, f"has {name} that are no array of numbers", got=error) from error
+        raise SkeletonError(path, f"has {name} that are not an array of numbers", got=error) from error
     if shape is not None and array.shape != shape:
         raise SkeletonError(path, f"has wrong {name}", got=f"shape {array.shape}", expected=f"{shape}, to fit joints")
     return array
 
 
 def _body_ids(path: str | Path, content: Mapping[str, Any], persons: int) -> NDArray[np.int64]:
-    """The IDs as they are: numbers that went through a float are refused, since neighbours may have become one."""
+    """The IDs, exactly: floats are refused, since neighbouring IDs may have become equal."""
     ids = np.asarray(content.get("body_ids", np.arange(persons)))
     whole = ids.dtype.kind in "iu" or not ids.size
     if ids.shape != (persons,) or not whole or len({i for i in ids.tolist() if i < 1 << 63}) != persons:

@@ -1,8 +1,8 @@
-"""Which bodies of a skeleton are the persons of the clip.
+"""The choice of a clip's persons among the bodies of a skeleton.
 
 In: a Skeleton of any number of bodies (M). Out: the Skeleton of at most two of them, unchanged otherwise. Only the
-joints are looked at: neither the label, nor the file's name, nor the order of the bodies in it. It repairs nothing:
-a person whose body ID changes half way is two bodies.
+joints decide: neither the label, nor the file's name, nor the order of the bodies. It repairs nothing: a person whose
+body ID changes half way is two bodies.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ BRIEF_FRAMES, BRIEF_SHARE = 12, 0.25
 def choose_persons(skeleton: Skeleton, *, most: int = 2) -> Skeleton:
     """At most `most` persons, the one that moves most first.
 
-    Each body has a *motion*, the root mean square distance of its usable joints from their own mean place over time,
+    Each body has a *motion*, the root mean square distance of its usable joints from their own mean position over time,
     divided by its *size*, the median diagonal of the box around its joints. A body is a *ghost* (a chair, a coat, a
     reflection, a flicker of the tracker) if one of these holds:
 
     - wide: in more than 0.7 of its frames the box is wider than 0.8 of its height;
     - still: its motion is below 0.005 (the stillest person in the real files that the tests read has 0.012; nobody
       stands as still as a chair);
-    - brief: it is there in fewer than 12 frames, and in less than a quarter of those of the longest-lived body;
+    - brief: it is present in fewer than 12 frames, and in less than a quarter of those of the longest-lived body;
     - it has no usable joint at all.
 
-    Of the bodies that are no ghosts, the `most` with the largest motion times number of frames stay, in that order
-    (ties: the smaller body ID first). Where all are ghosts, the one with the largest product stays alone, so that a
+    Of the bodies that are not ghosts, the `most` with the largest motion times number of frames stay, in that order
+    (ties: the smaller body ID first). Where all are ghosts, only the one with the largest product stays, so that a
     lying person is not lost. A body without any usable joint never stays.
 
     Wide and brief follow public preparations of NTU RGB+D (CTR-GCN: 0.8, 0.69754 and 11 frames); unlike them nothing

@@ -1,7 +1,7 @@
 """Skeletons of videos: any pose file -> Skeleton, and the choice of the persons in it.
 
-In: a path. Out: `Skeleton`, axes (M, T, V, ...), of all bodies the source holds; `choose_persons` keeps at most two.
-Each format has its own module (`skeletons_ntu`, `_mat`, `_json`, `_coco`, `_own`); this one only tells them apart.
+In: a path. Out: `Skeleton`, axes (M, T, V, ...), of all bodies in the source; `choose_persons` keeps at most two.
+Each format has its own module (`ntu`, `mat`, `openpose`, `coco`, `own_format`); this one recognises the format.
 """
 
 from __future__ import annotations
@@ -40,43 +40,43 @@ def read_skeleton(path: str | Path, *, size: tuple[int, int] | None = None) -> S
     """The skeleton in a file of any known format, or in a folder of one JSON file a frame.
 
     Args:
-        path: told by suffix, and .mat and .json by content.
-        size: (height, width) of the video in pixels, for pose files that hold shares of the picture.
+        path: its suffix decides the format; for .mat and .json the content does.
+        size: (height, width) of the video in pixels, for pose files in fractions of the picture.
 
     Raises:
-        SkeletonError: an unknown format, or the reader's own complaint.
+        SkeletonError: an unknown format, or an error of the reader.
     """
-    kind = _kind(path)
-    if kind == "openpose folder":
+    pose_format = _format(path)
+    if pose_format == "openpose folder":
         return read_pose_folder(path, size=size)
-    if kind == "openpose file":
+    if pose_format == "openpose file":
         return read_pose_file(path, size=size)
-    if kind == "coco":
+    if pose_format == "coco":
         return read_coco(path, size=size)
     readers = {"ntu25": read_ntu_skeleton, "penn13": read_penn_label, "jhmdb15": read_jhmdb, "own": read_own}
-    return readers[kind](path)
+    return readers[pose_format](path)
 
 
 def topology_of(path: str | Path) -> str:
-    """The name of the topology of a pose file or folder: by its format, its own word, or its number of joints.
+    """The name of the topology of a pose file or folder: from its format, its `topology` entry, or its joint count.
 
     Raises:
         SkeletonError: the file cannot be read, or has a number of joints that no known topology has.
     """
-    kind = _kind(path)
-    if kind in _BY_JOINTS.values():
-        return kind
-    if kind == "own" and "topology" in (content := own_content(path)):
+    pose_format = _format(path)
+    if pose_format in _BY_JOINTS.values():
+        return pose_format
+    if pose_format == "own" and "topology" in (content := own_content(path)):
         return str(content["topology"])
     joints = read_skeleton(path, size=(1, 1)).num_joints
     if joints not in _BY_JOINTS:
         expected = ", ".join(f"{v} ({name})" for v, name in _BY_JOINTS.items())
         raise SkeletonError(path, "has no known topology", got=f"{joints} joints", expected=expected)
-    return "openpose25" if joints == 25 and kind.startswith("openpose") else _BY_JOINTS[joints]
+    return "openpose25" if joints == 25 and pose_format.startswith("openpose") else _BY_JOINTS[joints]
 
 
-def _kind(path: str | Path) -> str:
-    """Which reader a path needs; for files of one topology, its name."""
+def _format(path: str | Path) -> str:
+    """The name of the pose format, which is that of the topology where the format has only one."""
     suffix = Path(path).suffix.lower()
     if Path(path).is_dir():
         return "openpose folder"
@@ -93,5 +93,5 @@ def _kind(path: str | Path) -> str:
         return "coco"
     if "people" in content:
         remedy = "put the frames of each video into a folder of their own"
-        raise SkeletonError(path, "is one frame of OpenPose's", expected="a whole video", remedy=remedy)
+        raise SkeletonError(path, "is a single frame of OpenPose", expected="a whole video", remedy=remedy)
     return "openpose file" if "data" in content else "own"

@@ -1,7 +1,7 @@
-"""The one value that every skeleton reader returns: persons over all frames of a video.
+"""The value that every skeleton reader returns: persons over all frames of a video.
 
 Axes: M persons, T frames of the video, V joints. Time is sacred: index t is frame t of the file, and frames without a
-body stay, as absence. This module reads nothing and chooses nobody.
+body stay, as absence. It reads no file and chooses no persons.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Skeleton:
         xyz: (M, T, V, 3) float32, metres in the camera's frame; NaN where absent, and throughout for 2-D sources.
         present: (M, T) bool, the source holds this person in this frame.
         body_ids: (M,) int64, exact; a person is a body ID and keeps its slot over all frames.
-        scores: (M, T, V) float32 in [0, 1], how far to trust each joint; 0 where it is not to be used, because the
-            person is absent, or the source marks it so, or it has no finite place.
+        scores: (M, T, V) float32 in [0, 1], the confidence of each joint; 0 where it must not be used: the person is
+            absent, the source says so, or a coordinate is not finite.
     """
 
     joints: NDArray[np.float32]
@@ -69,9 +69,9 @@ def make_skeleton(
     xyz: NDArray[np.float32] | None = None,
     body_ids: NDArray[np.int64] | None = None,
 ) -> Skeleton:
-    """A Skeleton from what a reader found, made to keep the promises above.
+    """A Skeleton from the arrays of a reader, with NaN and 0 where `Skeleton` requires them.
 
-    Scores are clipped to [0, 1]. Without body IDs persons are numbered 0 to M-1. Its arguments are left as they were.
+    Scores are clipped to [0, 1]. Without body IDs persons are numbered 0 to M-1. The arguments are not modified.
     """
     usable = np.isfinite(joints).all(axis=-1) & (scores > 0) & present[..., None]
     if xyz is None:

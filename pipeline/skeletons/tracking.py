@@ -1,7 +1,7 @@
-"""Detections without names -> persons: pose estimators list people in each frame in any order.
+"""Tracking: detections without identity -> persons, as pose estimators list people in each frame in any order.
 
 In: for each frame the people found in it, each (V, 3) as x, y, score. Out: a Skeleton in which a slot is one person
-over time. It looks at places alone, frame after frame; it fills no gap and invents no joint.
+over time. It uses coordinates alone, frame after frame; it fills no gap and invents no joint.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pipeline.skeletons.skeleton import Skeleton, make_skeleton
 
 Person = NDArray[np.float32]  # (V, 3): x, y, score
 
-PATIENCE = 30  # frames that a person may be lost and still be known again: a second of video
+PATIENCE = 30  # frames that a person may be lost and still be recognised: a second of video
 REACH = 0.5  # how far a joint may have moved since it was last seen, in diagonals of the person's box
 
 
 @dataclass
 class _Track:
-    """One person so far: by frame as found, and the latest place of each joint."""
+    """One person so far: the detections by frame, and the latest position of each joint."""
 
     latest: Person
     found: dict[int, Person] = field(default_factory=dict)
@@ -37,11 +37,11 @@ def track_persons(frames: Sequence[Sequence[Person]], *, num_joints: int) -> Ske
 
     In each frame, people are matched with the persons seen within the last `PATIENCE` frames so that they agree best in
     all: a joint that both have agrees by 1 where it was last seen, falling to 0 at `REACH` from there. Hence a body
-    half hidden is not lost to a passing fragment. People who agree with no one are new persons. The order of people
-    within a frame does not matter; people without a usable joint are no one.
+    half hidden is not lost to a passing fragment. People without a match are new persons. The order of people within a
+    frame does not matter; people without a usable joint are ignored.
 
     Args:
-        frames: for each frame its people, (V, 3) as x, y in pixels and score; not found: score 0 or NaN places.
+        frames: for each frame its people, (V, 3) as x, y in pixels and score; not found: score 0 or NaN coordinates.
         num_joints: V.
     """
     tracks: list[_Track] = []
@@ -63,8 +63,8 @@ def track_persons(frames: Sequence[Sequence[Person]], *, num_joints: int) -> Ske
 
 
 def _match(known: list[Person], found: list[Person]) -> dict[int, int]:
-    """For people found the person each of them is: index into `found` -> index into `known`."""
-    from scipy.optimize import linear_sum_assignment  # not at the top: an import that readers of NTU files are spared
+    """The best assignment of detections to persons: index into `found` -> index into `known`."""
+    from scipy.optimize import linear_sum_assignment  # not at the top: a slow import that NTU files do not need
 
     agreements = np.array([[_agreement(person, other) for other in found] for person in known])
     if not agreements.size:
@@ -74,7 +74,7 @@ def _match(known: list[Person], found: list[Person]) -> dict[int, int]:
 
 
 def _agreement(person: Person, other: Person) -> float:
-    """How many joints of `other` lie where those of `person` were, each counted less the further it lies."""
+    """The number of joints of `other` near those of `person`, each weighted by its distance."""
     own = person[_usable(person), :2]
     reach = REACH * float(np.hypot(*(own.max(axis=0) - own.min(axis=0))))
     both = _usable(person) & _usable(other)
@@ -87,6 +87,6 @@ def _usable(person: Person) -> NDArray[np.bool_]:
 
 
 def _left_to_right(person: Person) -> tuple[float, ...]:
-    """A key that orders people alike however their file lists them."""
-    places = person[_usable(person), :2]
-    return (*places.mean(axis=0).tolist(), *places.ravel().tolist())
+    """A sort key that does not depend on the order in the file."""
+    joints = person[_usable(person), :2]
+    return (*joints.mean(axis=0).tolist(), *joints.ravel().tolist())

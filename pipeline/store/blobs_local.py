@@ -18,6 +18,7 @@ from zarr.storage import LocalStore
 
 from pipeline.artifacts.checksum import crc32c, crc64
 from pipeline.artifacts.files import sweep_temporaries, unwritable, write_atomic
+from pipeline.artifacts.kinds import describe
 from pipeline.artifacts.lock import require_writer, sole_writer
 from pipeline.errors import ArtifactError
 
@@ -154,13 +155,7 @@ class LocalBlobs:
         return not path.is_dir() or any(not p.name.startswith(".") and not p.is_dir() for p in path.rglob("*"))
 
     def describe_root(self) -> str:
-        if not self.root.exists():
-            return "does not exist"
-        if (self.root / "dataset.json").exists():
-            return "is a prepared folder, not a token store"
-        if (self.root / "metrics.jsonl").exists():
-            return "is a training run, not a token store"
-        return "holds no zarr.json"
+        return describe(self.root, wanted="store")
 
     def zarr_store(self, *, read_only: bool = False) -> Store:
         return LocalStore(self.root, read_only=read_only)

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.artifacts.files import write_atomic
 from pipeline.artifacts.fingerprint import differences
+from pipeline.artifacts.kinds import MARKERS
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from star.build import TokenModel, seeded_model
 from star.config.options import ModelConfig
@@ -22,7 +23,7 @@ from star.runs.checkpoint import FORMAT, Checkpoint, checkpoints, load_checkpoin
 from star.runs.metrics_log import read_metrics
 from star.runs.store_identity import require_same_store
 
-CONFIG = "config.json"
+CONFIG = MARKERS["run"]
 TEST_SCORES = "test.npz"  # of the finished model (`star.evaluate.scores`)
 ITS_OWN_OR_NEW = "give the store it was trained on, or another `out`"
 

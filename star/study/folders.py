@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.artifacts.kinds import MARKERS, NAMES, type_of
 from pipeline.errors import ArtifactError
 
 SEED_FOLDER = re.compile(r"seed-\d+")
-ARTIFACTS = {"dataset.json": "prepared clips", "zarr.json": "a token store", "config.json": "a run"}
 REMEDY = "choose another `out`, a new folder"
 
 
@@ -49,7 +49,7 @@ def _is_seed(path: Path) -> bool:
     """A run, or one that was stopped before it wrote anything."""
     if SEED_FOLDER.fullmatch(path.name) is None or not path.is_dir():
         return False
-    return not _visible(path) or (path / "config.json").is_file()
+    return not _visible(path) or type_of(path) == "run"
 
 
 def _is_study(path: Path) -> bool:
@@ -60,9 +60,9 @@ def _require(out: Path, holds: Callable[[], bool], what: str) -> None:
     """Refuse a file, one of our artifacts, and a folder with something in it, but not `what` it would hold of ours."""
     if out.exists() and not out.is_dir():
         raise ArtifactError(out, "is no folder", remedy=REMEDY)
-    for name, artifact in ARTIFACTS.items():
-        if (out / name).exists():
-            raise ArtifactError(out, f"holds {artifact} itself", got=name, remedy=REMEDY)
+    found = type_of(out)
+    if found is not None:
+        raise ArtifactError(out, f"is {NAMES[found]} itself", got=MARKERS[found], remedy=REMEDY)
     names = _visible(out)
     if names and not holds():
         raise ArtifactError(out, f"is not empty and holds no {what}", got=names[0], remedy=REMEDY)

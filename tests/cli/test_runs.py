@@ -66,7 +66,7 @@ def test_one_seed_is_a_plain_run_and_the_two_forms_do_not_mix(
     assert run.metrics() == open_run(seeded[0] / "seed-4").metrics()
     assert printed.splitlines() == done("evaluate", tmp_path / "run").splitlines()
     assert not (tmp_path / "run" / "tensorboard").exists()
-    one_sentence(star(*train, tmp_path / "run", "--seeds", 2), "holds a run itself")
+    one_sentence(star(*train, tmp_path / "run", "--seeds", 2), "is a training run itself")
     one_sentence(star(*train, seeded[0]), "is not empty")
     assert star(*train, tmp_path / "none", "--seeds", 0).exit_code == 2
     plan = json.loads(done(*train, tmp_path / "none", "--seeds", 3, "--dry-run"))
@@ -98,9 +98,9 @@ def test_several_runs_are_not_written_among_other_things(store: Path, seeded: tu
     assert contents(tmp_path) == before
     before = contents(store)
     for command in (seeds, study):
-        one_sentence(star(*command, store), "holds a token store itself")
+        one_sentence(star(*command, store), "is a token store itself")
     assert contents(store) == before
-    one_sentence(star(*study, seeded[0] / "seed-4"), "holds a run itself")
+    one_sentence(star(*study, seeded[0] / "seed-4"), "is a training run itself")
     one_sentence(star(*study, seeded[0]), "holds no study")
     write_atomic(seeded[0] / "fused.npz", b"beside the runs")  # as a user may
     done(*seeds, seeded[0], "--seed", 4)

@@ -1,8 +1,8 @@
-"""The synthetic set, in the true layout of NTU RGB+D: the demo, the fixture of tests and the load of benchmarks.
+"""The synthetic data set, in the layout of NTU RGB+D, for the demo, the tests and the benchmarks.
 
 In: a number of clips for each class and a seed. Out: names, and for each name an MPEG-4 video and a .skeleton file of
 articulated people who do one of 14 actions in a room that three cameras see; three pairs of actions differ in the
-order of time alone. A clip is a pure function of its name and the seed. Preparing it is NTU's business, not ours.
+order of time alone. A clip is a pure function of its name and the seed. It is listed and prepared as NTU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.datasets.synthetic.scene import scene
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import Listing, keyed_rng
 
-VERSION = 2  # of what a name and a seed mean; raised whenever pixels or joints change
+VERSION = 2  # raised whenever the pixels or joints of a name and a seed change
 # many, so that each class is seen on many bodies and clothes
 SUBJECTS = range(1, 31)
 
@@ -31,8 +31,8 @@ SUBJECTS = range(1, 31)
 def clip_names(clips_per_class: int, *, seed: int = 0) -> list[str]:
     """Names of `clips_per_class` clips of each class, the classes in turn; more clips keep the names of fewer.
 
-    Of every three clips of a class two have a subject that trains and one has one that tests under xsub, and each
-    comes from another camera. All classes get the same subjects, cameras and replications. The seed decides which
+    Of every three clips of a class, two have a training and one a test subject of xsub, and each comes from another
+    camera. All classes get the same subjects, cameras and replications. The seed decides which
     subjects come first.
 
     Raises:
@@ -45,9 +45,9 @@ def clip_names(clips_per_class: int, *, seed: int = 0) -> list[str]:
     test = rng.permutation(sorted(set(SUBJECTS) - _train_subjects()))
     names = []
     for index in range(clips_per_class):
-        triple, place = divmod(index, 3)
-        subject = test[triple % len(test)] if place == 2 else train[(2 * triple + place) % len(train)]
-        number = (triple + place) % len(ANGLES) + 1
+        triple, position = divmod(index, 3)
+        subject = test[triple % len(test)] if position == 2 else train[(2 * triple + position) % len(train)]
+        number = (triple + position) % len(ANGLES) + 1
         # 30 triples have every subject before every camera, 60 in both replications; then another setup begins
         replication, setup = triple // 30 % 2 + 1, triple // 60 + 1
         key = f"S{setup:03d}C{number:03d}P{subject:03d}R{replication:03d}"
@@ -58,10 +58,10 @@ def clip_names(clips_per_class: int, *, seed: int = 0) -> list[str]:
 def write_clip(root: Path, name: str, *, seed: int) -> None:
     """Write root/videos/<name>_rgb.avi and root/skeletons/<name>.skeleton, unless both are there and whole.
 
-    Each file appears under its name only when it is complete and on the disk; a damaged one is written again.
+    Files are written atomically; a damaged one is written again.
 
     Raises:
-        DataError: the name is no clip of this set, or the files there were made from another seed or version.
+        DataError: the set has no clip of this name, or the files there were made from another seed or version.
         ArtifactError: the disk is full or the folder cannot be written.
     """
     video, skeleton = root / "videos" / f"{name}_rgb.avi", root / "skeletons" / f"{name}.skeleton"
@@ -79,7 +79,7 @@ def painted_joints(name: str, *, seed: int) -> np.ndarray:
     The skeleton file holds the same numbers to seven digits, except in frames in which the sensor lost the person.
 
     Raises:
-        DataError: the name is no clip of this set.
+        DataError: the set has no clip of this name.
     """
     clip = scene(name, seed=seed)
     return colour_pixels(clip.camera.see(clip.joints))
@@ -108,7 +108,9 @@ def _whole_avi(path: Path, comment: str) -> bool:
     found = head[mark : head.find(b"\0", mark)].decode("ascii", "replace") if mark >= 0 else "another video"
     if found != comment:
         remedy = "choose another folder, or delete this one"
-        raise DataError(path, "is already there and was made otherwise", got=found, expected=comment, remedy=remedy)
+        raise DataError(
+            path, "exists and was made with another seed or version", got=found, expected=comment, remedy=remedy
+        )
     return True
 
 

@@ -1,7 +1,7 @@
-"""Draws the whole synthetic data set, on as many processes as are asked for.
+"""Writes the whole synthetic data set, with several processes.
 
-In: how many clips of each class, a seed. Out: the files of `pipeline.datasets.synthetic.recipe`; what is there and
-whole is left as it is, so the same call goes on after a stop.
+In: the number of clips of each class, a seed. Out: the files of `pipeline.datasets.synthetic.recipe`; whole files are
+kept, so the same call goes on after a stop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.artifacts.lock import sole_writer
 from pipeline.cluster.run_shards import ShardProgress, report, run_shards
 from pipeline.datasets.synthetic.recipe import clip_names, write_clip
 
-AT_ONCE = 8  # clips of one task: about a second or two of work
+TASK_CLIPS = 8  # clips of one task: about a second or two of work
 
 
 def write_set(
@@ -33,7 +33,7 @@ def write_set(
         names = clip_names(clips_per_class, seed=seed)
         if progress is not None:
             progress({"total": len(names), "done": 0})
-        tasks = list(range(-(-len(names) // AT_ONCE)))
+        tasks = list(range(-(-len(names) // TASK_CLIPS)))
         where = (str(root.resolve()), clips_per_class, seed)
         made = run_shards(write_some, tasks, *where, workers=workers, scheduler=scheduler, progress=progress)
         with contextlib.closing(made):
@@ -43,7 +43,7 @@ def write_set(
 
 def write_some(task: int, root: str, clips_per_class: int, seed: int) -> dict[str, Any]:
     """Write the clips of one task."""
-    names = clip_names(clips_per_class, seed=seed)[task * AT_ONCE : (task + 1) * AT_ONCE]
+    names = clip_names(clips_per_class, seed=seed)[task * TASK_CLIPS : (task + 1) * TASK_CLIPS]
     for name in names:
         write_clip(Path(root), name, seed=seed)
         report({"clip": name, "outcome": "done"})

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipeline.artifacts import files
 from pipeline.artifacts.files import sweep_temporaries, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, sha256
 from pipeline.artifacts.lock import require_writer, sole_writer
-from pipeline.artifacts.sealed_json import seal, unseal, unseal_rows
+from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.errors import ArtifactError, CorruptError
 
 plain = st.recursive(
@@ -156,73 +155,31 @@ def test_any_flipped_bit_or_lost_tail_is_found(record: dict[str, Any], data: st.
         unseal(whole[: data.draw(st.integers(0, len(whole) - 1))], "x")
 
 
-rows = st.lists(st.lists(st.text() | st.integers(), min_size=1, max_size=3), max_size=6)
-
-
-@given(records, rows, st.integers(0, 7), st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
-def test_some_rows_are_those_of_the_whole(
-    tmp_path_factory: pytest.TempPathFactory, record: dict[str, Any], rows: list[list[Any]], start: int, count: int
-) -> None:
-    record = {"before": [[1], [2]], **record, "rows": rows, "after": [{"a": 1}]}
-    path = tmp_path_factory.mktemp("seal") / "x"
-    path.write_bytes(seal(record))
-    expected = {**unseal(path.read_bytes(), path), "rows": rows[start : start + count]}
-    assert unseal_rows(path, "rows", range(start, start + count)) == expected
-
-
-@given(st.data())
-@settings(max_examples=60, deadline=None)
-def test_some_rows_are_none_where_any_other_row_is_damaged(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    whole = bytearray(seal({"format": "x", "rows": [["S001", 1], ["S002", 2], ["S003", 3]]}))
-    place = data.draw(st.integers(0, 8 * len(whole) - 1))
-    whole[place // 8] ^= 1 << place % 8
-    path = tmp_path_factory.mktemp("seal") / "x"
-    for damaged in (bytes(whole), bytes(whole)[: place // 8]):
-        path.write_bytes(damaged)
-        with pytest.raises(CorruptError):
-            unseal_rows(path, "rows", range(1))
-
-
-def test_some_rows_of_many_take_no_more_memory_than_of_few(tmp_path: Path) -> None:
-    peaks = []
-    for count in (1000, 50_000):
-        path = tmp_path / str(count)
-        path.write_bytes(seal({"rows": [[f"S{i:06d}", i, "x" * 100] for i in range(count)]}))
-        tracemalloc.start()
-        assert unseal_rows(path, "rows", range(700, 702))["rows"][0][1] == 700
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0], peaks
-
-
 def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:
     folder = tmp_path / "new"
-    with sole_writer(folder) as word:
-        require_writer(folder, word)
+    with sole_writer(folder) as lease:
+        require_writer(folder, lease)
         with pytest.raises(ArtifactError, match="another process is writing here"), sole_writer(folder):
             pass
-        require_writer(folder, word)  # the refused one took nothing over
+        require_writer(folder, lease)  # the refused one took nothing over
     with pytest.raises(ArtifactError, match="no longer in the hands"):
-        require_writer(folder, word)
+        require_writer(folder, lease)
     with sole_writer(folder) as other:
-        assert other != word
+        assert other != lease
         with pytest.raises(ArtifactError, match="no longer in the hands"):
-            require_writer(folder, word)
+            require_writer(folder, lease)
         require_writer(folder, other)
 
 
 def test_a_folder_that_is_not_to_be_seen_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="same files under the same paths"):
-        require_writer(tmp_path / "elsewhere", "word")
+        require_writer(tmp_path / "elsewhere", "lease")
 
 
 @pytest.mark.processes
 def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from pipeline.artifacts.files import sole_writer\n"
+        "import os, signal, sys; from pathlib import Path; from pipeline.artifacts.lock import sole_writer\n"
         "with sole_writer(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -117,7 +117,7 @@ def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_sentence(monkeypa
     with pytest.raises(ConfigError, match="no Dask scheduler answers there"):
         list(run_shards(_work, [0, 1], 1, scheduler="tcp://127.0.0.1:9"))
     for address in ("foo", "", "http://127.0.0.1:8786", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "nonsense://here"):
-        with pytest.raises(ConfigError, match="scheduler: is no address of a Dask scheduler"):
+        with pytest.raises(ConfigError, match="scheduler: is not the address of a Dask scheduler"):
             list(run_shards(_work, [0, 1], 1, scheduler=address))
     monkeypatch.setattr(dask_client, "PATIENCE_S", 60)  # with the scheduler, which is there; none with workers
     monkeypatch.setattr("distributed.Client.wait_for_workers", _no_worker_comes)

@@ -78,7 +78,7 @@ def test_more_clips_keep_the_names_of_fewer_and_seeds_differ() -> None:
 
 
 def test_bad_requests_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="clips-per-class"):
+    with pytest.raises(ConfigError, match="clips_per_class"):
         recipe.clip_names(0)
     for name in ("S001C001P001R001A099", "S001C004P001R001A001", "S001C001P001R001"):
         with pytest.raises(DataError, match=name):

@@ -152,7 +152,7 @@ def test_a_hang_that_passes_is_forgiven(video: Path, starts: list[int], tmp_path
     [
         ("segfault", r"crashed \(SIGSEGV"),
         ("memory", r"crashed \(exit code 1: MemoryError: no room for a frame\)"),
-        ("killed", r"was killed \(SIGKILL: out of memory, perhaps\)"),
+        ("killed", r"was killed \(SIGKILL: perhaps out of memory\)"),
     ],
 )
 def test_a_crash_costs_its_clip_alone(name: str, cause: str, video: Path, starts: list[int], tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_changed_input_is_refused_with_the_difference(whole: Path, corpus: Pat
     write_corpus(corpus, ["S009C001P001R001A001"])
     with pytest.raises(ArtifactError) as error:
         prepare(listing(corpus), OPTIONS, out)
-    assert f"1 clip is new (S009C001P001R001A001); 1 clip is told otherwise ({CLIPS[3]})" in str(error.value)
+    assert f"1 clip is new (S009C001P001R001A001); 1 clip has changed ({CLIPS[3]})" in str(error.value)
     with pytest.raises(ArtifactError, match="geometry: person, now full"):
         prepare(PreparedFolder.open(whole).listing, dataclasses.replace(OPTIONS, geometry="full"), out)
     assert {path: path.read_bytes() for path in before} == before
@@ -311,7 +311,7 @@ def test_lossless_and_draws_are_kept(raw: Path, tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_be_are_refused(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers: "):
+    with pytest.raises(ConfigError, match="workers: must be"):
         prepare(listing(raw), OPTIONS, tmp_path / "out", workers=0)
 
 

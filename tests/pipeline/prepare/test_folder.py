@@ -9,12 +9,14 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.shard import SHARDS_AT_ONCE, read_shard
+from pipeline.prepare.shard import SHARDS_AT_ONCE, read_meta, read_rows, read_shard
 from pipeline.records import Listing, VideoRecord
 
 OPTIONS = PrepareOptions(shard_clips=4)
@@ -59,7 +61,8 @@ def _commit(folder: PreparedFolder, number: int, outcomes: list[str]) -> None:
 
 
 def test_what_is_frozen_comes_back(tmp_path: Path) -> None:
-    listing = _listing()
+    odd = dataclasses.replace(_listing().records[0], video='a\nb\u2028\x85,[]"ü')
+    listing = _listing(records=(odd, *_listing().records[1:]))
     folder = _frozen(tmp_path / "x", listing)
     opened = PreparedFolder.open(tmp_path / "x")
     assert opened.listing == listing
@@ -114,10 +117,10 @@ def test_where_data_lie_and_how_they_are_read_is_no_content(tmp_path: Path) -> N
         (_listing(15), ["5 clips are new", "S000010, S000011, S000012, …"]),
         (
             _listing(records=(dataclasses.replace(_listing().records[0], label=2), *_listing().records[1:])),
-            ["1 clip is told otherwise", "S000000"],
+            ["1 clip has changed", "S000000"],
         ),
         (_listing(dataset="ntu120"), ["dataset: ntu60, now ntu120"]),
-        (_listing(class_names=("a", "b", "d")), ["classes"]),
+        (_listing(class_names=("a", "b", "d")), ["class names: 3 others, now 3"]),
     ],
     ids=["gone", "new", "relabelled", "dataset", "classes"],
 )
@@ -176,25 +179,56 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     _frozen(tmp_path)
     path = tmp_path / "dataset.json"
     path.write_bytes(seal({**unseal(path.read_bytes(), path), "format": "star-prepared/9"}))
-    with pytest.raises(ArtifactError, match="star-prepared/9, expected star-prepared/1"):
+    with pytest.raises(ArtifactError, match="star-prepared/9, expected star-prepared/2"):
         PreparedFolder.open(tmp_path)
-    with pytest.raises(ArtifactError, match="another format"):
+    with pytest.raises(ArtifactError, match=r"has another format .* into a new folder"):
         PreparedFolder.match(tmp_path, _listing(), OPTIONS)
 
 
 def test_a_damaged_listing_is_never_used(tmp_path: Path) -> None:
-    _frozen(tmp_path)
-    path = tmp_path / "dataset.json"
-    data = bytearray(path.read_bytes())
-    data[data.index(b"S000007") + 6] ^= 1  # another clip's name, in valid JSON
-    path.write_bytes(data)
-    for use in (
+    folder = _frozen(tmp_path)
+    uses = (
         lambda: PreparedFolder.open(tmp_path),
         lambda: PreparedFolder.match(tmp_path, _listing(), OPTIONS),
-        lambda: read_shard(tmp_path, 0, shard_clips=4),
-    ):
-        with pytest.raises(CorruptError, match="checksum"):
+        lambda: read_shard(tmp_path, 0, shard_clips=4),  # reads rows 0 to 3 only
+    )
+    rows = tmp_path / "rows.jsonl"
+    whole = rows.read_bytes()
+    renamed = whole.replace(b"S000007", b"S000006")  # another clip's name, in valid JSON
+    for damaged in (renamed, whole[:-1], whole[: whole.rindex(b"[")], whole + b"\n", b""):
+        rows.write_bytes(damaged)
+        for use in uses:
+            with pytest.raises(CorruptError, match=r"rows\.jsonl: does not match its checksum in dataset\.json"):
+                use()
+    rows.unlink()
+    for use in (uses[0], uses[2]):
+        with pytest.raises(ArtifactError, match=r"rows\.jsonl: cannot be read .*run the same `star prepare` again"):
             use()
+    assert _frozen(tmp_path).fingerprint == folder.fingerprint  # as the sentence advises
+    assert rows.read_bytes() == whole
+    meta = tmp_path / "dataset.json"
+    meta.write_bytes(meta.read_bytes().replace(b"ntu60", b"ntu61"))
+    for use in uses:
+        with pytest.raises(CorruptError, match=r"dataset\.json: does not match its own checksum"):
+            use()
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_flipped_bit_or_lost_tail_of_the_rows_is_found(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("rows")
+    _frozen(path)
+    whole = (path / "rows.jsonl").read_bytes()
+    bit = data.draw(st.integers(0, 8 * len(whole) - 1))
+    flipped = bytearray(whole)
+    flipped[bit // 8] ^= 1 << bit % 8
+    meta = read_meta(path)
+    for damaged in (bytes(flipped), whole[: bit // 8]):
+        (path / "rows.jsonl").write_bytes(damaged)
+        with pytest.raises(CorruptError):
+            read_rows(path, meta, range(1))
 
 
 def test_half_a_shard_is_no_shard(tmp_path: Path) -> None:

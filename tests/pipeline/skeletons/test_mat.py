@@ -84,7 +84,7 @@ def test_penn_labels_that_disagree_are_refused(tmp_path: Path, changes: dict[str
 
 
 def test_penn_facts_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SkeletonError, match="no class or no side"):
+    with pytest.raises(SkeletonError, match="no class or no split"):
         read_penn_facts(write(tmp_path / "0001.mat", label(train=0)))
     with pytest.raises(SkeletonError, match="lacks variables"):
         read_penn_facts(write(tmp_path / "0002.mat", {"x": 1}))

@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, suffix: str, arrays: dict[st
 
 def test_ragged_and_damaged_files(tmp_path: Path) -> None:
     (tmp_path / "ragged.json").write_text('{"joints": [[[1, 2], [3]]]}')
-    with pytest.raises(SkeletonError, match="no array of numbers"):
+    with pytest.raises(SkeletonError, match="not an array of numbers"):
         read_own(tmp_path / "ragged.json")
     data = save(tmp_path, ".npz", joints=JOINTS).read_bytes()
     cut = tmp_path / "cut.npz"
