@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.config import at_least, one_of
 from pipeline.errors import ConfigError
 
-KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
+MODEL_KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
 TOKENS = ("gg", "jm", "both")
 MODULES = ("full", "zigzag", "binary")
 OPTIMIZERS = ("sgd", "adamw")
@@ -62,7 +62,7 @@ class ModelConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        one_of("model.kind", self.kind, KINDS)
+        one_of("model.kind", self.kind, MODEL_KINDS)
         one_of("model.tokens", self.tokens, TOKENS)
         if self.kind == "joint_gru" and self.tokens != "jm":
             raise ConfigError("model.kind", "joint_gru takes JM tokens alone", remedy="add --set model.tokens=jm")

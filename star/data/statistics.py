@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
+from star.batch import Batch
 from star.data.dataset import READ_AT_ONCE, TokenDataset
 
 Statistics = dict[str, tuple[Tensor, Tensor]]
@@ -31,7 +32,7 @@ def channel_statistics(dataset: TokenDataset, *, most: int = 4096) -> Statistics
     sums = {kind: _Sums() for kind in dataset.tokens}
     for first in range(0, len(items), READ_AT_ONCE):
         batch = dataset.read(items[first : first + READ_AT_ONCE].tolist())
-        require_finite(dataset, batch.gg, batch.jm, batch.clips)
+        require_finite(dataset, batch)
         if "gg" in sums:
             sums["gg"].add(batch.gg.flatten(0, 2))
         if "jm" in sums:
@@ -43,17 +44,16 @@ def require_finite_held(dataset: TokenDataset) -> None:
     """Raise DataError, naming the clip, where a token held in memory is NaN or infinite; others are not read."""
     if dataset.held is None:
         return
-    for first in range(0, len(dataset.held.clips), READ_AT_ONCE):
-        gg, jm, _, _, clips = (tensor[first : first + READ_AT_ONCE] for tensor in dataset.held)
-        require_finite(dataset, gg, jm, clips)
+    for first in range(0, len(dataset.held), READ_AT_ONCE):
+        require_finite(dataset, dataset.held.rows(slice(first, first + READ_AT_ONCE)))
 
 
-def require_finite(dataset: TokenDataset, gg: Tensor, jm: Tensor, clips: Tensor) -> None:
+def require_finite(dataset: TokenDataset, batch: Batch) -> None:
     """Raise DataError, naming the clip, where a token is NaN or infinite."""
-    for kind, tokens in (("GG", gg), ("JM", jm)):
+    for kind, tokens in (("GG", batch.gg), ("JM", batch.jm)):
         bad = ~tokens.isfinite().flatten(1).all(dim=1)
         if bad.any():
-            row = int(clips[bad.nonzero()[0, 0]])
+            row = int(batch.clips[bad.nonzero()[0, 0]])
             raise DataError(
                 f"{dataset.url}: clip {dataset.store.clip_ids[row]}",
                 f"has {kind} tokens that are not finite numbers (NaN or infinite)",

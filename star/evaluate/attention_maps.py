@@ -15,8 +15,8 @@ from torch import Tensor
 from pipeline.errors import ConfigError
 from pipeline.store.token_store import TokenStore
 from star.attention import received_by_frame
+from star.batch import Batch
 from star.config.options import ModelConfig
-from star.data.dataset import Batch
 from star.model import StarTransformer
 from star.runs.run import Run
 
@@ -76,8 +76,8 @@ def _clips_of_run(
     clips = []
     for row in rows:
         read = opened.read([row], view=view)
-        gg, jm, mask = (torch.from_numpy(array[:, ::step]) for array in (read.gg, read.jm, read.joint_mask))
-        clips.append(Batch(gg, jm, mask, torch.from_numpy(read.labels), torch.as_tensor([row])))
+        gg, jm, joint_mask = (torch.from_numpy(array[:, ::step]) for array in (read.gg, read.jm, read.joint_mask))
+        clips.append(Batch(gg, jm, joint_mask, torch.from_numpy(read.labels), torch.as_tensor([row])))
     return model, np.arange(0, opened.sizes.frames, step), clips
 
 
@@ -113,9 +113,8 @@ def _weights(model: StarTransformer, batch: Batch) -> list[tuple[str, Tensor]]:
     """Each module's (B, heads, T, S, T, S), on the CPU; the model is left in the mode it was in."""
     device, was_training = next(model.parameters()).device, model.training
     weights: list[Tensor] = []
-    gg, jm, mask = (tensor.to(device) for tensor in batch[:3])
     model.eval()
     with torch.no_grad():
-        model(gg, jm, mask, weights=weights)
+        model(batch.to(device), weights=weights)
     model.train(was_training)
     return list(zip(model.module_names, (tensor.cpu() for tensor in weights), strict=True))

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.store.token_store import TokenStore
-from star.data.dataset import Batch, TokenDataset
+from star.batch import Batch
+from star.data.dataset import TokenDataset
 from star.data.loader import loader, workers_for
 from star.data.splits import train_split
 from star.data.statistics import require_finite
@@ -63,7 +64,7 @@ def score(
         for i, batch in enumerate(loader(dataset, batches, workers=workers, pin=device.type == "cuda")):
             found = _logits(model, batch, device)
             if not found.isfinite().all():
-                require_finite(dataset, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
+                require_finite(dataset, batch)  # the likelier cause, and it names the clip
                 raise DataError(
                     "the model's scores", "are not finite numbers", remedy="train again with a lower optim.lr"
                 )
@@ -88,12 +89,11 @@ def score(
 def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
     """(B, A) float32 on the CPU."""
     try:
-        gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
-        return model(gg, jm, mask).float().cpu()  # type: ignore[no-any-return]
+        return model(batch.to(device, non_blocking=True)).float().cpu()  # type: ignore[no-any-return]
     except torch.OutOfMemoryError:
         raise ConfigError(
             "--batch",
-            f"{len(batch.clips)} clips at once do not fit into the memory of {device}",
+            f"{len(batch)} clips at once do not fit into the memory of {device}",
             remedy="free some of it (`nvidia-smi` tells who uses it) and run the same command again, or give "
             "`star evaluate` a smaller one",
         ) from None

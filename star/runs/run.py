@@ -15,9 +15,10 @@ from typing import Any
 from pipeline.artifacts.files import write_atomic
 from pipeline.artifacts.fingerprint import differences
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
-from star.build import TokenModel, seeded_model
+from star.build import seeded_model
 from star.config.options import ModelConfig
 from star.config.text import TrainConfig, from_dict, to_dict
+from star.model import TokenModel
 from star.runs.checkpoint import FORMAT, Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import read_metrics
 from star.runs.store_identity import require_same_store

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from pipeline.errors import DataError
-from star.build import TokenModel, seeded_model
+from star.batch import Batch
+from star.build import seeded_model
 from star.config.text import TrainConfig, to_dict
-from star.data.dataset import Batch, TokenDataset
+from star.data.dataset import TokenDataset
 from star.data.loader import loader, workers_for
 from star.data.sampler import Batches
 from star.data.splits import Splits, fitted
@@ -26,6 +27,7 @@ from star.distributed.batch_size import evaluated_at_once
 from star.distributed.world import World
 from star.evaluate.scores import Scores, save_scores
 from star.evaluate.scoring import score
+from star.model import TokenModel
 from star.runs.checkpoint import Checkpoint, save_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import TEST_SCORES, Run, restored_model
@@ -157,7 +159,7 @@ class Training:
             )
         except DataError:
             with self.world.agreed():  # the likelier cause, and a clip's name
-                require_finite(self.data.train, batch.gg, batch.jm, batch.clips)
+                require_finite(self.data.train, batch)
             with self.world.agreed():  # all processes are here: the loss is that of all
                 raise
         except torch.OutOfMemoryError as error:

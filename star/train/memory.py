@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ConfigError
-from star.build import TokenModel
+from star.batch import Batch
 from star.config.options import ModelConfig
 from star.config.text import TrainConfig
-from star.data.dataset import Batch
 from star.distributed.batch_size import clips_at_once
 from star.distributed.machine import free_bytes
 from star.distributed.world import World
+from star.model import TokenModel
 
-MOST = 0.8  # of what is free may be kept for the backward pass; the gradients that pass through it need the rest
+MAX_MEMORY_SHARE = 0.8  # of the free memory, for what the backward pass needs; its gradients take the rest
 
 
 def made_up_batch(config: ModelConfig, clips: int) -> Batch:
@@ -48,12 +48,12 @@ def _kept(model: TokenModel, config: TrainConfig, world: World, clips: int) -> i
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    gg, jm, mask = (tensor.to(world.device) for tensor in made_up_batch(model.config, clips)[:3])
+    batch = made_up_batch(model.config, clips).to(world.device)
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     half = torch.autocast(world.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16")
     devices = [world.device] if world.device.type == "cuda" else []
     with hooks, half, torch.random.fork_rng(devices=devices):
-        model.train()(gg, jm, mask)
+        model.train()(batch)
     return sum(storages.values())
 
 
@@ -64,7 +64,7 @@ def require_memory(model: TokenModel, config: TrainConfig, world: World, *, clip
         ConfigError: more than the device has free; the sentence names an `optim.micro_batch` that fits.
     """
     (fixed, each), held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
-    needed, most = fixed + each * held, MOST * free_bytes(world.device)
+    needed, most = fixed + each * held, MAX_MEMORY_SHARE * free_bytes(world.device)
     if needed > most:
         facts = (f"{needed / 1e9:.1f} GB", f"at most {most / 1e9:.1f} GB")
         raise _too_large(held, world, fits=int((most - fixed) / each), facts=facts)

@@ -15,14 +15,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.store.token_store import TokenStore
-from star.build import TokenModel, seeded_model
+from star.build import seeded_model
 from star.config.options import ModelConfig
 from star.config.text import TrainConfig
-from star.data.dataset import Batch
 from star.data.splits import Splits, fitted, open_splits
 from star.distributed.batch_size import clips_at_once
 from star.distributed.machine import choose_device
 from star.distributed.world import World
+from star.model import TokenModel
 from star.train.memory import made_up_batch, require_memory
 from star.train.optim import make_optimizer
 from star.train.step import train_step
@@ -109,7 +109,7 @@ def forward_flops(config: ModelConfig) -> int:
     # torch counts attention in its plain form only; this asks for it and changes no number that is counted
     plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
     with FlopCounterMode(display=False) as counter, plain, torch.no_grad():
-        model(batch.gg, batch.jm, batch.joint_mask)
+        model(batch)
     return int(counter.get_total_flops())
 
 
@@ -119,7 +119,7 @@ def _pieces(model: TokenModel, config: TrainConfig, world: World, *, most: int) 
     whole = made_up_batch(model.config, most)
 
     def step(clips: int) -> None:
-        batch = Batch._make(tensor[:clips] for tensor in whole)
+        batch = whole.rows(slice(clips))
         train_step(model, optimizer, batch, config=config.optim, clips=clips, step=0, seed=config.seed, world=world)
         if world.device.type == "cuda":
             torch.cuda.synchronize(world.device)

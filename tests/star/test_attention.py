@@ -11,7 +11,7 @@ from oracles import attention as oracle
 from torch import Tensor
 
 from pipeline.errors import ConfigError
-from star.attention import ATTENTION, answering_frames, attention_weights
+from star.attention import ATTENTION, attended_frames, attention_weights
 
 KINDS = ("full", "zigzag", "binary")
 
@@ -49,25 +49,25 @@ def test_weights_on_request_are_those_applied(kind: str, frames: int, uniform: b
 
 
 @pytest.mark.parametrize("kind", ["zigzag", "binary"])
-def test_a_frame_hears_its_answering_frames_only(kind: str) -> None:
+def test_a_frame_attends_to_the_other_group_only(kind: str) -> None:
     q, k, v = qkv(1, 1, 7, 2, 3)
     before = ATTENTION[kind](q, k, v)
     for changed in range(7):
         other = v.clone()
         other[:, :, changed] += 1
         moved = (ATTENTION[kind](q, k, other) - before).abs().amax(dim=(0, 1, 3, 4)) > 0
-        assert moved.tolist() == answering_frames(kind, 7)[:, changed].tolist()
+        assert moved.tolist() == attended_frames(kind, 7)[:, changed].tolist()
 
 
-def test_odd_frames_are_shared_out_as_documented() -> None:
-    assert answering_frames("zigzag", 5)[0].tolist() == [False, True, False, True, False]
-    assert answering_frames("zigzag", 5)[1].tolist() == [True, False, True, False, True]
-    assert answering_frames("binary", 5)[2].tolist() == [False, False, False, True, True]
-    assert answering_frames("binary", 5)[3].tolist() == [True, True, True, False, False]
+def test_odd_frames_are_grouped_as_documented() -> None:
+    assert attended_frames("zigzag", 5)[0].tolist() == [False, True, False, True, False]
+    assert attended_frames("zigzag", 5)[1].tolist() == [True, False, True, False, True]
+    assert attended_frames("binary", 5)[2].tolist() == [False, False, False, True, True]
+    assert attended_frames("binary", 5)[3].tolist() == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("kind", ["zigzag", "binary"])
-def test_one_frame_has_nobody_to_ask(kind: str) -> None:
+def test_one_frame_is_refused(kind: str) -> None:
     with pytest.raises(ConfigError, match="2 or more"):
         ATTENTION[kind](*qkv(1, 1, 1, 2, 3))
 

@@ -21,10 +21,11 @@ from cli.training import StopOnSignal
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.records import keyed_rng
 from pipeline.store.token_store import TokenStore
+from star.batch import Batch
 from star.build import seeded_model
 from star.config.presets import smoke
 from star.config.text import TrainConfig, with_overrides
-from star.data.dataset import Batch, TokenDataset
+from star.data.dataset import TokenDataset
 from star.data.splits import fitted
 from star.data.statistics import channel_statistics
 from star.distributed.world import World
@@ -75,7 +76,7 @@ def test_steps_lower_the_loss_and_eight_clips_can_be_learnt(store: Path) -> None
     assert losses[1] < losses[0]
     assert losses[-1] < 0.2 * losses[0]
     with torch.no_grad():
-        assert (model(None, batch.jm, batch.joint_mask).argmax(1) == batch.labels).all()
+        assert (model(batch).argmax(1) == batch.labels).all()
 
 
 def test_a_run_learns_and_says_so(store: Path, tmp_path: Path) -> None:
@@ -315,10 +316,12 @@ def test_mixup_mixes_tokens_and_labels_alike() -> None:
     gg = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)
     jm = torch.tensor([[2.0, 2.0], [4.0, 0.0]]).reshape(2, 1, 2, 1)
     mask = torch.tensor([[True, True], [True, False]]).reshape(2, 1, 2)
-    mixed_gg, mixed_jm, mixed_mask, targets = mix(gg, jm, mask, torch.tensor([0, 2]), share=0.75, classes=3)
-    assert mixed_gg.flatten().tolist() == [1.5, 2.5]
-    assert mixed_jm.flatten().tolist() == [2.5, 2.0, 3.5, 2.0]  # the joint that one clip lacks stays the other's
-    assert mixed_mask.all()
+    batch = Batch(gg, jm, mask, labels=torch.tensor([0, 2]), clips=torch.tensor([4, 5]), xyz=jm)
+    mixed, targets = mix(batch, share=0.75, classes=3)
+    assert mixed.gg.flatten().tolist() == [1.5, 2.5]
+    assert mixed.jm.flatten().tolist() == [2.5, 2.0, 3.5, 2.0]  # the joint that one clip lacks stays the other's
+    assert mixed.joint_mask.all()
+    assert (mixed.clips.tolist(), mixed.xyz) == ([4, 5], None)
     assert targets.tolist() == [[0.75, 0, 0.25], [0.25, 0, 0.75]]
 
 
@@ -352,7 +355,7 @@ def test_each_option_of_a_step_does_what_it_says(store: Path) -> None:
     mixed, _, others = one_step(store, batch, "optim.mixup=1")
     rng = keyed_rng(0, "step", 0, 0)
     rng.integers(2**62)  # of dropout
-    *_, targets = mix(*batch[:4], share=float(rng.beta(1, 1)), classes=4)
+    _, targets = mix(batch, share=float(rng.beta(1, 1)), classes=4)
     assert mixed == pytest.approx(-(others.log_softmax(dim=1) * targets).sum(dim=1).mean().item(), rel=1e-4)
     assert not torch.allclose(others, logits, atol=1e-3)
 
