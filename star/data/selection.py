@@ -55,8 +55,7 @@ def rows_of_split(store: TokenStore, status: np.ndarray, protocol: str, split: s
     sides = manifest.split(store.records(), store.attrs["dataset"], protocol)
     if split not in sides:
         raise ConfigError("split", "no such split", got=repr(split), expected=" | ".join(sides))
-    row_of = {clip_id: row for row, clip_id in enumerate(store.clip_ids.tolist())}
-    rows = np.asarray([row_of[record.clip_id] for record in sides[split]], np.int64)
+    rows = np.asarray(store.rows_of(record.clip_id for record in sides[split]), np.int64)
     done = rows[(status[rows] == DONE).all(axis=1)]
     if not len(done):
         raise DataError(

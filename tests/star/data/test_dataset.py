@@ -214,7 +214,7 @@ class Unfinished:
         self._store, self.status = TokenStore.open(path), status
         self.url, self.attrs, self.sizes = self._store.url, self._store.attrs, self._store.sizes
         self.labels, self.clip_ids, self.records = self._store.labels, self._store.clip_ids, self._store.records
-        self.read = self._store.read
+        self.read, self.rows_of = self._store.read, self._store.rows_of
 
 
 def test_what_is_not_done_is_counted_and_what_is_pending_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

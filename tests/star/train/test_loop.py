@@ -528,6 +528,15 @@ def test_tensorboard_shows_what_the_metrics_say(store: Path, tmp_path: Path) -> 
     assert board.Scalars("test/top1")[-1].value == pytest.approx(lines[-1]["top1"])
 
 
+def test_without_tensorboard_the_run_names_what_to_install(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as where the extra is missing
+    with pytest.raises(ConfigError, match=r"tensorboard: .* not installed; run `pip install 'star-tokens\[tensorboard"):
+        train(store, tmp_path / "run", config=tiny("optim.epochs=1"), tensorboard=True)
+    train(store, tmp_path / "run", config=tiny("optim.epochs=1"))
+
+
 def test_a_deterministic_training_allows_no_other_kernels_and_leaves_no_trace(store: Path, tmp_path: Path) -> None:
     """The bits of a GPU cannot be seen here; that torch was asked for them, in every step, can."""
     asked = []
