@@ -1,4 +1,4 @@
-"""Which rows and views of a token store a data set takes.
+"""The rows and views of a token store that a data set takes.
 
 In: an open store, its status (N, K), a protocol and a split. Out: arrays of row and view numbers. Reads no tokens.
 """
@@ -21,7 +21,7 @@ PENDING = 0
 def usable_views(
     store: TokenStore, status: np.ndarray, views: str | int, among: Sequence[int] | None = None
 ) -> np.ndarray:
-    """The views to choose from: those in which no clip is pending any more, or exactly those of `among`."""
+    """The views to choose from: all in which no clip is pending, or exactly those of `among`."""
     finished = np.flatnonzero((status != PENDING).all(axis=0))
     if isinstance(views, int):
         if not 0 <= views < status.shape[1]:
@@ -51,7 +51,7 @@ def usable_views(
 
 
 def rows_of_split(store: TokenStore, status: np.ndarray, protocol: str, split: str) -> tuple[np.ndarray, int]:
-    """Rows of the split that are done in every view, and how many of it are not."""
+    """Rows of the split that are done in every view, and the number of its other clips."""
     sides = manifest.split(store.records(), store.attrs["dataset"], protocol)
     if split not in sides:
         raise ConfigError("split", "no such split", got=repr(split), expected=" | ".join(sides))
@@ -68,9 +68,9 @@ def rows_of_split(store: TokenStore, status: np.ndarray, protocol: str, split: s
 
 
 def share_of_each_class(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Places of the kept clips, in order."""
+    """Indices into `labels` of the kept clips, rising."""
     kept = []
     for label in np.unique(labels).tolist():
-        places = keyed_rng(seed, "fraction", label).permutation(np.flatnonzero(labels == label))
-        kept.append(places[: max(1, round(fraction * len(places)))])
+        indices = keyed_rng(seed, "fraction", label).permutation(np.flatnonzero(labels == label))
+        kept.append(indices[: max(1, round(fraction * len(indices)))])
     return np.sort(np.concatenate(kept))

@@ -1,7 +1,7 @@
-"""Whether a training step fits into memory, found out before the first one.
+"""Memory that a training step needs, checked before the first one.
 
-In: a model, a config, the processes. Out: bytes, or a ConfigError that says which setting makes it fit. A system that
-has run out of memory ends a process without a word, so this is asked before and not found out by trying.
+In: a model, a config, the processes. Out: bytes, or a ConfigError that names the setting with which it fits. A system
+out of memory kills a process without a message, so trying is no way to find out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_MEMORY_SHARE = 0.8  # of the free memory, for what the backward pass needs; 
 
 
 def made_up_batch(config: ModelConfig, clips: int) -> Batch:
-    """Tokens of the right shape, every joint there; zeros, since no cost depends on a value."""
+    """Zero tokens of the right shape, every joint present: no cost depends on a value."""
     return Batch(
         gg=torch.zeros(clips, config.frames, config.cells, config.gg_channels * config.uses_gg, dtype=torch.float16),
         jm=torch.zeros(clips, config.frames, config.joints, config.jm_channels * config.uses_jm, dtype=torch.float16),
@@ -33,7 +33,7 @@ def made_up_batch(config: ModelConfig, clips: int) -> Batch:
 
 
 def kept_for_backward(model: TokenModel, config: TrainConfig, world: World) -> tuple[int, int]:
-    """Bytes that a forward pass keeps for its backward pass: whatever the clips (weights cast to bf16), and a clip."""
+    """Bytes that a forward pass keeps for its backward pass: fixed (weights cast to bf16), and for each clip."""
     one, two = (_kept(model, config, world, clips) for clips in (1, 2))
     return 2 * one - two, two - one
 
@@ -61,7 +61,7 @@ def require_memory(model: TokenModel, config: TrainConfig, world: World, *, clip
     """Bytes that a step of `clips` keeps for its backward pass in each process.
 
     Raises:
-        ConfigError: more than the device has free; the sentence names an `optim.micro_batch` that fits.
+        ConfigError: more than the device has free; the message names an `optim.micro_batch` that fits.
     """
     (fixed, each), held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
     needed, most = fixed + each * held, MAX_MEMORY_SHARE * free_bytes(world.device)
@@ -72,7 +72,7 @@ def require_memory(model: TokenModel, config: TrainConfig, world: World, *, clip
 
 
 def out_of_memory(config: TrainConfig, world: World, *, clips: int) -> ConfigError:
-    """The sentence for a step of `clips` that a device had no memory for, though `require_memory` allowed it."""
+    """The error for a step of `clips` that ran out of memory although `require_memory` allowed it."""
     held = clips_at_once(config, world, clips)
     return _too_large(held, world, fits=held // 2, facts=(None, None))
 

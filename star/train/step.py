@@ -1,7 +1,7 @@
-"""One step of training: forward, backward, and the weights' move.
+"""One training step: forward, backward, update of the weights.
 
-In: a model, an optimiser, a batch (this process's share) and how many clips the step has over all processes. Out: the
-step's mean loss. All its randomness (dropout, mixup) is a function of (seed, step, rank). No loop, no files.
+In: a model, an optimiser, a batch (this process's share) and the step's number of clips over all processes. Out: the
+step's mean loss. Its randomness (dropout, mixup) is a function of (seed, step, rank). No loop, no files.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def train_step(
     seed: int,
     world: World,
 ) -> float:
-    """Move the weights once; returns the mean loss of the step's clips over all processes.
+    """Update the weights once; returns the mean loss of the step's clips over all processes.
 
     Args:
         model: takes a batch; may be compiled.
-        clips: of the step, over all processes: each clip's loss weighs 1 / clips wherever it is computed, so neither
-            micro-batches nor a short share of one process change the gradient.
+        clips: of the step, over all processes: each clip's loss has weight 1 / clips, so neither micro-batches nor a
+            short share of one process change the gradient.
 
     Raises:
-        DataError: loss or gradient is not finite; the weights have not been moved.
+        DataError: loss or gradient is not finite; the weights have not changed.
     """
     rng = keyed_rng(seed, "step", step, world.rank)
     torch.manual_seed(int(rng.integers(2**62)))
@@ -59,7 +59,7 @@ def train_step(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loss = _summed(total, parameters, world)
     norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
-    mean, size = torch.stack([loss, norm]).tolist()  # together: each look waits for all that a GPU is at
+    mean, size = torch.stack([loss, norm]).tolist()  # in one copy: each waits until the GPU is idle
     if not math.isfinite(mean) or not math.isfinite(size):
         raise DataError(
             f"training step {step + 1}",

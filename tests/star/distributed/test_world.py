@@ -206,7 +206,7 @@ def test_soak_kills_of_one_two_and_three_processes(tmp_path: Path) -> None:
                 if Path(f"{run}.picks-{rank}").exists():
                     read = picks_of(run, rank)
                     assert read == [picks for picks in picks_from(start, rank=rank, world=world) if picks][: len(read)]
-        train(store, run, config=with_overrides(smoke(), SETTINGS))  # the last evaluation may be owed
+        train(store, run, config=with_overrides(smoke(), SETTINGS))  # the last evaluation may still be due
         together = read_metrics(run)
         assert [line["step"] for line in together] == [line["step"] for line in alone]
         losses = [[line["loss"] for line in lines if "loss" in line] for lines in (alone, together)]
@@ -242,7 +242,7 @@ def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
         (["--out", str(tmp_path / "full"), "--seeds", "2"], "thesis.tex"),  # to each, before any training
         (["--out", str(tmp_path / "new"), "--preset", "bogus"], "no such choice"),  # to each by itself
         (["--out", str(tmp_path / "new"), "--protocol", "xset"], "xset: is not a protocol"),  # to each, by its data
-        (["--out", str(tmp_path / "torn")], "metrics.jsonl: line 2 is none of ours"),
+        (["--out", str(tmp_path / "torn")], "metrics.jsonl: line 2 is not a metrics line"),
         (["--out", f"{tmp_path}/run-RANK"], "is not the same for every process of this training: another checkpoint"),
         (["--out", str(tmp_path / "new"), "full"], "metrics.jsonl: the disk is full"),  # amid the training
     ]

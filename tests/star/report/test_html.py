@@ -148,7 +148,7 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
         write_atomic(run.path / "metrics.jsonl", b'{"step": 1}\n' + line + b"\n")
         shown = star("report", "--quiet", run.path, "--store", moved)
         assert shown.exit_code == 1
-        assert "metrics.jsonl: line 2 is none of ours; delete that line" in shown.stderr.splitlines()[-1]
+        assert "metrics.jsonl: line 2 is not a metrics line; delete that line" in shown.stderr.splitlines()[-1]
 
 
 def test_attention_over_time_is_labelled_by_the_stores_frames(made: tuple[Path, PreparedFolder, Run]) -> None:

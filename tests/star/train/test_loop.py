@@ -101,7 +101,7 @@ def test_the_end_is_foretold_with_evaluation_and_saving(monkeypatch: pytest.Monk
     for done, _ in zip((1, 2), clock.waiting(iter("ab")), strict=True):
         now[0] += 3.0
         event = clock.event(done=done, clips=6, loss=0.0, lr=0.0)
-        with clock.aside():
+        with clock.paused():
             now[0] += 5.0
     assert (event.clips_per_s, event.wait_share, event.eta_s) == (2.0, 0.0, (6 + 5) / 2 * 8)  # one evaluation so far
 
@@ -279,7 +279,7 @@ def test_an_evaluation_that_did_not_come_about_is_made_by_the_next_call(
         assert kept.step == step or end == "is stopped"
         assert [line["step"] for line in read_metrics(run) if "top1" in line] == list(range(4, step, 4))
         if step < 12:
-            with pytest.raises(Stop):  # the first thing that this call does is the evaluation that is owed
+            with pytest.raises(Stop):  # this call begins with the evaluation that is due
                 train(store, run, config=config, save_every_s=1e9, progress=stop_at(step + 1))
             assert read_metrics(run)[-2]["top1"] >= 0
     train(store, run, config=config)
