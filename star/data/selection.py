@@ -14,6 +14,7 @@ from pipeline.errors import ArtifactError, ConfigError, DataError
 from pipeline.records import keyed_rng
 from pipeline.store.batches import DONE
 from pipeline.store.token_store import TokenStore
+from star.config.options import VIEW_CHOICES
 
 PENDING = 0
 
@@ -27,7 +28,7 @@ def usable_views(
         if not 0 <= views < status.shape[1]:
             raise ConfigError("views", "no such view", got=views, expected=f"0 to {status.shape[1] - 1}")
         finished = finished[finished == views]
-    elif views not in ("random", "all"):
+    elif views not in VIEW_CHOICES:
         raise ConfigError("views", "no such choice", got=repr(views), expected="random | all | a view's number")
     elif among is not None:
         absent = np.setdiff1d(among, finished)

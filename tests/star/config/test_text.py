@@ -106,7 +106,7 @@ def test_a_file_lies_over_a_config(name: str, tmp_path: Path) -> None:
     assert load_config(path, over=base) == expected != load_config(path)
     # a run's own file is all of its settings, but for the sizes of its store
     run = dataclasses.replace(expected, model=dataclasses.replace(expected.model, classes=7, frames=4))
-    path.write_text(json.dumps({"format": "star-run/2", "config": to_dict(run), "store": {}}))
+    path.write_text(json.dumps({"format": "star-run/3", "config": to_dict(run), "store": {}}))
     assert load_config(path, over=preset("smoke")) == expected
 
 
