@@ -57,7 +57,7 @@ def _is_study(path: Path) -> bool:
 
 
 def _require(out: Path, holds: Callable[[], bool], what: str) -> None:
-    """Refuse a file, one of our artifacts, and a folder with something in it, but not `what` it would hold of ours."""
+    """Refuse a file, another artifact, and a folder that is not empty but has no `what` in it."""
     if out.exists() and not out.is_dir():
         raise ArtifactError(out, "is no folder", remedy=REMEDY)
     for name, artifact in ARTIFACTS.items():

@@ -1,7 +1,7 @@
 """Slow loop versions of the attentions and of the whole model, written from the equations, in float64.
 
 In: numpy arrays and, for the model, a module's state as numpy arrays. Out: numpy arrays. They share no code with
-`star`; one softmax, one token at a time.
+`star`: one softmax, one token at a time.
 """
 
 from __future__ import annotations

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError
 from star.attention import ATTENTION, attended_frames, attention_weights
+from star.config.options import MODULES
 
-KINDS = ("full", "zigzag", "binary")
+
+def test_every_setting_has_an_attention() -> None:
+    assert tuple(ATTENTION) == MODULES
 
 
 def qkv(batch: int, heads: int, frames: int, spatial: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -23,7 +26,7 @@ def qkv(batch: int, heads: int, frames: int, spatial: int, d: int, seed: int = 0
     return q, k, v
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("uniform", [False, True])
 @settings(max_examples=4, deadline=None)
 @given(frames=st.integers(2, 5), spatial=st.integers(1, 4), heads=st.integers(1, 2), seed=st.integers(0, 99))
@@ -35,7 +38,7 @@ def test_equals_the_loop_oracle(kind: str, uniform: bool, frames: int, spatial: 
     assert np.abs(ours - slow).max() < 1e-10
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("frames", [2, 3, 6, 7])
 @pytest.mark.parametrize("uniform", [False, True])
 def test_weights_on_request_are_those_applied(kind: str, frames: int, uniform: bool) -> None:
@@ -72,7 +75,7 @@ def test_one_frame_is_refused(kind: str) -> None:
         ATTENTION[kind](*qkv(1, 1, 1, 2, 3))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODULES)
 def test_gradients_flow_and_inputs_stay(kind: str) -> None:
     q, k, v = qkv(1, 2, 4, 3, 2)
     kept = [tensor.clone() for tensor in (q, k, v)]
@@ -82,7 +85,7 @@ def test_gradients_flow_and_inputs_stay(kind: str) -> None:
     assert all(torch.equal(tensor, before) for tensor, before in zip((q, k, v), kept, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODULES)
 def test_no_matrix_of_all_pairs_is_built(kind: str) -> None:
     frames, spatial = 16, 96
     tokens = frames * spatial

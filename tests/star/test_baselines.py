@@ -1,4 +1,4 @@
-"""Each baseline sees exactly what it says it sees, and trains by the same code as the STAR-Transformer."""
+"""Each baseline uses the frames that it documents, and trains by the same code as the STAR-Transformer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The STAR-Transformer against a float64 loop oracle, and what it can and cannot tell apart."""
+"""The STAR-Transformer against a float64 loop oracle, and which clips it can distinguish."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_one_layer_equals_the_equations(modules: tuple[str, str]) -> None:
     assert np.abs(layer(z)[0].detach().numpy() - slow).max() < 1e-10
 
 
-def test_z_holds_what_section_7_says() -> None:
+def test_z_has_the_documented_layout() -> None:
     model = seeded_model(SMALL, seed=0)
     gg, jm, mask = clips(SMALL)
     z = model.tokens(gg.float(), jm.float(), mask)  # already standardised: mean 0, spread 1
@@ -98,7 +98,7 @@ def test_a_reversed_clip_is_another_clip(kinds: str) -> None:
     assert blind < 1e-12  # attention alone does not see the order: hence positions (T, V, width)
 
 
-def test_an_absent_joint_says_nothing_but_that_it_is_absent() -> None:
+def test_the_values_of_an_absent_joint_have_no_effect() -> None:
     model = seeded_model(SMALL, seed=0).double().eval()
     model.standardise(gg=None, jm=(torch.ones(5), torch.full((5,), 2.0)))
     gg, jm, mask = clips(SMALL)
@@ -144,7 +144,7 @@ def test_a_model_reads_the_fields_it_names_and_no_others(kind: str, tokens: str)
         assert torch.equal(model(gg, jm, mask), logits)
 
 
-def test_weights_come_only_on_request_and_change_nothing() -> None:
+def test_weights_are_given_on_request_and_change_nothing() -> None:
     model = seeded_model(SMALL, seed=0).double().eval()
     gg, jm, mask = clips(SMALL)
     weights: list[Tensor] = []
@@ -170,7 +170,7 @@ def test_a_channel_that_never_changes_is_only_centred() -> None:
     assert standard.tolist() == [1.0, 2.0, 1.0, 1.0, 0.0]
 
 
-def test_a_channel_that_hardly_changes_is_not_blown_up() -> None:
+def test_a_channel_that_hardly_changes_is_not_amplified() -> None:
     """One stray value in a million training tokens gives a spread of a thousandth: a test clip may move more."""
     model = seeded_model(SMALL, seed=0)
     model.standardise(gg=None, jm=(torch.zeros(5), torch.tensor([1e-6, 1, 2, 4, 0])))

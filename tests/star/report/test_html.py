@@ -101,7 +101,7 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, PreparedFolder, Run]:
-    """A store of 12 clips from a prepared folder, by the stub in the backbone's place, and a run of one epoch."""
+    """A store of 12 clips from a prepared folder, by a stub instead of the backbone, and a run of one epoch."""
     install(monkeypatch)
     folder = write_prepared(tmp_path / "prepared", 12)
     extract(folder.path, tmp_path / "store", OPTIONS)

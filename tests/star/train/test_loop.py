@@ -79,7 +79,7 @@ def test_steps_lower_the_loss_and_eight_clips_can_be_learnt(store: Path) -> None
         assert (model(batch).argmax(1) == batch.labels).all()
 
 
-def test_a_run_learns_and_says_so(store: Path, tmp_path: Path) -> None:
+def test_a_run_learns_and_reports_it(store: Path, tmp_path: Path) -> None:
     events: list[TrainEvent] = []
     run = train(store, tmp_path / "run", config=tiny("optim.epochs=10"), progress=events.append)
     lines = run.metrics()
@@ -94,7 +94,7 @@ def test_a_run_learns_and_says_so(store: Path, tmp_path: Path) -> None:
     assert open_run(run.path).config == run.config
 
 
-def test_the_end_is_foretold_with_evaluation_and_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_remaining_time_includes_evaluation_and_saving(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("star.train.progress.time.perf_counter", lambda: now[0])
     clock = Clock(first=0, total=10, epochs=1)
@@ -107,7 +107,7 @@ def test_the_end_is_foretold_with_evaluation_and_saving(monkeypatch: pytest.Monk
 
 
 def test_shuffled_labels_stay_near_chance(store: Path, tmp_path: Path) -> None:
-    """Of four classes; each seed deals the labels anew, so the seeds' 96 guesses are nearly independent."""
+    """Four classes; each seed permutes the labels anew, so the seeds' 96 predictions are nearly independent."""
     config = tiny("optim.epochs=10", "data.shuffled_labels=true")
     scores = train_seeds(store, tmp_path / "runs", config=config, seeds=6)
     low, high = wilson_interval(sum(int(each.right.sum()) for each in scores), sum(len(each.labels) for each in scores))
@@ -116,7 +116,7 @@ def test_shuffled_labels_stay_near_chance(store: Path, tmp_path: Path) -> None:
 
 
 class Stop(Exception):
-    """What a test throws into a training."""
+    """Raised by a test inside a training."""
 
 
 def stop_at(step: int) -> Callable[[TrainEvent], None]:
@@ -139,7 +139,7 @@ def same_run(run: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize("save_every_s", [0.0, 1e9])
-def test_stopped_at_any_step_it_goes_on_as_if_nothing_had_been(
+def test_a_run_stopped_at_any_step_resumes_to_the_same_bits(
     store: Path, undisturbed: Path, tmp_path: Path, save_every_s: float
 ) -> None:
     config = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
@@ -176,7 +176,7 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), config=with_overrides(smoke(), sys.a
 
 
 def killed_while_it_trains(store: Path, run: Path, settings: list[str], rng: np.random.Generator) -> bool:
-    """Go on with a run in a process of its own and kill that at a random moment; whether it was still at work."""
+    """Resume a run in a child process and kill it at a random moment; whether it was still running."""
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(store), str(run), *settings],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
@@ -190,7 +190,7 @@ def killed_while_it_trains(store: Path, run: Path, settings: list[str], rng: np.
 
 
 def killed_again_and_again(store: Path, undisturbed: Path, folder: Path, times: int) -> None:
-    """So many real kills at random moments, of one run after another; every run ends as the undisturbed one."""
+    """`times` real kills at random moments, one run after another; every run ends as the undisturbed one."""
     settings = [*TINY, "optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"]
     rng = np.random.default_rng(int(os.environ.get("SEED") or 0))
     kills = runs = 0
@@ -223,10 +223,10 @@ def test_a_signal_ends_a_training_with_its_step_saved(store: Path, tmp_path: Pat
     while len(read_metrics(tmp_path / "run")) < 5 and child.poll() is None:
         time.sleep(0.01)
     child.send_signal(number)
-    out, told = child.communicate(timeout=60)
+    out, messages = child.communicate(timeout=60)
     assert (child.returncode, out) == (130, "")
-    assert "stopping after this step" in told
-    assert "the same command goes on" in told
+    assert "stopping after this step" in messages
+    assert "the same command goes on" in messages
     stopped, lines = load_checkpoint(tmp_path / "run"), read_metrics(tmp_path / "run")
     assert stopped is not None  # the next one by the clock was half a minute away
     assert 5 <= stopped.step == len(lines) < 800
@@ -243,7 +243,7 @@ def test_a_second_sigterm_does_not_cut_off_the_save() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-def test_who_asks_for_the_end_gets_it_saved(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_stop_between_steps_saves_the_step(store: Path, undisturbed: Path, tmp_path: Path) -> None:
     config, run = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"), tmp_path / "run"
     answers = iter([False, False, True])
     with pytest.raises(KeyboardInterrupt):
@@ -256,7 +256,7 @@ def test_who_asks_for_the_end_gets_it_saved(store: Path, undisturbed: Path, tmp_
 
 
 @pytest.mark.parametrize("end", ["fails", "is stopped"])
-def test_an_evaluation_that_did_not_come_about_is_made_by_the_next_call(
+def test_a_missing_evaluation_is_made_by_the_next_call(
     store: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     config, run = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"), tmp_path / "run"
@@ -286,9 +286,7 @@ def test_an_evaluation_that_did_not_come_about_is_made_by_the_next_call(
     assert same_run(run, undisturbed)
 
 
-def test_a_finished_run_is_looked_at_before_its_tokens_are_read(
-    store: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_reads_no_tokens(store: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*given: object) -> None:
         raise AssertionError("tokens were read")
 
@@ -382,7 +380,7 @@ def test_other_settings_and_other_stores_are_refused(store: Path, tmp_path: Path
 
 
 def test_a_flipped_bit_of_a_checkpoint_is_found(store: Path, tmp_path: Path) -> None:
-    """torch loads it without a word."""
+    """torch loads it without an error."""
     run = tmp_path / "run"
     with pytest.raises(Stop):
         train(store, run, config=tiny(), save_every_s=0, progress=stop_at(3))
@@ -399,7 +397,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_found(store: Path, tmp_path: Path) -> 
         load_checkpoint(run)
 
 
-def test_a_checkpoint_that_may_not_be_read_is_not_to_be_deleted(
+def test_an_unreadable_checkpoint_is_not_called_damaged(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -414,7 +412,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_to_be_deleted(
         load_checkpoint(run)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     store: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     run, config = tmp_path / "run", tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
@@ -517,7 +515,7 @@ def test_options_that_change_training_run(store: Path, tmp_path: Path) -> None:
         assert sum("top1" in line for line in lines) == (1 if i == 2 else 2)
 
 
-def test_tensorboard_shows_what_the_metrics_say(store: Path, tmp_path: Path) -> None:
+def test_tensorboard_shows_the_metrics(store: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = train(store, tmp_path / "run", config=tiny("optim.epochs=1"), tensorboard=True)
@@ -537,8 +535,8 @@ def test_without_tensorboard_the_run_names_what_to_install(
     train(store, tmp_path / "run", config=tiny("optim.epochs=1"))
 
 
-def test_a_deterministic_training_allows_no_other_kernels_and_leaves_no_trace(store: Path, tmp_path: Path) -> None:
-    """The bits of a GPU cannot be seen here; that torch was asked for them, in every step, can."""
+def test_a_deterministic_training_allows_no_other_kernels_and_restores_the_flags(store: Path, tmp_path: Path) -> None:
+    """On a CPU only the flags can be tested: deterministic algorithms are on in every step."""
     asked = []
 
     def progress(event: TrainEvent) -> None:
