@@ -55,7 +55,8 @@ def score(
     device = world.device
     mine = list(range(world.rank, len(dataset), world.size))
     logits = torch.empty(len(mine), len(dataset.class_names))
-    batches = [_filled(mine[first : first + batch_size], batch_size) for first in range(0, len(mine), batch_size)]
+    padded = mine + mine[:1] * (-len(mine) % batch_size)  # with an item whose scores are cut off
+    batches = [padded[first : first + batch_size] for first in range(0, len(padded), batch_size)]
     workers = workers_for(dataset, device) if workers is None else workers
     was_training = model.training
     model.eval()
@@ -97,11 +98,6 @@ def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
             remedy="free some of it (`nvidia-smi` tells who uses it) and run the same command again, or give "
             "`star evaluate` a smaller one",
         ) from None
-
-
-def _filled(items: list[int], size: int) -> list[int]:
-    """Padded to the size with the first item; its scores are cut off."""
-    return items + items[:1] * (size - len(items))
 
 
 def evaluate_run(
@@ -153,11 +149,7 @@ def evaluate_run(
 
 
 def final_scores(
-    run: Run,
-    *,
-    store: TokenStore | Path | str | None = None,
-    device: str = "auto",
-    workers: int | None = None,
+    run: Run, *, store: TokenStore | Path | str | None = None, device: str = "auto", workers: int | None = None
 ) -> Scores:
     """Test scores of a finished run: those saved by its last evaluation, or else `evaluate_run`.
 

@@ -21,27 +21,19 @@ REMEDY = "choose another --out, a new folder"
 def require_folder_of_seeds(out: Path) -> None:
     """Refuse a folder that is not empty and holds no seed-N run; other files beside such runs are allowed.
 
-    Raises:
+    Raises, as the two below:
         ArtifactError: it is a file, or holds something else.
     """
     _require(out, lambda: any(map(_is_seed, _entries(out))), "seed-N run")
 
 
 def require_folder_of_studies(out: Path) -> None:
-    """Refuse a folder that is not empty and holds no study: a folder of variants, each with its seed-N runs.
-
-    Raises:
-        ArtifactError: it is a file, or holds something else.
-    """
+    """The same for OUT and its studies: folders of variants, each with its seed-N runs."""
     _require(out, lambda: any(map(_is_study, _entries(out))), "study")
 
 
 def require_folder_of_variants(study: Path) -> None:
-    """The same for OUT/STUDY itself, whose name is a common word.
-
-    Raises:
-        ArtifactError: it is a file, or holds something else.
-    """
+    """The same for OUT/STUDY itself, whose name is a common word."""
     _require(study, lambda: _is_study(study), "variant of the study")
 
 

@@ -113,7 +113,11 @@ def _steps(
     step = 0 if checkpoint is None else checkpoint.step
     plan = batches(run.config, data.train, world, start=step)
     with world.agreed():
-        missing = world.leads and evaluates(run.config, plan, step) and not _evaluated(run, step)
+        missing = (
+            world.leads
+            and evaluates(run.config, plan, step)
+            and not any(line["step"] == step and "top1" in line for line in run.metrics())
+        )
     evaluation_due = world.any(missing)
     if step == plan.steps and not evaluation_due:
         return
@@ -193,10 +197,6 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         memory.fill_uninitialized_memory = filled
-
-
-def _evaluated(run: Run, step: int) -> bool:
-    return any(line["step"] == step and "top1" in line for line in run.metrics())
 
 
 def _into_memory(data: Splits) -> None:

@@ -8,7 +8,7 @@ from star.train.timing import REPEATS, Pieces, epoch_seconds, timed_pieces
 
 
 class Machine:
-    """A clock that only steps advance: `of_step` seconds and `of_clip` for each clip; the first step of a size, twice."""
+    """A clock advanced by steps alone: `of_step` seconds and `of_clip` a clip; the first step of a size, twice."""
 
     def __init__(self, *, of_step: float, of_clip: float) -> None:
         self.of_step, self.of_clip = of_step, of_clip
