@@ -90,10 +90,7 @@ def _head(run: Run, scores: Scores, completeness: Completeness) -> str:
     numbers = [
         (f"{100 * scores.top1:.1f} %", f"top-1 accuracy, 95 % interval {100 * low:.1f} to {100 * high:.1f}"),
         (f"{100 * scores.top5:.1f} %", "top-5 accuracy"),
-        (
-            f"{100 * scores.mean_class_accuracy:.1f} %",
-            f"mean class accuracy over {classes} classes",
-        ),
+        (f"{100 * scores.mean_class_accuracy:.1f} %", f"mean class accuracy over {classes} classes"),
     ]
     return (
         f"<h1>{_text(run.path.name)}</h1>"
