@@ -48,6 +48,10 @@ class Batch:
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def pin_memory(self) -> Batch:
+        """For a DataLoader with pin_memory=True."""
+        return self.map(Tensor.pin_memory)
+
     def rows(self, rows: slice | int) -> Batch:
         """A part of the clips (views, not copies), or a single clip without the first axis."""
         return self.map(lambda tensor: tensor[rows])
