@@ -40,10 +40,11 @@ from pipeline.prepare.coordinator import prepare
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import ClipContent, ShardReader
 from pipeline.records import Listing
+from star.batch import Batch
 from star.build import seeded_model
 from star.config.presets import preset
 from star.config.text import TrainConfig
-from star.data.dataset import Batch, TokenDataset
+from star.data.dataset import TokenDataset
 from star.data.splits import fitted, open_splits
 from star.distributed.world import join_world
 from star.train.optim import make_optimizer

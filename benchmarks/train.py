@@ -32,7 +32,7 @@ from pipeline.store.write import write_arrays
 from star.build import seeded_model
 from star.config.presets import preset
 from star.config.text import TrainConfig, with_overrides
-from star.data.dataset import Batch, TokenDataset
+from star.data.dataset import TokenDataset
 from star.data.splits import fitted, train_split
 from star.distributed.machine import choose_device
 from star.distributed.world import World
@@ -90,7 +90,7 @@ def of_steps(dataset: TokenDataset, config: TrainConfig, device: torch.device) -
     """Clips a second of steps on one batch that is there."""
     model = seeded_model(fitted(config.model, dataset), seed=0).to(device).train()
     optimizer, clips = make_optimizer(model, config.optim), min(config.optim.batch_size, len(dataset))
-    batch = Batch._make(tensor.to(device) for tensor in made_up_batch(model.config, clips))
+    batch = made_up_batch(model.config, clips).to(device)
     forward: Any = torch.compile(model) if config.optim.compile else model
     world = World(device=device)
 

@@ -71,3 +71,8 @@ def keyed_rng(seed: int, *parts: object) -> np.random.Generator:
     """
     text = "\x1f".join([str(int(seed)), *(str(part) for part in parts)])
     return np.random.default_rng(np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint32))
+
+
+def evenly_spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of the indices 0 to count - 1, evenly spread, the first and the last among them: int64, rising."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))

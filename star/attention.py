@@ -2,13 +2,13 @@
 
 In: queries, keys and values, each (B, heads, T, S, d). Out: (B, heads, T, S, d). Each is torch's
 scaled_dot_product_attention over flattened (t, s), so that no matrix of T²S² weights exists; `attention_weights` makes
-that matrix, for pictures only. No projections and no parameters: these are in `star.model`.
+that matrix, for pictures only. Projections and parameters are in `star.model`.
 
-    FAttn  every (t, s) asks, every (t, s) answers
-    ZAttn  frames 1, 3, 5, ... ask and frames 2, 4, 6, ... answer, and the other way round
-    BAttn  the first half of the frames asks and the second half answers, and the other way round
+    FAttn  queries of all frames, keys and values of all frames
+    ZAttn  queries of frames 1, 3, 5, ..., keys and values of frames 2, 4, 6, ..., and the other way round
+    BAttn  queries of the first half of the frames, keys and values of the second half, and the other way round
 
-Each group of frames asks with its own softmax, over the answering group alone; results go back to their frames.
+The softmax of a query runs over the keys of the other group alone; each result goes back to its query's frame.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ def full_attention(q: Tensor, k: Tensor, v: Tensor, *, uniform: bool = False) ->
 
     Args:
         q, k, v: (B, heads, T, S, d).
-        uniform: every answer weighs the same, whatever q and k are (the softmax-free form, an ablation).
+        uniform: every value has the same weight, whatever q and k are (the softmax-free form, an ablation).
 
     Returns:
         (B, heads, T, S, d).
     """
-    return _ask(q, k, v, uniform=uniform)
+    return _attend(q, k, v, uniform=uniform)
 
 
 def zigzag_attention(q: Tensor, k: Tensor, v: Tensor, *, uniform: bool = False) -> Tensor:
     """ZAttn: odd frames (1st, 3rd, ...) attend to even frames, even frames to odd ones.
 
-    An odd T leaves one odd frame more than even ones: both groups still ask and answer as a whole.
+    With an odd T there is one odd frame more than even ones.
 
     Raises:
-        ConfigError: fewer than two frames, so that one group has nobody to ask.
+        ConfigError: fewer than two frames, so that one group is empty.
     """
-    _two_groups(q, "zigzag_attention")
+    _require_two_frames(q, "zigzag_attention")
     out = torch.empty_like(q)
-    out[:, :, 0::2] = _ask(q[:, :, 0::2], k[:, :, 1::2], v[:, :, 1::2], uniform=uniform)
-    out[:, :, 1::2] = _ask(q[:, :, 1::2], k[:, :, 0::2], v[:, :, 0::2], uniform=uniform)
+    out[:, :, 0::2] = _attend(q[:, :, 0::2], k[:, :, 1::2], v[:, :, 1::2], uniform=uniform)
+    out[:, :, 1::2] = _attend(q[:, :, 1::2], k[:, :, 0::2], v[:, :, 0::2], uniform=uniform)
     return out
 
 
@@ -58,10 +58,10 @@ def binary_attention(q: Tensor, k: Tensor, v: Tensor, *, uniform: bool = False) 
     Raises:
         ConfigError: fewer than two frames, so that one half is empty.
     """
-    _two_groups(q, "binary_attention")
+    _require_two_frames(q, "binary_attention")
     middle = (q.shape[2] + 1) // 2
-    first = _ask(q[:, :, :middle], k[:, :, middle:], v[:, :, middle:], uniform=uniform)
-    second = _ask(q[:, :, middle:], k[:, :, :middle], v[:, :, :middle], uniform=uniform)
+    first = _attend(q[:, :, :middle], k[:, :, middle:], v[:, :, middle:], uniform=uniform)
+    second = _attend(q[:, :, middle:], k[:, :, :middle], v[:, :, :middle], uniform=uniform)
     return torch.cat([first, second], dim=2)
 
 
@@ -72,8 +72,8 @@ ATTENTION: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def answering_frames(kind: str, num_frames: int) -> Tensor:
-    """Which frames answer which: bool (T, T), true where the frame of the row attends to the frame of the column."""
+def attended_frames(kind: str, num_frames: int) -> Tensor:
+    """Bool (T, T), true where the frame of the row attends to the frame of the column."""
     frame = torch.arange(num_frames)
     if kind == "full":
         return torch.ones(num_frames, num_frames, dtype=torch.bool)
@@ -84,31 +84,29 @@ def answering_frames(kind: str, num_frames: int) -> Tensor:
 def attention_weights(q: Tensor, k: Tensor, *, kind: str, uniform: bool = False) -> Tensor:
     """The weights that the function of this kind applies to v, as (B, heads, T, S, T, S): T²S² numbers a head.
 
-    The last two axes are the answering (t, s) and sum to one; tokens that are not asked weigh zero.
+    The last two axes are the keys' (t, s) and sum to one; keys of frames that are not attended to have weight zero.
     """
     batch, heads, frames, spatial, channels = q.shape
     if uniform:
         scores = q.new_zeros(batch, heads, frames, spatial, frames, spatial)
     else:
         scores = torch.einsum("bhtsd,bhuvd->bhtsuv", q, k) / channels**0.5
-    asked = answering_frames(kind, frames).to(q.device)[:, None, :, None]  # (T, 1, T, 1)
-    scores = scores.masked_fill(~asked, float("-inf"))
+    attended = attended_frames(kind, frames).to(q.device)[:, None, :, None]  # (T, 1, T, 1)
+    scores = scores.masked_fill(~attended, float("-inf"))
     return scores.flatten(4).softmax(dim=-1).view_as(scores)
 
 
-def _ask(q: Tensor, k: Tensor, v: Tensor, *, uniform: bool) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, *, uniform: bool) -> Tensor:
     """Attention of the frames of q to all frames of k and v, over flattened (t, s)."""
     if uniform:
         return v.mean(dim=(2, 3), keepdim=True).expand(*q.shape[:4], v.shape[-1])
-    asked = scaled_dot_product_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3))
-    return asked.unflatten(2, q.shape[2:4])
+    attended = scaled_dot_product_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3))
+    return attended.unflatten(2, q.shape[2:4])
 
 
-def _two_groups(q: Tensor, name: str) -> None:
+def _require_two_frames(q: Tensor, name: str) -> None:
     if q.shape[2] < 2:
-        raise ConfigError(
-            name, "needs frames that ask and others that answer", got=f"{q.shape[2]} frame", expected="2 or more"
-        )
+        raise ConfigError(name, "needs two groups of frames", got=f"{q.shape[2]} frame", expected="2 or more")
 
 
 def received_by_frame(weights: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """The STAR-Transformer (Ahn et al., WACV 2023, arXiv 2210.07503), top to bottom in order of use.
 
-In: GG tokens (B, T, P, D), JM tokens (B, T, V, D') and which joints are there (B, T, V), as a token store holds them.
-Out: logits (B, A). Inside, z is (B, T, S, width) with S = (P + 1) + (V + 1) + 1: for each frame CLS_global, the grid,
-CLS_joint, the joints, CLS_total. No pixels, no labels, no training here.
+In: GG tokens (B, T, P, D), JM tokens (B, T, V, D') and the mask of present joints (B, T, V), as a token store holds
+them. Out: logits (B, A). Inside, z is (B, T, S, width) with S = (P + 1) + (V + 1) + 1: for each frame CLS_global, the
+grid, CLS_joint, the joints, CLS_total. No pixels, no labels, no training here.
 
-An absent joint (the paper is silent, this is ours) is one learned token, the same for every joint, plus its position:
-nothing is masked out of the attention, so a clip without any joint still has finite logits.
+An absent joint (the paper does not say how; this is ours) is one learned token, the same for every joint, plus its
+position. Nothing is masked out of the attention, so a clip without any joint still has finite logits.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from star.attention import ATTENTION, attention_weights
+from star.batch import Batch
 from star.config.options import ModelConfig
 
-LEAST = 1e-2  # of the median spread of a kind's channels
+MIN_SPREAD = 1e-2  # of the median spread over a token kind's channels
 
 
 class Standardise(nn.Module):
-    """(x - mean) / spread for each channel; the numbers are buffers, so a checkpoint holds them.
+    """(x - mean) / spread for each channel, both buffers, so a checkpoint holds them.
 
-    They start as 0 and 1 (nothing happens) and are set by `set` from the training split, never learnt.
+    They start as 0 and 1, are set from the training split, and are never learnt.
     """
 
     mean: Tensor
@@ -38,11 +39,11 @@ class Standardise(nn.Module):
     def set(self, mean: Tensor, spread: Tensor) -> None:
         """Take (channels,) statistics.
 
-        A channel that never changes in training is only centred, and one that hardly does is divided by `LEAST` of
-        the usual spread: else the first clip to move it would be thousands of spreads away from all others.
+        A channel that never changes in training is only centred. One that hardly changes is divided by `MIN_SPREAD`
+        of the median spread: else the first clip to change it would lie thousands of spreads away from all others.
         """
         moving = spread[spread > 0]
-        least = LEAST * moving.median() if moving.numel() else spread.new_ones(())
+        least = MIN_SPREAD * moving.median() if moving.numel() else spread.new_ones(())
         self.mean.copy_(mean)
         self.spread.copy_(torch.where(spread > 0, spread.clamp(min=least), torch.ones_like(spread)))
 
@@ -50,10 +51,39 @@ class Standardise(nn.Module):
         return (tokens.to(self.mean.dtype) - self.mean) / self.spread
 
 
-class MultiClassTokens(nn.Module):
-    """Tokens of both kinds and three class tokens a frame -> z (B, T, S, width).
+class TokenModel(nn.Module):
+    """What all models share: config, standardised tokens, and the fields of a batch that they read."""
 
-    The class tokens are the same in every frame (ours): only positions tell frames apart.
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.uses_gg:
+            self.gg_standard = Standardise(config.gg_channels)
+        if config.uses_jm:
+            self.jm_standard = Standardise(config.jm_channels)
+
+    @property
+    def module_names(self) -> list[str]:
+        """Of the attention modules whose weights `forward` can give, in order of use."""
+        return []
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the fields of `Batch` that `forward` uses."""
+        return ("gg",) * self.config.uses_gg + ("jm", "joint_mask") * self.config.uses_jm
+
+    def standardise(self, *, gg: tuple[Tensor, Tensor] | None, jm: tuple[Tensor, Tensor] | None) -> None:
+        """Take (mean, spread) of each token kind's channels, from the training split."""
+        if gg is not None and self.config.uses_gg:
+            self.gg_standard.set(*gg)
+        if jm is not None and self.config.uses_jm:
+            self.jm_standard.set(*jm)
+
+
+class MultiClassTokens(nn.Module):
+    """Standardised tokens of both kinds and three class tokens a frame -> z (B, T, S, width).
+
+    The class tokens are the same in every frame (ours): only positions distinguish frames.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -62,12 +92,10 @@ class MultiClassTokens(nn.Module):
         width = config.width
         self.cls_total = _small(width)
         if config.uses_gg:
-            self.gg_standard = Standardise(config.gg_channels)
             self.gg_project = nn.Linear(config.gg_channels, width)
             self.cls_global = _small(width)
             self.gg_position = _small(config.frames, config.cells, width) if config.gg_positions else None
         if config.uses_jm:
-            self.jm_standard = Standardise(config.jm_channels)
             self.jm_project = nn.Linear(config.jm_channels, width)
             self.cls_joint = _small(width)
             self.absent = _small(width)
@@ -75,7 +103,7 @@ class MultiClassTokens(nn.Module):
 
     @property
     def class_slots(self) -> list[int]:
-        """Where in S the class tokens stand: CLS_global, CLS_joint, CLS_total, as far as they exist."""
+        """Indices along S of CLS_global, CLS_joint and CLS_total, as far as they exist."""
         slots, at = [], 0
         if self.config.uses_gg:
             slots, at = [at], at + 1 + self.config.cells
@@ -85,15 +113,13 @@ class MultiClassTokens(nn.Module):
 
     def forward(self, gg: Tensor | None, jm: Tensor | None, joint_mask: Tensor | None) -> Tensor:
         parts: list[Tensor] = []
-        if self.config.uses_gg:
-            assert gg is not None, "this model takes GG tokens"
-            grid = self.gg_project(self.gg_standard(gg))
+        if gg is not None:
+            grid = self.gg_project(gg)
             if self.gg_position is not None:
                 grid = grid + self.gg_position
             parts += [self.cls_global.expand_as(grid[:, :, :1]), grid]
-        if self.config.uses_jm:
-            assert jm is not None, "this model takes JM tokens"
-            joints = self.jm_project(self.jm_standard(jm))
+        if jm is not None:
+            joints = self.jm_project(jm)
             if joint_mask is not None:
                 joints = torch.where(joint_mask[..., None], joints, self.absent.to(joints.dtype))
             if self.jm_position is not None:
@@ -113,7 +139,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
 
     def forward(self, z: Tensor, weights: list[Tensor] | None = None) -> Tensor:
-        """`weights`, where given, is appended this module's (B, heads, T, S, T, S): only then they are made."""
+        """Appends this module's attention weights (B, heads, T, S, T, S) to `weights`, where that list is given."""
         q, k, v = self.qkv(z).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)  # (B, heads, T, S, d)
         if weights is not None:
             weights.append(attention_weights(q, k, kind=self.kind, uniform=self.uniform))
@@ -124,9 +150,8 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """One post-norm layer: z = LN(module(z) + z) for each attention module in turn, then z = LN(MLP(z) + z).
 
-    With the modules (full, zigzag) this is the paper's encoder layer, with (full, binary) its decoder layer: the two
-    groups of frames share the second module's weights and its norm, so that asking in both directions and putting the
-    results back in their frames is one call.
+    With the modules (full, zigzag) this is the paper's encoder layer, with (full, binary) its decoder layer. The two
+    groups of frames share the second module's weights and norm, so one call attends in both directions.
     """
 
     def __init__(self, config: ModelConfig, modules: Sequence[str]) -> None:
@@ -144,12 +169,11 @@ class Layer(nn.Module):
         return self.mlp_norm(self.dropout(self.mlp(z)) + z)
 
 
-class StarTransformer(nn.Module):
+class StarTransformer(TokenModel):
     """Tokens -> encoder -> decoder (which continues from the encoder's output) -> mean class token -> action."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.tokens = MultiClassTokens(config)
         self.encoder = nn.ModuleList(Layer(config, config.encoder_modules) for _ in range(config.encoder_depth))
         self.decoder = nn.ModuleList(Layer(config, config.decoder_modules) for _ in range(config.decoder_depth))
@@ -162,43 +186,39 @@ class StarTransformer(nn.Module):
 
     def forward(
         self,
-        gg: Tensor | None,
-        jm: Tensor | None,
+        gg: Batch | Tensor | None,
+        jm: Tensor | None = None,
         joint_mask: Tensor | None = None,
         *,
         weights: list[Tensor] | None = None,
     ) -> Tensor:
-        """Logits (B, A).
+        """Logits (B, A) of a whole batch, as for all models, or of its three tensors.
 
         Args:
-            gg: (B, T, P, D), any float type; not looked at by a model of JM tokens alone.
-            jm: (B, T, V, D'); not looked at by a model of GG tokens alone.
-            joint_mask: bool (B, T, V), true where the joint is there; None: everywhere.
+            gg: a batch, or (B, T, P, D), any float type; not used by a model of JM tokens alone.
+            jm: (B, T, V, D'); not used by a model of GG tokens alone.
+            joint_mask: bool (B, T, V), true where the joint is present; None: everywhere.
             weights: a list to which each attention module appends (B, heads, T, S, T, S), in order of use
                 (`module_names`). Costs T²S² memory: for pictures.
         """
+        if isinstance(gg, Batch):
+            batch = gg
+            gg, jm, joint_mask = batch.gg, batch.jm, batch.joint_mask
+        gg = self.gg_standard(gg) if self.config.uses_gg else None
+        jm = self.jm_standard(jm) if self.config.uses_jm else None
         z = self.tokens(gg, jm, joint_mask)
-        for layer in self.encoder:
+        for layer in (*self.encoder, *self.decoder):
             z = layer(z, weights)
-        for layer in self.decoder:
-            z = layer(z, weights)
-        # slices, not z[:, :, slots]: a list of numbers would go to a GPU anew in each step, which waits for it
+        # slices, not z[:, :, slots]: a list of indices would be copied to a GPU in each step, which waits for it
         classes = torch.stack([z[:, :, slot] for slot in self.tokens.class_slots], dim=2)  # (B, T, kinds, width)
         return self.head(classes.mean(dim=(1, 2)))
 
     @property
     def module_names(self) -> list[str]:
-        """Of the attention modules in order of use, for instance "encoder 1 full", "encoder 1 zigzag"."""
+        """For instance "encoder 1 full", "encoder 1 zigzag"."""
         config = self.config
         encoder = [f"encoder {i + 1} {m}" for i in range(config.encoder_depth) for m in config.encoder_modules]
         return encoder + [f"decoder {i + 1} {m}" for i in range(config.decoder_depth) for m in config.decoder_modules]
-
-    def standardise(self, *, gg: tuple[Tensor, Tensor] | None, jm: tuple[Tensor, Tensor] | None) -> None:
-        """Take (mean, spread) of each kind's channels, from the training split."""
-        if gg is not None and self.config.uses_gg:
-            self.tokens.gg_standard.set(*gg)
-        if jm is not None and self.config.uses_jm:
-            self.tokens.jm_standard.set(*jm)
 
 
 def _small(*shape: int) -> nn.Parameter:

@@ -20,7 +20,7 @@ JOINTS = 25  # of the topology ntu25
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """One torch thread: these models are too small for two, and equal bits need equal threads."""
+    """One torch thread: these models are too small for two, and equal bits need the same number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -47,10 +47,10 @@ def write_small_store(
     seed: int = 0,
     nan_clip: int | None = None,
 ) -> Path:
-    """A synthetic-protocol store: subjects 1 to 8 train, 9 and more test.
+    """A store with the synthetic protocol: subjects 1 to 8 train, 9 and more test.
 
     Class c raises joint token channel c in the first half of the frames, by `signal` times the noise. `nan_clip` is a
-    row with one token that is not a number.
+    row with one NaN token.
     """
     rng = np.random.default_rng(seed)
     records = sorted(

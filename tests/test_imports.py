@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "star": {"star/config"},
     "star/config": set(),
     "star/distributed": {"star/config"},
-    "star/data": {"star/config", "star/distributed", "pipeline/store", "pipeline.cluster.lookahead"},
+    "star/data": {"star.batch", "star/config", "star/distributed", "pipeline/store", "pipeline.cluster.lookahead"},
     "star/runs": {"star", "star/data", "star/config", "pipeline/artifacts", "pipeline/store"},
     "star/evaluate": {
         *("star", "star/runs", "star/data", "star/distributed", "star/config", "pipeline/artifacts", "pipeline/store"),

@@ -13,6 +13,7 @@ import numpy as np
 from cli.pictures.frames import frames_of
 from pipeline import manifest
 from pipeline.prepare.folder import PreparedFolder
+from pipeline.records import evenly_spread
 from pipeline.store.token_store import TokenStore
 from star.evaluate.attention_maps import attention_in_run, class_attention_in_run
 from star.evaluate.metrics import predictions
@@ -27,9 +28,9 @@ FRAMES_SHOWN = 8
 
 
 def over_time(run: Run, store: TokenStore, scores: Scores) -> Illustration:
-    """The share of the attention that each frame receives, one line for each module."""
-    indices = np.unique(np.linspace(0, len(scores.labels) - 1, min(ATTENDED, len(scores.labels))).round().astype(int))
-    frames, received = attention_in_run(run, _rows(store, scores, indices), store=store)
+    """The share of the attention that each frame receives, a line for each module."""
+    indices = evenly_spread(len(scores.labels), ATTENDED)
+    frames, received = attention_in_run(run, store.rows_of(scores.clip_ids[indices]), store=store)
     return Illustration(
         heading="Attention over time",
         caption=f"The share of the attention that each frame receives, in the mean over {len(indices)} clips of the "
@@ -42,11 +43,11 @@ def over_time(run: Run, store: TokenStore, scores: Scores) -> Illustration:
 def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Scores) -> Illustration:
     """Strips of frames of a few clips, right and wrong ones, with the attention of the class tokens."""
     indices = _chosen(scores)
-    rows = _rows(store, scores, indices)
+    rows = store.rows_of(scores.clip_ids[indices])
     frames, shares = class_attention_in_run(run, rows, store=store)
     _, received = attention_in_run(run, rows, store=store)
     by_frame = np.mean(list(received.values()), axis=0)  # (B, t)
-    shown = np.unique(np.linspace(0, len(frames) - 1, min(FRAMES_SHOWN, len(frames))).round().astype(int))
+    shown = evenly_spread(len(frames), FRAMES_SHOWN)
     predicted = predictions(scores.probabilities)
     clips = [
         {
@@ -66,12 +67,6 @@ def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Score
         "the model is surest among those that it gets right, and among those that it gets wrong.",
         figure=class_attention_figure(clips, bones=manifest.topology(store.attrs["topology"]).bones),
     )
-
-
-def _rows(store: TokenStore, scores: Scores, indices: np.ndarray) -> list[int]:
-    """The rows of the store of scored clips."""
-    row_of = {clip_id: row for row, clip_id in enumerate(store.clip_ids.tolist())}
-    return [row_of[clip_id] for clip_id in scores.clip_ids[indices].tolist()]
 
 
 def _chosen(scores: Scores) -> np.ndarray:

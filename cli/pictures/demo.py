@@ -34,7 +34,7 @@ def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> Non
     store = TokenStore.open(run.store["url"])
     folder = prepared_of(store, prepared)
     chosen = _chosen(scores)
-    rows = [int(np.flatnonzero(store.clip_ids == scores.clip_ids[i])[0]) for i in chosen]
+    rows = store.rows_of(scores.clip_ids[chosen])
     frames, received = attention_in_run(run, rows, store=store)
     seen = np.arange(len(frames))[:: max(1, len(frames) // FRAMES_SHOWN)]
     predicted = predictions(scores.probabilities)

@@ -25,7 +25,7 @@ from pipeline.prepare.clip import attempt, joints_of
 from pipeline.prepare.coordinator import unfinished
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import known_bytes
-from pipeline.records import Listing, VideoRecord
+from pipeline.records import Listing, VideoRecord, evenly_spread
 
 PILOT_CLIPS = 12
 CONFIDENCE = 0.95  # of the two-sided interval for a mean
@@ -85,7 +85,7 @@ def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, wo
 
 def run_pilot(usable: list[VideoRecord], listing: Listing, options: PrepareOptions) -> Pilot:
     """Make at most 12 clips as the stage does, and keep their sizes and times only."""
-    rows = np.unique(np.linspace(0, len(usable) - 1, PILOT_CLIPS).round().astype(int)).tolist() if usable else []
+    rows = evenly_spread(len(usable), PILOT_CLIPS).tolist()
     sizes: list[int] = []
     seconds: list[float] = []
     failures: list[str] = []

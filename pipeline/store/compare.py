@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts.fingerprint import differences
+from pipeline.records import evenly_spread
 from pipeline.store.token_store import TokenStore
 
 MAX_CLIPS = 16
@@ -57,14 +58,14 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MAX_CLIPS) -> dict[str,
 
 def _rows_of_both(a: TokenStore, b: TokenStore) -> list[tuple[int, int]]:
     """The rows of each clip that both have."""
-    of_b = {name: row for row, name in enumerate(b.clip_ids.tolist())}
-    return [(row, of_b[name]) for row, name in enumerate(a.clip_ids.tolist()) if name in of_b]
+    _, of_a, of_b = np.intersect1d(a.clip_ids, b.clip_ids, assume_unique=True, return_indices=True)
+    return list(zip(of_a.tolist(), of_b.tolist(), strict=True))
 
 
 def _token_differences(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], most: int) -> dict[str, Any]:
     if not unequal:
         return {}
-    chosen = [unequal[i] for i in np.unique(np.linspace(0, len(unequal) - 1, most).round().astype(int))]
+    chosen = [unequal[i] for i in evenly_spread(len(unequal), most)]
     measured: dict[str, Any] = {}
     for name in ("gg", "jm"):
         if a.array(name).shape[2:] != b.array(name).shape[2:]:

@@ -6,11 +6,12 @@ Holds a few clips at a time, whatever the store's size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from pipeline.records import evenly_spread
 from pipeline.store.batches import DONE
 from pipeline.store.token_store import TokenStore
 
@@ -19,36 +20,50 @@ BATCH_CLIPS = 4
 
 
 @dataclass
-class Sums:
-    """Running sums over values; `finite` of them enter mean and spread."""
+class RunningMoments:
+    """Mean and spread over the first axis of float64 arrays (n, ...), numpy's or torch's, added one after the other.
+
+    Sums in float64 are exact enough for float16 values, whatever their order.
+    """
+
+    count: int = 0
+    total: Any = 0.0
+    squares: Any = 0.0
+
+    def add(self, values: Any) -> None:
+        self.count += len(values)
+        self.total = self.total + values.sum(0)
+        self.squares = self.squares + (values * values).sum(0)
+
+    def mean_and_spread(self) -> tuple[Any, Any]:
+        mean = self.total / max(1, self.count)
+        return mean, (self.squares / max(1, self.count) - mean * mean).clip(0) ** 0.5
+
+
+@dataclass
+class TokenSummary:
+    """Of the values added so far, of any shape; only finite ones enter mean and spread."""
 
     values: int = 0
-    finite: int = 0
-    total: float = 0.0
-    squares: float = 0.0
     zeros: int = 0
     nan: int = 0
+    finite: RunningMoments = field(default_factory=RunningMoments)
 
     def add(self, tokens: np.ndarray) -> None:
-        """Add values of any shape."""
         values = tokens.astype(np.float64)
-        finite = values[np.isfinite(values)]
         self.values += values.size
-        self.finite += finite.size
-        self.total += float(finite.sum())
-        self.squares += float(np.square(finite).sum())
         self.zeros += int((values == 0).sum())
         self.nan += int(np.isnan(values).sum())
+        self.finite.add(values[np.isfinite(values)])
 
     def summary(self) -> dict[str, float | int]:
         """Rounded to five digits."""
         if self.values == 0:
             return {"values": 0}
-        mean = self.total / max(self.finite, 1)
-        spread = max(self.squares / max(self.finite, 1) - mean**2, 0.0) ** 0.5
+        mean, spread = self.finite.mean_and_spread()
         return {
-            "mean": round(mean, 5),
-            "spread": round(spread, 5),
+            "mean": round(float(mean), 5),
+            "spread": round(float(spread), 5),
             "zeros": round(self.zeros / self.values, 5),
             "nan": self.nan,
         }
@@ -59,8 +74,8 @@ def token_statistics(store: TokenStore, *, most: int = MAX_CLIPS) -> dict[str, A
     done = np.flatnonzero(store.status[:, 0] == DONE)
     if len(done) == 0:
         return {}
-    rows = np.unique(done[np.linspace(0, len(done) - 1, min(most, len(done))).round().astype(int)])
-    gg, jm, present = Sums(), Sums(), 0.0
+    rows = done[evenly_spread(len(done), most)]
+    gg, jm, present = TokenSummary(), TokenSummary(), 0.0
     for first in range(0, len(rows), BATCH_CLIPS):
         batch = store.read(rows[first : first + BATCH_CLIPS])
         gg.add(batch.gg)

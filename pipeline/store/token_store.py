@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,11 @@ class TokenStore:
             VideoRecord(clip_id=clip_id, **{name: columns[name][row] for name in columns})
             for row, clip_id in enumerate(self.clip_ids.tolist())
         ]
+
+    def rows_of(self, clip_ids: Iterable[str]) -> list[int]:
+        """The row of each of these clips; KeyError for a clip that is not in the store."""
+        row_of = {clip_id: row for row, clip_id in enumerate(self.clip_ids.tolist())}
+        return [row_of[clip_id] for clip_id in clip_ids]
 
     def _column(self, name: str) -> np.ndarray:
         """(N,) values of a column."""

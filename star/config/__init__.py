@@ -1,4 +1,4 @@
-"""What a training run is asked to be: options, presets, configuration files."""
+"""Settings of a training run: options, presets, configuration files."""
 
 from star.config.options import DataConfig, ModelConfig, OptimConfig
 from star.config.presets import PRESETS, preset

@@ -1,7 +1,7 @@
-"""The choices behind a run: model, data, optimiser; frozen, keyword-only, checked when made.
+"""The settings of a run: model, data, optimiser; frozen, keyword-only, checked when made.
 
-In: values. Out: value objects that `star.config.TrainConfig` gathers. Each default says whether it is the paper's
-(Ahn et al., WACV 2023, arXiv 2210.07503) or ours. No parsing here, and no torch.
+In: values. Out: the parts of `star.config.TrainConfig`. Each default says whether it is the paper's (Ahn et al., WACV
+2023, arXiv 2210.07503) or ours. No parsing and no torch.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ from dataclasses import dataclass
 from pipeline.config import at_least, one_of
 from pipeline.errors import ConfigError
 
-KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
+MODEL_KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
 TOKENS = ("gg", "jm", "both")
 MODULES = ("full", "zigzag", "binary")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
+VIEW_CHOICES = ("random", "all")
 OF_THE_STORE = ("frames", "cells", "gg_channels", "joints", "jm_channels", "classes")  # of ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The model's shape. The probes and the GRU look only at what concerns them.
+    """The model's shape. The probes and the GRU use only the settings that concern them.
 
     Attributes:
         kind: "star", or a baseline: "linear_probe", "frame_probe", "attentive_probe", "joint_gru" (`star.baselines`).
         frames, cells, gg_channels, joints, jm_channels, classes: T, P, D, V, D', A. Facts of the store: training takes
-            them from there, and no setting sets them (the defaults are NTU60 with JM tokens of layer2).
+            them from there, and no setting changes them (the defaults are NTU60 with JM tokens of layer2).
         tokens: "both" (the paper's), "gg" or "jm" (its ablation).
         width, heads: of every layer. Ours: 512 (the width of GG) and 8.
         encoder_depth, decoder_depth: layers. Ours: 3 and 3.
         encoder_modules, decoder_modules: attention modules of a layer, in order. The paper's: full and zigzag in the
             encoder, full and binary in the decoder.
-        uniform_attention: every answer weighs the same instead of softmax. Ours: off.
+        uniform_attention: every value has the same weight, instead of softmax. Ours: off.
         jm_positions: a learned position (T, V, width) on the JM tokens. The paper's: on.
         gg_positions: the same, (T, P, width), on the GG tokens. The paper leaves it open; ours: off.
         mlp_ratio: hidden width of a layer's MLP. Ours: 4.
@@ -62,7 +63,7 @@ class ModelConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        one_of("model.kind", self.kind, KINDS)
+        one_of("model.kind", self.kind, MODEL_KINDS)
         one_of("model.tokens", self.tokens, TOKENS)
         if self.kind == "joint_gru" and self.tokens != "jm":
             raise ConfigError("model.kind", "joint_gru takes JM tokens alone", remedy="add `model.tokens=jm`")
@@ -88,18 +89,18 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which clips of the store, and how they are seen.
+    """The clips of the store that a run uses, and how.
 
     Attributes:
-        protocol: "" is the first that the store names.
-        views: of a training clip: "random" (another each epoch), "all", or a view's number. Evaluation sees all views.
-        fraction: share of each class's training clips that is used (at least one of each).
+        protocol: "" is the store's first.
+        views: of a training clip: "random" (another each epoch), "all", or a view's number. Evaluation uses all views.
+        fraction: share of each class's training clips that is used (at least one clip).
         frame_step: every n-th token frame. The paper's: 1.
         standardise: each channel by its training-split mean and spread. Ours: on (without it, frozen random features
             learn half as well).
         statistics_clips: at most so many training clips, evenly spread, give these statistics.
         allow_missing_classes: train although the training split lacks a class of the store.
-        shuffled_labels: a control: training labels are dealt out at random (by the seed), so nothing can be learnt.
+        shuffled_labels: a control: training labels are permuted at random (by the seed), so nothing can be learnt.
     """
 
     protocol: str = ""
@@ -113,7 +114,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.views, int):
-            one_of("data.views", self.views, ("random", "all"))
+            one_of("data.views", self.views, VIEW_CHOICES)
         else:
             at_least("data.views", self.views, 0)
         at_least("data.frame_step", self.frame_step, 1)
@@ -124,24 +125,24 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How the weights move. Defaults: the paper's where it names one, else off.
+    """Optimisation. Defaults: the paper's where it names one, else off.
 
     Attributes:
         kind: "sgd" (the paper's) or "adamw".
         lr: the highest learning rate. The paper's: 2e-4.
         momentum: of SGD. The paper's: 0.9. weight_decay: not on biases, norms, positions, class tokens. Ours: 0.
-        schedule: "constant" or "cosine" (to 0, which it would reach at the step after the last); warmup: share of all
-            steps in which the rate rises from 0. The paper names none.
+        schedule: "constant" or "cosine" (to 0 at the step after the last). warmup: share of all steps in which the
+            rate rises from 0. The paper names neither.
         epochs: the paper's: 300.
         batch_size: clips of a step, over all devices and micro-batches. The paper's: 4 on each of 4 devices.
-        micro_batch: clips that a device takes at a time (gradients are accumulated); 0: all of its share.
-        clip_norm: the gradient's norm is cut to this; 0: never.
+        micro_batch: clips of a device in one pass (gradients are accumulated); 0: all of its share.
+        clip_norm: upper bound of the gradient's norm; 0: none.
         label_smoothing: share of a label that is spread over all classes.
-        mixup: alpha of Beta(alpha, alpha), by which tokens and labels of pairs within a micro-batch mix; 0: off.
-        ema: decay of the moving average of the weights, which is then what is evaluated; 0: off.
+        mixup: alpha of Beta(alpha, alpha), for mixing tokens and labels of pairs within a micro-batch; 0: off.
+        ema: decay of the moving average of the weights, which is then evaluated; 0: off.
         precision: "fp32" or "bf16" (autocast; weights stay fp32).
         compile: torch.compile the model.
-        deterministic: on a GPU, too, the same bits from the same command, at some cost in speed. A CPU needs it not.
+        deterministic: on a GPU, too, the same bits from the same command, at some cost in speed. Not needed on a CPU.
     """
 
     kind: str = "sgd"

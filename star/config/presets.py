@@ -1,7 +1,7 @@
 """Three starting points for a run: `paper`, `fast`, `smoke`.
 
-In: a name. Out: a `TrainConfig`, to be changed by `star.config.with_overrides`. Each states its command, how long it
-takes and what it reaches, where that has been measured; nothing here has been measured on NTU or Penn Action yet.
+In: a name. Out: a `TrainConfig`, to be changed by `star.config.with_overrides`. Each states its command, duration and
+accuracy where measured; nothing has been measured on NTU or Penn Action yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def paper() -> TrainConfig:
     """The training that the paper describes: SGD, 2e-4, momentum 0.9, 300 epochs, 16 clips a step in all.
 
     Command: star train --from-cache STORE --out RUN --preset paper
-    Duration: on the demo's store (224 training clips) `--dry-run` foretells 419 s an epoch on two cores, a day and a
+    Duration: on the demo's store (224 training clips) `--dry-run` predicts 419 s an epoch on two cores, a day and a
     half in all; it was not run there, nor on a GPU. Accuracy: the paper reports 92.0 on NTU60 xsub, 96.5 on xview, 98.7
     on Penn Action. Of its optimiser alone, with the model of `smoke`: `--preset smoke --set optim.kind=sgd --set
     optim.lr=2e-4 --set optim.schedule=constant --set optim.warmup=0 --set optim.clip_norm=0 --set optim.batch_size=16
@@ -36,12 +36,12 @@ def paper() -> TrainConfig:
 
 
 def fast() -> TrainConfig:
-    """The paper's model by a shorter way: AdamW with warm-up and cosine, bf16, larger batches. All ours.
+    """A smaller model, trained faster: AdamW with warm-up and cosine, bf16, larger batches. All ours.
 
     Command: star train --from-cache STORE --out RUN --preset fast
     On the demo's store (both kinds of tokens, 224 training and 112 test clips of unseen subjects, random weights) it
     printed a test accuracy of 0.955 (95 % interval 0.900 to 0.981) after 41 min 34 s on two cores that have bfloat16
-    (`time star train …`). It is meant for a GPU; on one it has not been run (`benchmarks/train.py` will tell).
+    (`time star train …`). It is meant for a GPU, but has not been run on one (`benchmarks/train.py` measures it).
     """
     return TrainConfig(
         preset="fast",

@@ -1,8 +1,8 @@
-"""What decides a training run, and how text and files become it.
+"""`TrainConfig`, all that decides a training run, and its reading from text and files.
 
 In: defaults (`star.config.presets`), a JSON file, `key=value` from a command line. Out: a frozen, strict
-`TrainConfig`; equal configs on equal stores give equal runs. How a run is carried out (device, loader workers, how
-often to save) is no part of it, so that a run can be continued elsewhere.
+`TrainConfig`; equal configs on equal stores give equal runs. Device, loader workers and the interval of saving are not
+part of it, so that a run can be resumed elsewhere.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class TrainConfig:
     """A whole run.
 
     Attributes:
-        preset: where its values started from; a name only.
+        preset: name of the preset behind the values; decides nothing.
         seed: of initial weights, order, views, dropout and mixup.
         eval_every: epochs between evaluations on the test split; 0: at the end only. No evaluation ever chooses a
-            checkpoint: what a run reports is its last step.
-        log_every: steps between the lines of training in metrics.jsonl.
+            checkpoint: a run reports its last step.
+        log_every: steps between the training lines in metrics.jsonl.
     """
 
     preset: str = ""
@@ -63,28 +63,28 @@ def with_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
         if not equals:
             raise ConfigError(setting, "has no '='", expected="key=value, for instance optim.lr=1e-3")
         *sections, name = key.strip().split(".")
-        kinds, target = typing.get_type_hints(TrainConfig), values
+        hints, target = typing.get_type_hints(TrainConfig), values
         for section in sections:
-            if not dataclasses.is_dataclass(kinds.get(section)):
+            if not dataclasses.is_dataclass(hints.get(section)):
                 raise _unknown(key)
-            kinds, target = typing.get_type_hints(kinds[section]), target[section]
-        if name not in kinds or dataclasses.is_dataclass(kinds[name]):
+            hints, target = typing.get_type_hints(hints[section]), target[section]
+        if name not in hints or dataclasses.is_dataclass(hints[name]):
             raise _unknown(key)
         _require_own(sections, [name])
-        target[name] = _from_text(key, text.strip(), kinds[name])
+        target[name] = _from_text(key, text.strip(), hints[name])
     return from_dict(values)
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain nested values; JSON can hold them and `from_dict` gives the equal config back."""
+    """Plain nested values for JSON; the inverse of `from_dict`."""
     return dataclasses.asdict(config)
 
 
 def from_dict(values: Mapping[str, Any], *, over: TrainConfig | None = None) -> TrainConfig:
-    """The config with these values, those of `over` (None: the defaults) for the rest.
+    """The config with these values, and those of `over` (None: the defaults) for the rest.
 
     Raises:
-        ConfigError: an unknown key, a value of another type, or one that does not fit.
+        ConfigError: an unknown key, a value of another type, or an invalid one.
     """
     config = _build(TrainConfig() if over is None else over, values, "")
     assert isinstance(config, TrainConfig)
@@ -92,12 +92,12 @@ def from_dict(values: Mapping[str, Any], *, over: TrainConfig | None = None) -> 
 
 
 def load_config(path: Path | str, *, over: TrainConfig | None = None) -> TrainConfig:
-    """The settings in a JSON file, any part of what `to_dict` gives, laid over a config.
+    """The settings in a JSON file, any part of `to_dict`, over those of a config.
 
-    A run's `config.json` has them under "config", with the sizes of its store: those are left to the next store.
+    A run's `config.json` has them under "config", with the sizes of its store, which are ignored.
 
     Raises:
-        ConfigError: not there, not JSON, a size of the model that is a fact of the store, or see `from_dict`.
+        ConfigError: no file, not JSON, a size of the model that is a fact of the store, or as `from_dict`.
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -129,62 +129,62 @@ def _require_own(sections: list[str], names: Iterable[str]) -> None:
 
 
 def _build(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """`base` with these values instead of its own."""
-    kinds = typing.get_type_hints(type(base))
+    """`base` with these values replaced."""
+    hints = typing.get_type_hints(type(base))
     given: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in kinds:
+        if name not in hints:
             raise _unknown(prefix + name)
-        kind = kinds[name]
-        if dataclasses.is_dataclass(kind):
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
                 raise ConfigError(prefix + name, "is a group of settings", got=repr(value))
             given[name] = _build(getattr(base, name), value, f"{prefix}{name}.")
         else:
-            given[name] = _typed(prefix + name, value, kind)
+            given[name] = _typed(prefix + name, value, hint)
     return dataclasses.replace(base, **given)
 
 
-def _typed(key: str, value: Any, kind: Any) -> Any:
-    """`value` if it is of the field's type; an int may stand for a float, a list for a tuple."""
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    """`value`, checked against the field's type; an int is valid for a float, a list for a tuple."""
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
-            raise ConfigError(key, "the number is too large", expected=_named(kind)) from None
-    if typing.get_origin(kind) is tuple:
+            raise ConfigError(key, "the number is too large", expected=_named(hint)) from None
+    if typing.get_origin(hint) is tuple:
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return tuple(value)
-    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise ConfigError(key, "has a value of another type", got=repr(value), expected=_named(kind))
+    raise ConfigError(key, "has a value of another type", got=repr(value), expected=_named(hint))
 
 
-def _from_text(key: str, text: str, kind: Any) -> Any:
-    """The value that a command line's text stands for."""
+def _from_text(key: str, text: str, hint: Any) -> Any:
+    """The value of a command line's text."""
     try:
-        if kind is bool:
+        if hint is bool:
             return {"true": True, "false": False}[text.lower()]
-        if typing.get_origin(kind) is tuple:
+        if typing.get_origin(hint) is tuple:
             return tuple(part.strip() for part in text.split(","))
-        if isinstance(kind, types.UnionType):  # str | int
+        if isinstance(hint, types.UnionType):  # str | int
             return int(text) if text.isdecimal() else text
-        return kind(text)
+        return hint(text)
     except (ValueError, KeyError):
-        raise ConfigError(f"{key}={text}", "has a value of another type", expected=_named(kind)) from None
+        raise ConfigError(f"{key}={text}", "has a value of another type", expected=_named(hint)) from None
 
 
-def _named(kind: Any) -> str:
-    if kind is bool:
+def _named(hint: Any) -> str:
+    if hint is bool:
         return "true or false"
-    return "names with commas between" if typing.get_origin(kind) is tuple else getattr(kind, "__name__", str(kind))
+    return "names separated by commas" if typing.get_origin(hint) is tuple else getattr(hint, "__name__", str(hint))
 
 
 def _keys(cls: type, prefix: str = "") -> list[str]:
     found: list[str] = []
-    for name, kind in typing.get_type_hints(cls).items():
+    for name, hint in typing.get_type_hints(cls).items():
         found += (
-            _keys(typing.cast(type, kind), f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else [prefix + name]
+            _keys(typing.cast(type, hint), f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
         )
     return found
 

@@ -1,30 +1,30 @@
 """A token store as a torch data set.
 
-In: a store, a protocol and its split, token kinds, views. Out: clips, or whole batches read at once, as tensors
-gg (B, T, P, D), jm (B, T, V, D'), joint_mask (B, T, V), labels (B,), clips (B,) (rows of the store). A kind that was
-not asked for has no channels. Does not shuffle (`star.data.sampler`), standardise (`star.model`) or augment.
+In: a store, a protocol and its split, token kinds, views. Out: clips, or whole batches read at once, as
+`star.batch.Batch`. Does not shuffle (`star.data.sampler`), standardise (`star.model`) or augment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map  # the documented way to extend default_collate
 
 from pipeline.errors import ConfigError
 from pipeline.records import keyed_rng
 from pipeline.store.batches import TOKEN_KINDS, TokenBatch
 from pipeline.store.token_store import TokenStore
+from star.batch import Batch
 from star.data.sampler import Pick
 from star.data.selection import rows_of_split, share_of_each_class, usable_views
 from star.distributed.machine import free_bytes
 
-READ_AT_ONCE = 64  # clips: what is read in one call when a whole split goes into memory
+READ_AT_ONCE = 64  # clips of one read when a whole split goes into memory
 
 
 def kinds_of(tokens: str | Sequence[str]) -> tuple[str, ...]:
@@ -40,37 +40,35 @@ def kinds_of(tokens: str | Sequence[str]) -> tuple[str, ...]:
     return kinds
 
 
-class Batch(NamedTuple):
-    """Clips of a store, or one of them without the first axis; tokens are float16, the mask bool, the rest int64."""
+def _stacked(clips: Sequence[Batch], *, collate_fn_map: object = None) -> Batch:
+    names = clips[0].tensors()
+    return Batch(**{name: torch.stack([getattr(clip, name) for clip in clips]) for name in names})
 
-    gg: Tensor
-    jm: Tensor
-    joint_mask: Tensor
-    labels: Tensor
-    clips: Tensor
+
+default_collate_fn_map[Batch] = _stacked  # so that a plain DataLoader takes a TokenDataset
 
 
 class TokenDataset(Dataset[Batch]):
     """One split of a token store.
 
-    An item is a clip; with views="all" it is a clip in one view (item i: clip i // K, view i % K). It is named by its
-    number, or by (epoch, number): with views="random" the view is a function of (seed, epoch, number), so that readers
+    An item is a clip; with views="all" it is a clip in one view (item i: clip i // K, view i % K). Its index is a
+    number, or (epoch, number): with views="random" the view is a function of (seed, epoch, number), so that readers
     need no state (a plain number is epoch 0).
 
-    It may be sent to a DataLoader's workers, where it opens the store anew and reads from it, whatever is held in
-    memory here; threads may share it.
+    A DataLoader's worker process gets no tokens, even if they are in memory here: it opens the store again and reads
+    from it. Threads may share a data set.
 
     Args:
-        store: an open store or where it lies.
+        store: an open store, its path or URL.
         protocol: one of the store's; "" is its first.
         split: "train" or "test".
-        tokens: which kinds to give: some of ("gg", "jm"), or "gg", "jm", "both".
+        tokens: the token kinds to read: some of ("gg", "jm"), or "gg", "jm", "both".
         views: "random", "all", or a view's number.
         among: numbers of the views that "random" and "all" choose from; None: all in which no clip is pending.
         seed: of random views, of the fraction and of shuffled labels.
         frame_step: every n-th token frame.
         fraction: share of each class's clips, at least one; a smaller share is part of a larger one.
-        shuffled_labels: labels are dealt out at random among the clips (a control).
+        shuffled_labels: permute the labels at random among the clips (a control).
         in_memory: hold all tokens of the split; None: if they take at most a quarter of the free memory.
 
     Attributes:
@@ -104,7 +102,7 @@ class TokenDataset(Dataset[Batch]):
         self.split, self.tokens, self.seed, self.frame_step = split, kinds_of(tokens), seed, frame_step
         status = opened.status
         self.views = usable_views(opened, status, views, among)  # (K,) numbers of the views to choose from
-        self.view_rule = views
+        self.view_choice = views
         self.rows, self.left_out = rows_of_split(opened, status[:, self.views], self.protocol, split)
         labels = np.asarray(opened.labels)[self.rows]
         if fraction < 1:
@@ -114,12 +112,12 @@ class TokenDataset(Dataset[Batch]):
             labels = keyed_rng(seed, "shuffled labels").permutation(labels)
         self.labels = labels
         self._view_of_epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        self._held: Batch | None = None
+        self.held: Batch | None = None  # every clip in every view, (n * K, ...), a clip's views side by side
         if self.fits_in_memory if in_memory is None else in_memory:
             self.hold()
 
     def __len__(self) -> int:
-        return len(self.rows) * (len(self.views) if self.view_rule == "all" else 1)
+        return len(self.rows) * (len(self.views) if self.view_choice == "all" else 1)
 
     @property
     def class_names(self) -> list[str]:
@@ -127,23 +125,18 @@ class TokenDataset(Dataset[Batch]):
 
     @property
     def in_memory(self) -> bool:
-        return self._held is not None
-
-    @property
-    def held(self) -> Batch | None:
-        """Every clip in every view, (n * K, ...), a clip's views side by side; None where they are not in memory."""
-        return self._held
+        return self.held is not None
 
     @property
     def nbytes(self) -> int:
-        """What all tokens of the split take in memory."""
+        """Bytes of all tokens of the split."""
         s = self.sizes
-        a_frame = ("gg" in self.tokens) * s.cells * s.gg_channels + ("jm" in self.tokens) * s.joints * s.jm_channels
-        return 2 * len(self.rows) * len(self.views) * len(range(0, s.frames, self.frame_step)) * a_frame
+        per_frame = ("gg" in self.tokens) * s.cells * s.gg_channels + ("jm" in self.tokens) * s.joints * s.jm_channels
+        return 2 * len(self.rows) * len(self.views) * len(range(0, s.frames, self.frame_step)) * per_frame
 
     @property
     def fits_in_memory(self) -> bool:
-        """Whether they take at most a quarter of what is free now."""
+        """Whether the tokens take at most a quarter of the memory that is free now."""
         return self.nbytes <= free_bytes(torch.device("cpu")) / 4
 
     def clip_ids(self) -> np.ndarray:
@@ -153,41 +146,40 @@ class TokenDataset(Dataset[Batch]):
     @property
     def store(self) -> TokenStore:
         if self._store is None:
-            # a DataLoader's spawned workers share the cores: a thread each
+            # one thread in a DataLoader's worker: the workers share the cores
             self._store = TokenStore.open(self.url, threads=None if get_worker_info() is None else 1)
         return self._store
 
     def __getstate__(self) -> dict[str, object]:
-        """To another process goes what it needs to read for itself: not a store, nor gigabytes of tokens."""
-        return {**self.__dict__, "_store": None, "_held": None}
+        """Without the open store and the tokens in memory: another process reads for itself."""
+        return {**self.__dict__, "_store": None, "held": None}
 
     def __getitem__(self, item: int | Pick) -> Batch:
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: Sequence[int | Pick]) -> list[Batch]:
         batch = self.read(items)
-        return [Batch._make(tensor[i] for tensor in batch) for i in range(len(items))]
+        return [batch.rows(i) for i in range(len(items))]
 
     def read(self, items: Sequence[int | Pick], *, pin: bool = False) -> Batch:
-        """A batch, read at once, into pinned memory if asked; no items give a batch of none."""
+        """A batch in one read; `pin`: in pinned memory. No items give an empty batch."""
         picks = np.asarray([(0, item) if isinstance(item, int | np.integer) else item for item in items], np.int64)
         epochs, numbers = picks.reshape(-1, 2).T
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise IndexError(f"items {numbers.min()} to {numbers.max()} of {len(self)}")
         clips, views = self._clips_and_views(epochs, numbers)
-        batch = self._room(len(items), pin)
-        if self._held is None:
+        batch = self._empty_batch(len(items), pin)
+        if self.held is None:
             self._fetch(self.rows[clips], self.views[views], batch)
         else:
-            at = torch.from_numpy(clips * len(self.views) + views)
-            for held, tensor in zip(self._held[:3], batch[:3], strict=True):
-                torch.index_select(held, 0, at, out=tensor)
+            index = torch.from_numpy(clips * len(self.views) + views)
+            for name in ("gg", "jm", "joint_mask"):
+                torch.index_select(getattr(self.held, name), 0, index, out=getattr(batch, name))
         batch.labels.numpy()[:] = self.labels[clips]
         batch.clips.numpy()[:] = self.rows[clips]
         return batch
 
-    def _room(self, clips: int, pin: bool = False) -> Batch:
-        """Empty tensors for a batch of so many clips."""
+    def _empty_batch(self, clips: int, pin: bool = False) -> Batch:
         s, frames = self.sizes, len(range(0, self.sizes.frames, self.frame_step))
         gg, jm = s.gg_channels * ("gg" in self.tokens), s.jm_channels * ("jm" in self.tokens)
 
@@ -203,14 +195,14 @@ class TokenDataset(Dataset[Batch]):
         )
 
     def _clips_and_views(self, epochs: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each item its place among the rows, and its place among the views."""
-        if self.view_rule == "all":
+        """For each item its index into `rows`, and its index into `views`."""
+        if self.view_choice == "all":
             return np.divmod(numbers, len(self.views))
-        if self.view_rule != "random" or len(self.views) == 1:
+        if self.view_choice != "random" or len(self.views) == 1:
             return numbers, np.zeros_like(numbers)
         views = np.empty_like(numbers)
         for epoch in np.unique(epochs).tolist():
-            known, drawn = self._view_of_epoch  # both at once: readers are threads
+            known, drawn = self._view_of_epoch  # one read of the pair: other threads may replace it
             if known != epoch:
                 drawn = keyed_rng(self.seed, "views", epoch).integers(len(self.views), size=len(self.rows))
                 self._view_of_epoch = (epoch, drawn)
@@ -218,24 +210,24 @@ class TokenDataset(Dataset[Batch]):
         return numbers, views
 
     def _fetch(self, rows: np.ndarray, views: np.ndarray, out: Batch) -> None:
-        """gg, jm and joint_mask from the store; labels are left to the caller."""
-        room = TokenBatch(*(tensor.numpy() for tensor in out[:4]))
+        """Fill gg, jm and joint_mask of `out` from the store; the caller sets labels and clips."""
+        buffers = TokenBatch(*(getattr(out, name).numpy() for name in TokenBatch._fields))
         if self.frame_step == 1:
-            self.store.read(rows, view=views, tokens=self.tokens, out=room)
+            self.store.read(rows, view=views, tokens=self.tokens, out=buffers)
             return
         read = self.store.read(rows, view=views, tokens=self.tokens)
-        for target, values in zip(room[:3], read[:3], strict=True):
+        for target, values in zip(buffers[:3], read[:3], strict=True):
             target[:] = values[:, :: self.frame_step]
 
     def hold(self) -> None:
-        """Hold all tokens of the split in memory from now on; they are read in order of the rows."""
-        if self._held is not None:
+        """Read all tokens of the split into memory, in order of the rows, unless they are there."""
+        if self.held is not None:
             return
-        held = self._room(len(self.rows) * len(self.views))
+        held = self._empty_batch(len(self.rows) * len(self.views))
         rows, views = np.repeat(self.rows, len(self.views)), np.tile(self.views, len(self.rows))
         for first in range(0, len(rows), READ_AT_ONCE):
             part = slice(first, first + READ_AT_ONCE)
-            self._fetch(rows[part], views[part], Batch._make(tensor[part] for tensor in held))
+            self._fetch(rows[part], views[part], held.rows(part))
         held.labels.numpy()[:] = np.repeat(self.labels, len(self.views))
         held.clips.numpy()[:] = rows
-        self._held = held
+        self.held = held

@@ -1,8 +1,8 @@
-"""Which clips a step of training sees, as pure arithmetic.
+"""The clips of each training step, as pure arithmetic.
 
 In: the number of items, batch size, seed, a step. Out: for each step the picks (epoch, item) of one rank. The order is
-a function of (seed, epoch, position) alone: it is the same for any number of ranks and loader workers, it can be
-entered at any step, and in each epoch every item comes exactly once. Reads nothing.
+a function of (seed, epoch, position) alone: it is the same for any number of ranks and loader workers, it can start at
+any step, and each epoch has every item exactly once. Reads nothing.
 
     positions of an epoch   0 1 2 3 | 4 5 6 7 | 8 9      batch_size 4: three steps, the last one short
     rank r of 2 takes       positions r, r + 2, r + 4, ...
@@ -33,8 +33,8 @@ class Batches:
         items: the data set's length.
         batch_size: items of a step over all ranks; the last step of an epoch may be short.
         epochs, seed: of the run.
-        start: the first step to give, counted from 0 over all epochs.
-        rank, world: positions p with p % world == rank are this rank's; a short step may leave a rank nothing.
+        start: the first step, counted from 0 over all epochs.
+        rank, world: this rank takes the positions p with p % world == rank; of a short step that may be none.
     """
 
     items: int

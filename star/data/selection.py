@@ -1,4 +1,4 @@
-"""Which rows and views of a token store a data set takes.
+"""The rows and views of a token store that a data set takes.
 
 In: an open store, its status (N, K), a protocol and a split. Out: arrays of row and view numbers. Reads no tokens.
 """
@@ -14,6 +14,7 @@ from pipeline.errors import ArtifactError, ConfigError, DataError
 from pipeline.records import keyed_rng
 from pipeline.store.batches import DONE
 from pipeline.store.token_store import TokenStore
+from star.config.options import VIEW_CHOICES
 
 PENDING = 0
 
@@ -21,13 +22,13 @@ PENDING = 0
 def usable_views(
     store: TokenStore, status: np.ndarray, views: str | int, among: Sequence[int] | None = None
 ) -> np.ndarray:
-    """The views to choose from: those in which no clip is pending any more, or exactly those of `among`."""
+    """The views to choose from: all in which no clip is pending, or exactly those of `among`."""
     finished = np.flatnonzero((status != PENDING).all(axis=0))
     if isinstance(views, int):
         if not 0 <= views < status.shape[1]:
             raise ConfigError("views", "no such view", got=views, expected=f"0 to {status.shape[1] - 1}")
         finished = finished[finished == views]
-    elif views not in ("random", "all"):
+    elif views not in VIEW_CHOICES:
         raise ConfigError("views", "no such choice", got=repr(views), expected="random | all | a view's number")
     elif among is not None:
         absent = np.setdiff1d(among, finished)
@@ -51,12 +52,11 @@ def usable_views(
 
 
 def rows_of_split(store: TokenStore, status: np.ndarray, protocol: str, split: str) -> tuple[np.ndarray, int]:
-    """Rows of the split that are done in every view, and how many of it are not."""
+    """Rows of the split that are done in every view, and the number of its other clips."""
     sides = manifest.split(store.records(), store.attrs["dataset"], protocol)
     if split not in sides:
         raise ConfigError("split", "no such split", got=repr(split), expected=" | ".join(sides))
-    row_of = {clip_id: row for row, clip_id in enumerate(store.clip_ids.tolist())}
-    rows = np.asarray([row_of[record.clip_id] for record in sides[split]], np.int64)
+    rows = np.asarray(store.rows_of(record.clip_id for record in sides[split]), np.int64)
     done = rows[(status[rows] == DONE).all(axis=1)]
     if not len(done):
         raise DataError(
@@ -69,9 +69,9 @@ def rows_of_split(store: TokenStore, status: np.ndarray, protocol: str, split: s
 
 
 def share_of_each_class(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Places of the kept clips, in order."""
+    """Indices into `labels` of the kept clips, rising."""
     kept = []
     for label in np.unique(labels).tolist():
-        places = keyed_rng(seed, "fraction", label).permutation(np.flatnonzero(labels == label))
-        kept.append(places[: max(1, round(fraction * len(places)))])
+        indices = keyed_rng(seed, "fraction", label).permutation(np.flatnonzero(labels == label))
+        kept.append(indices[: max(1, round(fraction * len(indices)))])
     return np.sort(np.concatenate(kept))

@@ -1,7 +1,7 @@
-"""The two sides of a run's protocol, and the model that fits them.
+"""The two splits of a run's protocol, and the model's config for them.
 
 In: a store and a `TrainConfig`. Out: data sets for training and test; the model's config with the store's sizes. Reads
-tokens only where they are to be held in memory.
+tokens only if they are to be held in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from star.data.dataset import TokenDataset
 
 @dataclass(frozen=True)
 class Splits:
-    """The two sides of a run's protocol; the test split in all its views."""
+    """The two splits of a run's protocol; the test split in all its views."""
 
     train: TokenDataset
     test: TokenDataset
@@ -34,10 +34,10 @@ def open_splits(
     views: Mapping[str, Sequence[int]] | None = None,
     in_memory: bool | None = None,
 ) -> Splits:
-    """Both splits as a run sees them.
+    """Both splits of a run.
 
     Args:
-        views: by split, the views that the run began with; None: all that the store has finished.
+        views: by split, the views with which the run began; None: all that are finished in the store.
         in_memory: as in `TokenDataset`.
 
     Raises:
@@ -64,7 +64,7 @@ def open_splits(
 def train_split(
     store: TokenStore, config: TrainConfig, *, among: Sequence[int] | None = None, in_memory: bool | None = None
 ) -> TokenDataset:
-    """The clips that a run is trained on; `among` and `in_memory` as in `TokenDataset`."""
+    """The training clips of a run; `among` and `in_memory` as in `TokenDataset`."""
     data = config.data
     return TokenDataset(
         store,

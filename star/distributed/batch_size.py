@@ -1,6 +1,6 @@
-"""How many clips go through a model at once, in training and in evaluation.
+"""Number of clips in one forward pass, in training and in evaluation.
 
-In: a config, the processes. Out: numbers of clips. Whether they fit into memory is `star.train.memory`.
+In: a config, the processes. Out: numbers of clips. `star.train.memory` checks whether they fit into memory.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from star.config.text import TrainConfig
 from star.distributed.world import World
 
-MOST_EVALUATED = 64  # clips: more at once are no faster
+MAX_EVALUATED = 64  # clips: more at once are no faster
 
 
 def clips_at_once(config: TrainConfig, world: World, clips: int) -> int:
-    """Of the `clips` of a step, how many go through the model of one process together."""
+    """Of the `clips` of a step, the number in one forward pass of one process."""
     share = -(-clips // world.size)
     return min(config.optim.micro_batch or share, share)
 
 
 def evaluated_at_once(config: TrainConfig, world: World) -> int:
-    """Clips of a forward pass of an evaluation: it holds one layer's arrays at a time, where a training step keeps all
-    that every layer made, so it may take more clips than a step does at once: four times as many."""
-    return min(MOST_EVALUATED, 4 * clips_at_once(config, world, config.optim.batch_size))
+    """Clips of a forward pass in evaluation: four times those in training, since it holds the arrays of one layer at a
+    time where training keeps those of all layers."""
+    return min(MAX_EVALUATED, 4 * clips_at_once(config, world, config.optim.batch_size))

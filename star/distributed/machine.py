@@ -1,4 +1,4 @@
-"""The machine that a process trains on: its device, and the memory that is free there.
+"""The machine of a training process: its device, and the free memory of that device.
 
 In: names of devices, the system's control groups. Out: a torch device, bytes. Knows nothing of other processes.
 """
@@ -30,10 +30,10 @@ def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What new arrays of this process may take.
+    """Bytes available to new arrays of this process.
 
-    On a GPU what it has free and what torch keeps of it for later; on the CPU this process's share (torchrun may have
-    started several here) of what the system, or the container, can give without swapping.
+    On a GPU its free memory and what torch has reserved but not used; on the CPU this process's share (torchrun may
+    have started several here) of what the system, or the container, can give without swapping.
     """
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -43,8 +43,8 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _control_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[Path]:
-    """Folders of this process's control groups and all above them (Linux): a container's limit is set at the root, a
-    batch system's some way down, a service's at the end."""
+    """Folders of this process's control groups and all their parents (Linux): a container's limit is at the root, a
+    batch system's in between, a service's in the process's own group."""
     with contextlib.suppress(OSError):
         for line in own.read_text().splitlines():  # "0::/path" (v2) or "7:memory:/path" (v1)
             _, controllers, path = line.split(":", 2)
@@ -56,7 +56,7 @@ def _control_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/s
 
 
 def _left_in(group: Path) -> int:
-    """Bytes below the limit of a control group, the file cache that it would give back with them; 2^63 without one."""
+    """Bytes left below the limit of a control group, its reclaimable file cache included; 2^63 without a limit."""
     try:
         for limit, taken, cache in (
             ("memory.max", "memory.current", "inactive_file"),

@@ -1,7 +1,7 @@
 """The processes that train together: one, or those that `torchrun` started.
 
-In: torchrun's environment. Out: rank, world size, device and what is free on it, sums over processes. One process
-alone needs no process group and every method here is then the identity.
+In: torchrun's environment. Out: rank, world size, device, sums over processes. A single process needs no process group;
+every method is then the identity.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from pipeline.errors import ArtifactError, ConfigError, StarError
 from star.distributed.machine import choose_device
 
-PATIENCE_S = 5  # with a process that finds what this one has found
+PATIENCE_S = 5  # for the process that reports the same error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +59,18 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Return when every process has called this."""
         if self.size > 1:
             with self._together():
                 dist.barrier()
 
     @contextlib.contextmanager
     def agreed(self) -> Iterator[None]:
-        """A block that ends well in every process or in none; it is left when every process is through.
+        """A block that succeeds in every process or in none; it ends when it has ended in every process.
 
         Raises:
-            StarError: what the block raised here. SystemExit: with code 1, where another process tells what is wrong:
-                the first of those in which it went wrong speaks for all.
+            StarError: the block raised it here, in the first of the processes that failed. SystemExit: with code 1, in
+                all other processes, so that the error is reported once.
         """
         mine: StarError | None = None
         try:
@@ -88,30 +88,30 @@ class World:
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
-        """Tell in one sentence that another process has gone: its own words, not ours, say why.
+        """Report in one sentence that another process has ended; that process reports why.
 
         Raises:
-            ArtifactError: it has.
+            ArtifactError: it has ended.
         """
         try:
             yield
-        except RuntimeError as error:  # what torch.distributed raises for a connection that was closed
+        except RuntimeError as error:  # of torch.distributed for a closed connection
             raise ArtifactError(
                 f"process {self.rank} of {self.size}",
                 f"lost the others ({str(error).splitlines()[0][:120]})",
-                remedy="see what they said; the same command goes on from the last checkpoint",
+                remedy="see their messages; the same command resumes from the last checkpoint",
             ) from error
 
 
 def join_world(device: str = "auto") -> World:
     """The world that torchrun describes (WORLD_SIZE, RANK, LOCAL_RANK), or this process alone.
 
-    The group is made by the first call and lives as long as the process: processes that left and met again at the same
-    address could meet the group they left.
+    The first call makes the process group, which lives as long as the process: processes that leave and join again at
+    the same address could join the group that they left.
 
     Raises:
-        ConfigError: a device that this machine does not have. SystemExit: with code 1, where the first process of this
-            machine tells it, since all of them find the same.
+        ConfigError: this machine does not have the device. SystemExit: with code 1, in all but the first process of
+            this machine, which reports the error for all.
     """
     size, rank, local_rank = (int(os.environ.get(name, "0")) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
     try:
@@ -131,16 +131,16 @@ def join_world(device: str = "auto") -> World:
 
 
 def leave_to_the_first() -> NoReturn:
-    """End, with code 1, where every process finds the same by itself and the first one tells it.
+    """End with code 1, for an error that every process finds and the first one reports.
 
-    Not at once: torchrun ends all, before that one may have spoken, as soon as any has gone.
+    Not at once: torchrun ends all processes as soon as one has ended, perhaps before the first one's report.
     """
     time.sleep(PATIENCE_S)
     sys.exit(1)
 
 
 def _require_one_each(device: str, size: int) -> None:
-    """Raise ConfigError for what every process of this machine asks for in vain."""
+    """Raise ConfigError where the processes of this machine cannot have a GPU each."""
     if size > 1 and device.startswith("cuda:"):
         raise ConfigError(
             "device", "one GPU for all processes", got=device, remedy="set `device` to cuda: each takes its own"

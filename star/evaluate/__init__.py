@@ -1,4 +1,4 @@
-"""What a trained model is worth: scores, metrics, attention maps."""
+"""Evaluation of trained models: scores, metrics, attention maps."""
 
 from star.evaluate.scores import Scores, fuse, load_scores, save_scores
 from star.evaluate.scoring import evaluate_run, score

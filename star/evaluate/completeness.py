@@ -1,6 +1,6 @@
-"""How far a run is, and how much of a split its scores leave out: what an accuracy must not keep to itself.
+"""Completeness: caveats printed beside an accuracy, for unfinished runs and clips without tokens.
 
-In: a run and where its store lies. Out: numbers. Reads no tokens and runs no model.
+In: a run and its store. Out: numbers. Reads no tokens and runs no model.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from star.runs.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Completeness:
-    """Of a run that is evaluated.
+    """Of a run and a split.
 
     Attributes:
-        step, steps: of the newest checkpoint, and of the whole training.
-        left_out: clips of the split that have no tokens (failed or excluded), so are not scored.
+        step: of the newest checkpoint. steps: of the whole training.
+        left_out: clips of the split without tokens (failed or excluded), which are not scored.
     """
 
     step: int
@@ -41,18 +41,22 @@ def completeness_of(
     split: str = "test",
     views: str | int = "all",
 ) -> Completeness:
-    """Of a run and a split; the arguments are those of `star.evaluate.evaluate_run`.
+    """The arguments are those of `star.evaluate.evaluate_run`.
 
     Raises:
         ArtifactError: no checkpoint, no store. ConfigError, DataError: see `TokenDataset`.
     """
     opened, optim = store_of(run, store), run.config.optim
-    items = run.store["clips"]["train"]["count"]  # of when it was trained: the store may have got more
+    items = run.store["clips"]["train"]["count"]  # when it was trained: the store may have more now
     if run.config.data.views == "all":
         items *= len(run.store["views"]["train"])
-    asked = protocol if protocol is not None else run.store["protocol"]
     scored = TokenDataset(
-        opened, protocol=asked, split=split, views=views, among=run.store["views"]["test"], in_memory=False
+        opened,
+        protocol=run.store["protocol"] if protocol is None else protocol,
+        split=split,
+        views=views,
+        among=run.store["views"]["test"],
+        in_memory=False,
     )
     batches = Batches(items=items, batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
     return Completeness(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)

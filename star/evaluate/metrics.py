@@ -11,16 +11,16 @@ import numpy as np
 
 
 def top_k(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Share of clips whose label is among the k best classes; of equal scores the lower class number ranks first.
+    """Share of clips whose label is among the k best classes; ties go to the lower class number.
 
-    With fewer than k classes every clip counts as right.
+    With fewer than k classes every clip is correct.
     """
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return float((best == labels[:, None]).any(axis=1).mean())
 
 
 def predictions(scores: np.ndarray) -> np.ndarray:
-    """(N,) the best class of each clip, the lower number of equals."""
+    """(N,) the best class of each clip; ties go to the lower number."""
     return scores.argmax(axis=1)
 
 
@@ -32,7 +32,7 @@ def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def per_class(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(A,) share of each class's clips that is right; NaN for a class without clips."""
+    """(A,) accuracy of each class; NaN for a class without clips."""
     counts = confusion(scores, labels)
     clips = counts.sum(axis=1)
     return np.divide(np.diag(counts), clips, out=np.full(len(clips), np.nan), where=clips > 0)
@@ -44,9 +44,9 @@ def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def wilson_interval(right: float, clips: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a share (95 % by default): honest also near 0 and 1 and for few clips.
+    """Wilson's score interval of a share (95 % by default): valid near 0 and 1 and for few clips.
 
-    `right` may be a mean over seeds, so it need not be whole.
+    `right` may be a mean over seeds, so it need not be an integer.
     """
     share = right / clips
     middle = share + z * z / (2 * clips)
@@ -59,15 +59,15 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
     """Two-sided exact McNemar p-value for two classifiers on the same clips.
 
     Args:
-        right_a, right_b: bool (N,), whether each is right on each clip.
+        right_a, right_b: bool (N,), true where the classifier is correct.
 
-    Only clips on which exactly one is right say anything: under equality each goes either way with probability 1/2.
+    Only clips on which exactly one is correct count: under equality each goes either way with probability 1/2.
     """
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     trials, fewer = only_a + only_b, min(only_a, only_b)
     if trials == 0:
         return 1.0
-    # summed from logarithms, since 0.5 ** trials underflows from about a thousand discordant clips on
+    # in logarithms: 0.5 ** trials underflows from about a thousand discordant clips on
     logs = [
         math.lgamma(trials + 1) - math.lgamma(i + 1) - math.lgamma(trials - i + 1) - trials * math.log(2)
         for i in range(fewer + 1)

@@ -1,7 +1,7 @@
-"""What a model says about each clip of a split, as a value and as a file.
+"""Scores of a model on a split, as a value and as a file.
 
-In: probabilities (N, A), labels and ids of clips. Out: `Scores`, the numbers that follow from them, .npz files, and the
-fusion of several models. Runs no model.
+In: probabilities (N, A), labels and ids of clips. Out: `Scores`, metrics computed from them, .npz files, and the fusion
+of several models. Runs no model.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from star.evaluate.metrics import confusion, mean_class_accuracy, per_class, pre
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What a model says about each clip of a split.
+    """Class probabilities of each clip of a split.
 
     Attributes:
-        clip_ids: (N,) str; labels: (N,) int64; probabilities: (N, A) float64, the mean over the views.
-        class_names: by label. split, protocol: of what.
+        clip_ids: (N,) str. labels: (N,) int64. probabilities: (N, A) float64, the mean over the views.
+        class_names: by label. split, protocol: of the clips.
     """
 
     clip_ids: np.ndarray
@@ -46,12 +46,12 @@ class Scores:
 
     @property
     def right(self) -> np.ndarray:
-        """(N,) bool."""
+        """(N,) bool, true where the best class is the label."""
         return predictions(self.probabilities) == self.labels
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of top1 (Wilson), for clips drawn alike; it knows nothing of other seeds."""
+        """The 95 % interval of top1 (Wilson) over the clips; it does not include the spread over seeds."""
         return wilson_interval(int(self.right.sum()), len(self.labels))
 
     @property
@@ -95,10 +95,10 @@ def save_scores(scores: Scores, path: Path | str) -> None:
 
 
 def load_scores(path: Path | str) -> Scores:
-    """What `save_scores` wrote.
+    """The scores in a file of `save_scores`.
 
     Raises:
-        ArtifactError: no such file. CorruptError: it is no score file.
+        ArtifactError: no such file. CorruptError: it is not a score file.
     """
     try:
         with np.load(path, allow_pickle=False) as held:
@@ -120,7 +120,7 @@ def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> S
     """The weighted mean of several models' probabilities on the same clips.
 
     Raises:
-        ConfigError: none given, weights that do not fit, or clips, labels or classes that differ.
+        ConfigError: no scores, weights that do not fit, or different clips, labels or classes.
     """
     if not several:
         raise ConfigError("fusion", "needs at least one score file")
@@ -135,10 +135,10 @@ def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> S
 
 
 def require_same_clips(a: Scores, b: Scores, *, what: str = "score files") -> None:
-    """Refuse to compare scores of other clips, labels or classes; `what` they are opens the sentence.
+    """Refuse to compare scores of different clips, labels or classes; `what` is the item of the error.
 
     Raises:
-        ConfigError: naming the first difference.
+        ConfigError: names the first difference.
     """
     if a.class_names != b.class_names:
         raise ConfigError(what, "are of other classes", got=f"{len(a.class_names)} and {len(b.class_names)}")

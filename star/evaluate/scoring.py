@@ -1,7 +1,7 @@
-"""How good a model is on a split: every clip scored exactly, over all views.
+"""Scoring: a model on every clip of a split, over all views.
 
 In: a model and a data set, or a run's folder. Out: `star.evaluate.scores.Scores`. Every batch has the same size, the
-last one filled up and the filling cut off again, so the batch size cannot move a number. Always fp32. Never chooses a
+last one padded and the padding cut off again, so the batch size changes no result. Always fp32. Never chooses a
 checkpoint.
 """
 
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.store.token_store import TokenStore
 from pipeline.torch_device import out_of_memory
-from star.data.dataset import Batch, TokenDataset
+from star.batch import Batch
+from star.data.dataset import TokenDataset
 from star.data.loader import loader, workers_for
 from star.data.splits import train_split
 from star.data.statistics import require_finite
@@ -44,32 +45,33 @@ def score(
 
     Args:
         batch_size: items of a forward pass.
-        world: its processes share the items; every one gets all scores.
+        world: its processes share the items; each gets all scores.
         workers: threads that read ahead; None: `star.data.loader.workers_for`.
 
     Raises:
-        DataError: a token that is not finite (the clip is named), or a model whose scores are not. ConfigError: the
-            device has not the memory for so many items.
+        DataError: a token (its clip is named) or a score of the model is not finite. ConfigError: so many items do not
+            fit into the device's memory.
     """
     world = world or World(device=torch.device("cpu"))
     device = world.device
     mine = list(range(world.rank, len(dataset), world.size))
     logits = torch.empty(len(mine), len(dataset.class_names))
-    batches = [_filled(mine[first : first + batch_size], batch_size) for first in range(0, len(mine), batch_size)]
+    padded = mine + mine[:1] * (-len(mine) % batch_size)  # with an item whose scores are cut off
+    batches = [padded[first : first + batch_size] for first in range(0, len(padded), batch_size)]
     workers = workers_for(dataset, device) if workers is None else workers
     was_training = model.training
     model.eval()
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # CUDA's recurrent layers would round otherwise
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # else CUDA rounds in recurrent layers
     with world.agreed(), torch.inference_mode(), exact:
         for i, batch in enumerate(loader(dataset, batches, workers=workers, pin=device.type == "cuda")):
             found = _logits(model, batch, device)
             if not found.isfinite().all():
-                require_finite(dataset, batch.gg, batch.jm, batch.clips)  # the likelier cause, and a clip's name
+                require_finite(dataset, batch)  # the likelier cause, and it names the clip
                 raise DataError(
                     "the model's scores", "are not finite numbers", remedy="train again with a lower optim.lr"
                 )
-            place = slice(i * batch_size, min((i + 1) * batch_size, len(mine)))
-            logits[place] = found[: place.stop - place.start]
+            part = logits[i * batch_size : (i + 1) * batch_size]
+            part.copy_(found[: len(part)])
             if progress is not None:
                 progress(min(len(dataset), (i + 1) * batch_size * world.size), len(dataset))
     model.train(was_training)
@@ -89,18 +91,12 @@ def score(
 def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
     """(B, A) float32 on the CPU."""
     try:
-        gg, jm, mask = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
-        return model(gg, jm, mask).float().cpu()  # type: ignore[no-any-return]
+        return model(batch.to(device, non_blocking=True)).float().cpu()  # type: ignore[no-any-return]
     except torch.OutOfMemoryError:
         remedy = (
             "see with `nvidia-smi` which process uses it and run the same command again, or use a smaller `batch_size`"
         )
-        raise out_of_memory("batch_size", len(batch.clips), device, remedy=remedy) from None
-
-
-def _filled(items: list[int], size: int) -> list[int]:
-    """Filled up to the size with an item that is there anyway; what it gives is cut off."""
-    return items + items[:1] * (size - len(items))
+        raise out_of_memory("batch_size", len(batch), device, remedy=remedy) from None
 
 
 def evaluate_run(
@@ -115,10 +111,10 @@ def evaluate_run(
     workers: int | None = None,
     progress: ScoreProgress | None = None,
 ) -> Scores:
-    """Score a run's newest checkpoint on its own store, or on another that has the same fingerprint.
+    """Score a run's newest checkpoint on its own store, or on another with the same fingerprint.
 
     Args:
-        store: None: the one it was trained on. protocol: None: the one it was trained on.
+        store, protocol: None: those of the training.
         batch_size: items of a forward pass; None: `star.distributed.batch_size.evaluated_at_once`.
 
     Raises:
@@ -143,7 +139,7 @@ def evaluate_run(
             in_memory=False,  # a single pass
         )
         found = dataset_identity(dataset)
-        if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # what its metrics tell of
+        if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # as in its metrics
             found["clips"] = {"test": split_digest(dataset)}
         require_same_store(run.path, checkpoint.store, found, remedy=ITS_OWN)
     model.to(world.device)
@@ -152,37 +148,33 @@ def evaluate_run(
 
 
 def final_scores(
-    run: Run,
-    *,
-    store: TokenStore | Path | str | None = None,
-    device: str = "auto",
-    workers: int | None = None,
+    run: Run, *, store: TokenStore | Path | str | None = None, device: str = "auto", workers: int | None = None
 ) -> Scores:
-    """Of a finished run on its test split: what its last evaluation left beside it, or else `evaluate_run`.
+    """Test scores of a finished run: those saved by its last evaluation, or else `evaluate_run`.
 
     Raises: as `evaluate_run`.
     """
     world = join_world(device)
-    left = _left_by_training(run)
-    if world.any(left is None):
+    saved = _saved_by_training(run)
+    if world.any(saved is None):
         return evaluate_run(run, store=store, device=device, workers=workers)
-    assert left is not None
-    return left
+    assert saved is not None
+    return saved
 
 
-def _left_by_training(run: Run) -> Scores | None:
+def _saved_by_training(run: Run) -> Scores | None:
     try:
         scores = load_scores(run.path / TEST_SCORES)
     except ArtifactError:  # none, or damaged
         return None
     same = clips_digest(scores.clip_ids, scores.labels) == run.store["clips"]["test"]["sha256"]
-    told = [line for line in run.metrics() if "top1" in line][-1:]  # else somebody put other scores in its place
-    same = same and bool(told) and scores.summary().items() <= told[0].items()
+    last = [line for line in run.metrics() if "top1" in line][-1:]  # else the file holds other scores
+    same = same and bool(last) and scores.summary().items() <= last[0].items()
     return scores if same and scores.class_names == run.class_names else None
 
 
 def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:
-    """(n,) str: the clips that the run was trained on. `store`: as in `evaluate_run`."""
+    """(n,) ids of the run's training clips. `store`: as in `evaluate_run`."""
     opened = store_of(run, store)
     require_same_store(run.path, run.store, identity_of_store(opened), remedy=ITS_OWN)
     dataset = train_split(opened, run.config, among=run.store["views"]["train"], in_memory=False)
@@ -192,10 +184,10 @@ def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> 
 
 
 def store_of(run: Run, store: TokenStore | Path | str | None = None) -> TokenStore:
-    """The store that was asked for, or, with None, the run's own, open.
+    """The given store, open; None: the run's own.
 
     Raises:
-        ArtifactError: there is none; for the run's own the option that names its new place is said.
+        ArtifactError: there is none; if the run's own has moved, the remedy says how to name it.
     """
     if store is not None:
         return store if isinstance(store, TokenStore) else TokenStore.open(store)

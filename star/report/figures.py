@@ -1,4 +1,4 @@
-"""Pictures of a run, from arrays: training curve, confusion, attention by frame and on frames, the demo's one page.
+"""Figures of a run, from arrays: training curve, confusion, attention by frame and on frames, the demo's page.
 
 In: numpy arrays and plain values. Out: matplotlib Figures, or PNG bytes (`png`). Object-oriented matplotlib on the Agg
 canvas: no pyplot, no state, no display. Decodes nothing and runs no model.
@@ -56,7 +56,7 @@ def curve_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Counts (A, A), rows the true class; the figure grows with the number of classes."""
     side = max(2.4, (0.26 if len(class_names) <= 30 else 0.15) * len(class_names))
-    # inches that the longest label takes, at 0.6 of its size a letter; those below the matrix are turned
+    # inches of the longest label, at 0.6 of its font size a letter; labels below the matrix are rotated
     label = 0.6 / 72 * label_size(class_names, side=side) * max(map(len, short_names(class_names)))
     left, below = label + 0.5, 0.8 * label + 0.5
     width, height = left + side + 0.3, below + side + 0.5
@@ -69,7 +69,7 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
 def attention_figure(received: Mapping[str, np.ndarray], *, frames: np.ndarray) -> Figure:
     """Share of attention that each frame receives, a line for each module: {"encoder 1 full": (t,), ...}.
 
-    `frames` (t,): their numbers in the store, from 0, of which a model may see every second only.
+    `frames` (t,): their numbers in the store, from 0; a model may use every second one only.
     """
     figure = new_figure(6.4, 3.6)
     axes = figure.add_subplot()
@@ -80,7 +80,7 @@ def attention_figure(received: Mapping[str, np.ndarray], *, frames: np.ndarray) 
 
 
 def comparison_figure(labels: Sequence[str], values: Sequence[Sequence[float]], *, title: str) -> Figure:
-    """Shares of several seeds for each label: a bar to their mean, a dot for each; in the order given, from the top."""
+    """Shares of several seeds for each label: a bar to their mean, a dot for each; in the given order, from the top."""
     width, height = 7.2, 1.3 + 0.42 * len(labels)
     figure = new_figure(width, height)
     axes = figure.add_axes((2.5 / width, 0.6 / height, 4.3 / width, 1 - 1.1 / height))
@@ -89,7 +89,7 @@ def comparison_figure(labels: Sequence[str], values: Sequence[Sequence[float]], 
 
 
 def class_attention_figure(clips: Sequence[Mapping[str, Any]], *, bones: Sequence[tuple[int, int]]) -> Figure:
-    """Strips of frames, one below the other: what the class tokens look at, laid on the frames.
+    """Strips of frames, one below the other, with the attention of the class tokens drawn on the frames.
 
     Args:
         clips: one or more of {"name": str, "predicted": str, "frames": (n, H, W, 3) uint8, "joints": (M, n, V, 2)
@@ -114,7 +114,7 @@ def class_attention_figure(clips: Sequence[Mapping[str, Any]], *, bones: Sequenc
 
 
 def _above_mean(shares: np.ndarray) -> np.ndarray:
-    """0 at the mean and below it, 1 at the largest: attention spread evenly would else shade every picture whole."""
+    """0 up to the mean, 1 at the largest; else uniform attention would shade whole pictures."""
     mean = shares.mean()
     return np.clip((shares - mean) / max(shares.max() - mean, 1e-12), 0, 1)
 
@@ -138,7 +138,7 @@ def demo_figure(
             absent, "heatmap": (n, h, w) of 0 to 1 or None, "attention": (n,) or None, "predicted": str}; equal n, 4 to
             8 are best.
         metrics: the lines of metrics.jsonl. counts: (A, A), rows the true class. class_names: by label.
-        received, frames: see `attention_figure`. bones: pairs of joint numbers. title, subtitle: what and how good.
+        received, frames: see `attention_figure`. bones: pairs of joint numbers. title, subtitle: text at the top.
     """
     strips = len(clips)
     figure = new_figure(15, 4.9 + 2.0 * strips)
@@ -156,14 +156,14 @@ def demo_figure(
     draw_curve(figure.add_subplot(below[0]), metrics)
     draw_confusion(figure.add_subplot(below[1]), counts, class_names, side=PANEL)
     draw_attention(figure.add_subplot(below[2]), received, frames)
-    # the panels' labels need room that the strips of frames do not
-    for axes, (x, width) in zip(figure.axes[-4:], _panel_places(figure), strict=False):
+    # the panels' labels need more margin than the strips of frames
+    for axes, (x, width) in zip(figure.axes[-4:], _panel_positions(figure), strict=False):
         box = axes.get_position()
         axes.set_position((x, box.y0, width, box.height))
     return figure
 
 
-def _panel_places(figure: Figure) -> list[tuple[float, float]]:
-    """Left edge and width of curve (two axes), confusion matrix and attention, in shares of the figure."""
+def _panel_positions(figure: Figure) -> list[tuple[float, float]]:
+    """Left edge and width of curve (two axes), confusion matrix and attention, as shares of the figure."""
     square = PANEL / figure.get_figwidth()
     return [(0.055, 0.22), (0.055, 0.22), (0.415, square), (0.705, 0.165)]

@@ -1,7 +1,7 @@
-"""One self-contained HTML page about a run: no script, no font, no picture that a network would have to bring.
+"""A self-contained HTML page about a run: no script, font or picture is loaded from the network.
 
-In: a run, its scores, and whatever pictures there are. Out: HTML text. Figures come from `star.report.figures` as PNG
-data; all text is escaped. Reads no store and runs no model.
+In: a run, its scores, pictures. Out: HTML text. Figures come from `star.report.figures` as PNG data; all text is
+escaped. Reads no store and runs no model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from star.evaluate.scores import Scores
 from star.report.figures import confusion_figure, curve_figure, png
 from star.runs.run import Run
 
-HALF_PAGE = 7.0  # inches: figures up to here stand side by side
+HALF_PAGE = 7.0  # inches: figures up to this width are placed side by side
 STYLE = """
 :root { --ink: #1f2933; --soft: #52606d; --line: #e4e7eb; --blue: #0072b2; --orange: #d55e00 }
 * { box-sizing: border-box }
@@ -51,7 +51,7 @@ td code { white-space: nowrap } code { font: .9em ui-monospace, "DejaVu Sans Mon
 
 @dataclass(frozen=True, kw_only=True)
 class Illustration:
-    """A figure with a heading over it and a sentence or two that say what it shows."""
+    """A figure with a heading and a caption."""
 
     heading: str
     caption: str
@@ -62,8 +62,8 @@ def report(run: Run, scores: Scores, *, completeness: Completeness, pictures: Se
     """The page.
 
     Args:
-        scores: of the run's test split. completeness: how far the run is, and what they leave out.
-        pictures: beside curve and confusion matrix, for instance attention over time.
+        scores: of the run's test split. completeness: caveats of these scores.
+        pictures: further figures, for instance attention over time.
     """
     sections = [
         _figure_section("Training", curve_figure(run.metrics())),
@@ -83,13 +83,14 @@ def report(run: Run, scores: Scores, *, completeness: Completeness, pictures: Se
 
 
 def _head(run: Run, scores: Scores, completeness: Completeness) -> str:
-    """What it is, the numbers, and what they must not keep to themselves."""
+    """Name and settings of the run, its caveats, its accuracy."""
     low, high = scores.interval
+    classes = len(np.unique(scores.labels))
     model, optim = run.config.model, run.config.optim
     numbers = [
         (f"{100 * scores.top1:.1f} %", f"top-1 accuracy, 95 % interval {100 * low:.1f} to {100 * high:.1f}"),
         (f"{100 * scores.top5:.1f} %", "top-5 accuracy"),
-        (f"{100 * scores.mean_class_accuracy:.1f} %", f"mean class accuracy over {_classes_seen(scores)} classes"),
+        (f"{100 * scores.mean_class_accuracy:.1f} %", f"mean class accuracy over {classes} classes"),
     ]
     return (
         f"<h1>{_text(run.path.name)}</h1>"
@@ -103,27 +104,25 @@ def _head(run: Run, scores: Scores, completeness: Completeness) -> str:
 
 
 def _cautions(scores: Scores, completeness: Completeness) -> str:
-    told = []
+    cautions = []
     if not completeness.finished:
-        told.append(f"Unfinished: step {completeness.step} of {completeness.steps}.")
+        cautions.append(f"Unfinished: step {completeness.step} of {completeness.steps}.")
     if completeness.left_out:
         split = f"{scores.protocol} {scores.split}"
-        told.append(f"{completeness.left_out} clips of {split} have no tokens (failed or excluded) and are not scored.")
-    return f'<p class="caution">{_text(" ".join(told))}</p>' if told else ""
+        cautions.append(
+            f"{completeness.left_out} clips of {split} have no tokens (failed or excluded) and are not scored."
+        )
+    return f'<p class="caution">{_text(" ".join(cautions))}</p>' if cautions else ""
 
 
 def _section(heading: str, content: str, caption: str = "", *, wide: bool = False) -> str:
-    words = f'<p class="sub">{_text(caption)}</p>' if caption else ""
-    kind = "wide" if wide else "half"
-    return f'<section class="{kind}"><h2>{_text(heading)}</h2>{words}{content}</section>'
+    paragraph = f'<p class="sub">{_text(caption)}</p>' if caption else ""
+    width = "wide" if wide else "half"
+    return f'<section class="{width}"><h2>{_text(heading)}</h2>{paragraph}{content}</section>'
 
 
 def _figure_section(heading: str, figure: Figure, caption: str = "") -> str:
     return _section(heading, _image(figure, heading), caption, wide=figure.get_figwidth() > HALF_PAGE)
-
-
-def _classes_seen(scores: Scores) -> int:
-    return len(np.unique(scores.labels))
 
 
 def _number(value: str, what: str) -> str:
@@ -137,17 +136,17 @@ def _image(figure: Figure, alt: str) -> str:
 
 
 def _class_table(scores: Scores) -> str:
-    """A row for each class that has clips: name, clips, accuracy with a bar, and what it is most taken for."""
+    """A row for each class that has clips: name, clips, accuracy with a bar, most frequent wrong prediction."""
     counts, shares = scores.confusion, scores.per_class
     rows = []
     for label in sorted(np.flatnonzero(~np.isnan(shares)).tolist(), key=lambda label: (shares[label], label)):
         wrong = counts[label].copy()
         wrong[label] = 0
-        taken = f"{scores.class_names[int(wrong.argmax())]} ({wrong.max()})" if wrong.any() else ""
+        predicted = f"{scores.class_names[int(wrong.argmax())]} ({wrong.max()})" if wrong.any() else ""
         bar = f'<div class="bar"><i style="width:{100 * shares[label]:.1f}%"></i></div>'
         rows.append(
             f'<tr><td>{_text(scores.class_names[label])}</td><td class="n">{counts[label].sum()}</td>'
-            f'<td class="n">{100 * shares[label]:.1f} %</td><td>{bar}</td><td>{_text(taken)}</td></tr>'
+            f'<td class="n">{100 * shares[label]:.1f} %</td><td>{bar}</td><td>{_text(predicted)}</td></tr>'
         )
     head = '<th>class</th><th class="n">clips</th><th class="n">right</th><th></th><th>taken for</th>'
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"

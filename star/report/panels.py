@@ -1,7 +1,7 @@
-"""The parts that figures are put together from, each drawn into given axes.
+"""Panels of figures, each drawn into given axes.
 
-In: matplotlib Axes and numpy arrays. Out: nothing; the axes hold the drawing. Colours come from a palette that
-colour-blind readers can tell apart, and one colour means one thing everywhere.
+In: matplotlib Axes and numpy arrays. Out: nothing; the axes hold the drawing. The palette is safe for colour-blind
+readers, and a colour has the same meaning in every panel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 INK, FAINT, PAPER = "#1f2933", "#9aa5b1", "#ffffff"
 BLUE, ORANGE, GREEN, RED, PURPLE, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc3311", "#7b5ea7", "#e69f00"
-PERSONS = ("#22d3ee", "#f472b6", "#a3e635")  # light, so that they show on dark frames
+PERSONS = ("#22d3ee", "#f472b6", "#a3e635")  # light, to be visible on dark frames
 LARGEST_DOT = 60  # points²
 KIND_COLOURS = {"full": BLUE, "zigzag": ORANGE, "binary": GREEN}
 BLUES = LinearSegmentedColormap.from_list("paper to blue", [PAPER, "#bcdcef", BLUE, "#003f63"])
@@ -31,12 +31,12 @@ def draw_strip(figure: Figure, band: SubplotSpec, clip: Mapping[str, Any], bones
     """A clip's frames side by side with heatmap and joints; a bar under each shows the attention it receives."""
     frames = clip["frames"]
     cells = band.subgridspec(1, len(frames) + 1, width_ratios=[0.95, *[1] * len(frames)], wspace=0.05)
-    words = figure.add_subplot(cells[0])
-    words.axis("off")
+    text = figure.add_subplot(cells[0])
+    text.axis("off")
     right = clip["predicted"] == clip["name"]
-    words.text(0.0, 0.62, _wrapped(clip["name"], 15), size=13, weight="bold", color=INK, va="center")
+    text.text(0.0, 0.62, _wrapped(clip["name"], 15), size=13, weight="bold", color=INK, va="center")
     verdict = "recognised" if right else f"taken for\n{_wrapped(clip['predicted'], 16)}"
-    words.text(0.0, 0.3, verdict, size=10.5, color=GREEN if right else RED, va="center")
+    text.text(0.0, 0.3, verdict, size=10.5, color=GREEN if right else RED, va="center")
     attention = clip.get("attention")
     for t, frame in enumerate(frames):
         axes = figure.add_subplot(cells[t + 1])
@@ -80,12 +80,12 @@ def draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
     """Loss (each line faint, the mean of each epoch strong) on the left axis, test accuracy on the right one."""
     losses = [(line["step"], line["epoch"], line["loss"]) for line in metrics if "loss" in line]
     tests = [(line["step"], line["top1"]) for line in metrics if "top1" in line]
-    if not losses:  # stopped before its first line, which `log_every` may put off
+    if not losses:  # stopped before its first line, which may come late with `log_every`
         axes.text(0.5, 0.5, "nothing written yet", ha="center", color=INK, transform=axes.transAxes)
         _plain(axes, "Training")
         return
     step, epoch, loss = (np.asarray(column, float) for column in zip(*losses, strict=True))
-    # an unfinished epoch at the end has no last step yet: the one before it tells how many there are
+    # an unfinished last epoch does not show the steps of an epoch: use the epochs before it
     whole = [step[epoch == e].max() / e for e in np.unique(epoch)[:-1] if e > 0] or [step[-1] / max(1.0, epoch[-1])]
     per_epoch = max(1.0, *whole)
     axes.plot(step / per_epoch, loss, color=BLUE, alpha=0.22, lw=0.8)
@@ -113,7 +113,7 @@ def draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_confusion(axes: Axes, counts: np.ndarray, class_names: Sequence[str], *, side: float) -> None:
-    """Rows are true classes, each row's shares by colour, in a square of `side` inches; counts where there is room."""
+    """Rows are true classes, each row's shares by colour, in a square of `side` inches; counts up to 20 classes."""
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     axes.imshow(shares, cmap=BLUES, vmin=0, vmax=1, aspect="equal")
@@ -133,19 +133,19 @@ def draw_confusion(axes: Axes, counts: np.ndarray, class_names: Sequence[str], *
 
 
 def short_names(class_names: Sequence[str]) -> list[str]:
-    """As they stand beside a confusion matrix: 24 characters at most."""
+    """Labels of a confusion matrix: at most 24 characters."""
     return [name if len(name) <= 24 else name[:22] + "…" for name in class_names]
 
 
 def label_size(class_names: Sequence[str], *, side: float) -> float:
-    """Points, such that the labels of a matrix whose side is that many inches do not touch."""
+    """Font size in points at which the labels of a matrix of `side` inches do not overlap."""
     return float(np.clip(0.62 * 72 * side / len(class_names), 3, 9))
 
 
 def draw_attention(axes: Axes, received: Mapping[str, np.ndarray], frames: np.ndarray) -> None:
     """A line for each attention module over the store's frames (t,), counted from 1; encoder solid, decoder dashed.
 
-    Grey: every frame alike.
+    Grey: uniform attention.
     """
     numbers = np.asarray(frames) + 1
     top = max((float(np.max(values)) for values in received.values()), default=1.0)
@@ -163,7 +163,7 @@ def draw_attention(axes: Axes, received: Mapping[str, np.ndarray], frames: np.nd
     axes.set_ylabel("share of the attention received")
     axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
     axes.set_ylim(0, 1.1 * top)
-    axes.set_xticks(numbers[:: -(-len(numbers) // 8)])  # frames that there are, eight at most
+    axes.set_xticks(numbers[:: -(-len(numbers) // 8)])  # at most eight
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _plain(axes, "Attention over time")
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, labelcolor=INK)
@@ -171,13 +171,13 @@ def draw_attention(axes: Axes, received: Mapping[str, np.ndarray], frames: np.nd
 
 def draw_comparison(axes: Axes, labels: Sequence[str], values: Sequence[Sequence[float]], title: str) -> None:
     """A bar to the mean of each label's values, a dot for each value; the first label is at the top."""
-    places = range(len(labels))
+    rows = range(len(labels))
     means = [float(np.mean(each)) for each in values]
-    axes.barh(places, means, height=0.55, color="#bcdcef")
-    for place, each, mean in zip(places, values, means, strict=True):
-        axes.plot(each, [place] * len(each), "o", ms=5, color=BLUE, mec=PAPER, mew=0.6, zorder=3)
-        axes.text(max(each) + 0.02, place, f"{100 * mean:.1f} %", va="center", size=9.5, color=INK)
-    axes.set_yticks(places, labels, size=9.5)
+    axes.barh(rows, means, height=0.55, color="#bcdcef")
+    for row, each, mean in zip(rows, values, means, strict=True):
+        axes.plot(each, [row] * len(each), "o", ms=5, color=BLUE, mec=PAPER, mew=0.6, zorder=3)
+        axes.text(max(each) + 0.02, row, f"{100 * mean:.1f} %", va="center", size=9.5, color=INK)
+    axes.set_yticks(rows, labels, size=9.5)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.16)
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -187,7 +187,7 @@ def draw_comparison(axes: Axes, labels: Sequence[str], values: Sequence[Sequence
 
 
 def _attention_bar(axes: Axes, share: float) -> None:
-    """A bar under the frame, as long as its attention is of the strip's largest."""
+    """A bar under the frame: its attention relative to the strip's largest."""
     for length, colour in ((1.0, "#e4e7eb"), (share, ORANGE)):
         axes.plot(
             [0.01, 0.01 + 0.98 * length], [-0.045, -0.045], color=colour, lw=4, solid_capstyle="butt",
@@ -203,7 +203,7 @@ def _plain(axes: Axes, title: str) -> None:
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Broken at spaces so that lines are of about equal length, at most `width` where words allow."""
+    """Text broken at spaces into lines of about equal length, at most `width` if words allow."""
     words, lines = text.split(), [""]
     target = len(text) / max(1, math.ceil(len(text) / width))
     for word in words:

@@ -1,8 +1,8 @@
-"""The state of a training run on disk: RUN/checkpoint-*.pt, each whole or absent.
+"""Checkpoints of a training run: RUN/checkpoint-*.pt, each whole or absent.
 
 In: a `Checkpoint`. Out: files that `torch.load(..., weights_only=True)` reads: plain values and tensors. All randomness
-of training is keyed by (seed, step), so these two numbers are every random state there is, and the step is the position
-in the data. Knows nothing of models or stores.
+of training is keyed by (seed, step), so no other random state is saved, and the step is the position in the data.
+Knows nothing of models or stores.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from torch import Tensor
 from pipeline.artifacts.files import write_atomic
 from pipeline.errors import ArtifactError, CorruptError
 
-FORMAT = "star-run/2"
+FORMAT = "star-run/3"
 _UNREADABLE = (
     RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile,
     zlib.error,
 )  # fmt: skip
-KEPT = 2  # checkpoints of a run: the newest, and one before it should the newest be lost to a bad disk
+KEPT_CHECKPOINTS = 2  # the newest, and the one before it in case of a bad disk
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Everything that a run needs to go on.
+    """Everything needed to resume a run.
 
     Attributes:
-        step: steps done, and so the next step and the position in the data; seed: of all randomness, keyed with it.
-        config: of the run (`star.config.to_dict`); model_config: the same with the store's sizes filled in.
+        step: steps done, which is also the index of the next step. seed: of all randomness.
+        config: of the run (`star.config.text.to_dict`). model_config: its model's, with the store's sizes.
         store: see `star.runs.store_identity.run_inputs`.
         class_names: by label.
-        model, optimizer: their states; average: moving average of the weights by name, empty without one.
+        model, optimizer: state dicts. average: moving average of the weights by name, empty without one.
     """
 
     step: int
@@ -53,22 +53,22 @@ class Checkpoint:
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
-    """Put it, whole, beside the older ones, then remove all but the newest two.
+    """Write a checkpoint, then remove all but the newest two.
 
     Raises:
-        ArtifactError: the disk is full or cannot be written; what was there before is still there.
+        ArtifactError: the disk is full or cannot be written; earlier checkpoints are intact.
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **vars(checkpoint)}, buffer)
     path = run / f"checkpoint-{checkpoint.step:08d}.pt"
     write_atomic(path, buffer.getbuffer())
-    for old in checkpoints(run)[:-KEPT]:
+    for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
         old.unlink(missing_ok=True)
     return path
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Of a run, oldest first."""
+    """The checkpoints of a run, oldest first."""
     return sorted(run.glob("checkpoint-*.pt"))
 
 
@@ -76,14 +76,14 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     """The newest checkpoint of a run, on the CPU; None where there is none.
 
     Raises:
-        ArtifactError: the system does not let us. CorruptError: it is damaged, or is not what was written.
+        ArtifactError: the file cannot be read. CorruptError: it is damaged, or of another format.
     """
     found = checkpoints(run)
     if not found:
         return None
     try:
         data = io.BytesIO(found[-1].read_bytes())
-        with zipfile.ZipFile(data) as archive:  # whose checksums torch does not look at
+        with zipfile.ZipFile(data) as archive:  # torch does not check its checksums
             if archive.testzip() is not None:
                 raise ValueError("it does not match its checksums")
         data.seek(0)
@@ -96,7 +96,7 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
             found[-1], f"cannot be read ({error.strerror})", remedy="make it readable and run the same command again"
         ) from error
     except _UNREADABLE as error:
-        before = "the run goes on from the checkpoint before it" if len(found) > 1 else "the run begins anew"
+        before = "the run resumes from the checkpoint before it" if len(found) > 1 else "the run starts again"
         raise CorruptError(
             found[-1],
             f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''})",

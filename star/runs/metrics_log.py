@@ -1,8 +1,8 @@
 """RUN/metrics.jsonl: one JSON object a line, appended while a run trains.
 
 In: {"step", "epoch", "loss", "lr"} for training, {"step", "epoch", "split", "top1", ...} for evaluation. Out: whole
-lines. Steps are counted from 1, and nothing that a clock decides is in it: a resumed run's file equals an undisturbed
-one's.
+lines. Steps are counted from 1, and nothing depends on a clock: the file of a resumed run equals that of an undisturbed
+one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ METRICS = "metrics.jsonl"
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's metrics.jsonl, in order; none where there is no such file.
+    """The complete lines of a run's metrics.jsonl, in order; none without such a file.
 
     Raises:
-        CorruptError: a line is no JSON object with a step, and which.
+        CorruptError: a line, named by its number, is not a JSON object with a step.
     """
     path = run / METRICS
     if not path.exists():
@@ -34,35 +34,36 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
             values = dict(json.loads(line))
             lines.append({**values, "step": int(values["step"])})
         except (ValueError, TypeError, KeyError):
-            raise CorruptError(path, f"line {number} is none of ours", remedy="delete that line") from None
+            raise CorruptError(path, f"line {number} is not a metrics line", remedy="delete that line") from None
     return lines
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl, from a given step on: later lines of an earlier attempt are removed first.
+    """Appends to metrics.jsonl from a given step on; lines of an earlier attempt after that step are removed first.
 
-    `tensorboard`: show the lines there as well.
+    Args:
+        tensorboard: write the lines for TensorBoard as well.
 
     Raises:
-        ArtifactError: the disk is full or cannot be written.
+        ArtifactError: the disk is full or cannot be written. ConfigError: TensorBoard is not installed.
     """
 
     def __init__(self, run: Path, *, step: int, tensorboard: bool = False) -> None:
         self.path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] <= step]
         write_atomic(self.path, b"".join(_line(values) for values in kept))
-        try:  # without a buffer: what the system refuses is told by the line it refuses, and by nothing after it
+        try:  # unbuffered: an error is raised by the line that cannot be written, not by a later one
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
         except OSError as error:
             raise unwritable(self.path, error) from error
         self._board = None
         if tensorboard:
-            from star.runs.tensorboard import Board  # seconds to import, so only where it was asked for
+            from star.runs.tensorboard import Board  # takes seconds to import
 
             self._board = Board(run, step=step)
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """One line, handed to the system at once, so that who follows the file sees it."""
+        """One line, passed to the system at once, so that readers of the file see it."""
         try:
             write_unbuffered(self._file, _line(values))
         except OSError as error:
@@ -71,7 +72,7 @@ class MetricsLog:
             self._board.write(values)
 
     def sync(self) -> None:
-        """Make the lines outlast a power cut; done before a checkpoint that counts on them."""
+        """Make the lines survive a power cut, before a checkpoint that relies on them."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:

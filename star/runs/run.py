@@ -1,13 +1,12 @@
 """The folder of a training run: RUN/config.json, metrics.jsonl, checkpoint-*.pt, at the end test.npz.
 
-In: a folder. Out: what it was trained with, its metrics, its model. Trains nothing.
+In: a folder. Out: the run's config, metrics and model. Trains nothing.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from pipeline.artifacts.files import write_atomic
 from pipeline.artifacts.fingerprint import differences
 from pipeline.artifacts.kinds import MARKERS
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
-from star.build import TokenModel, seeded_model
-from star.config.options import ModelConfig
+from star.build import seeded_model
 from star.config.text import TrainConfig, from_dict, to_dict
+from star.model import TokenModel
 from star.runs.checkpoint import FORMAT, Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import read_metrics
 from star.runs.store_identity import require_same_store
@@ -30,11 +29,11 @@ ITS_OWN_OR_NEW = "give the store it was trained on, or another `out`"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run that has been trained, or is being trained.
+    """A finished or unfinished training run.
 
     Attributes:
-        path: its folder; config: what it was asked to be.
-        store: what it trains on (`star.runs.store_identity.run_inputs`).
+        path: its folder. config: its settings.
+        store: its store, views and clips (`star.runs.store_identity.run_inputs`).
         class_names: by label.
     """
 
@@ -44,7 +43,7 @@ class Run:
     class_names: tuple[str, ...]
 
     def checkpoint(self) -> Checkpoint:
-        """The newest.
+        """The newest checkpoint.
 
         Raises:
             ArtifactError: there is none yet. CorruptError: it cannot be read.
@@ -55,30 +54,27 @@ class Run:
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a torn last line (the writer was killed) is left out."""
+        """The lines of metrics.jsonl; an incomplete last line (the writer was killed) is left out."""
         return read_metrics(self.path)
 
     def model(self) -> TokenModel:
-        """The newest checkpoint's model, in evaluation mode; with averaged weights where the run keeps them."""
+        """The newest checkpoint's model in evaluation mode, with averaged weights if the run keeps them."""
         return restored_model(self.checkpoint())
 
 
 def restored_model(checkpoint: Checkpoint) -> TokenModel:
-    """A checkpoint's model as it is to be evaluated."""
-    model = seeded_model(_model_config(checkpoint.model_config), seed=checkpoint.seed)
+    """A checkpoint's model in evaluation mode."""
+    config = from_dict({"model": checkpoint.model_config}).model
+    model = seeded_model(config, seed=checkpoint.seed)
     model.load_state_dict({**checkpoint.model, **checkpoint.average})
     return model.eval()
-
-
-def _model_config(values: Mapping[str, Any]) -> ModelConfig:
-    return from_dict({"model": dict(values)}).model
 
 
 def open_run(path: Path | str) -> Run:
     """The run in a folder.
 
     Raises:
-        ArtifactError: it holds none, or one of another format. CorruptError: its config.json is damaged.
+        ArtifactError: it holds no run, or one of another format. CorruptError: its config.json is damaged.
     """
     path = Path(path)
     try:
@@ -113,12 +109,12 @@ def open_run(path: Path | str) -> Run:
 
 
 def run_there(path: Path) -> Run | None:
-    """The run in a folder, None where none has begun."""
+    """The run in a folder, or None."""
     return open_run(path) if (path / CONFIG).exists() else None
 
 
 def require_place(path: Path) -> None:
-    """Refuse a folder in which something lies that is no run.
+    """Refuse a folder that holds something other than a run.
 
     Raises:
         ArtifactError: it does.
@@ -128,19 +124,19 @@ def require_place(path: Path) -> None:
 
 
 def has_begun(path: Path) -> bool:
-    """Whether the run in a folder has made a step that other settings could spoil."""
+    """Whether the run in a folder has made a step."""
     return bool(checkpoints(path) or read_metrics(path))
 
 
 def start_run(run: Run) -> None:
-    """Write config.json, or check that the one that is there asks for the same, on the same clips.
+    """Write config.json, or check that the existing one has the same settings and clips.
 
-    Where the store lies is a fact that may change: the file then says where it lies now. And a run that was refused
-    before its first step, for its memory say, has nothing yet that other settings could spoil.
+    The store's URL may change: the file is then updated. A run without a step (refused for its memory, say) takes any
+    settings.
 
     Raises:
-        ConfigError: the run there has other settings (they are named). ArtifactError: another store, or cannot be
-            written.
+        ConfigError: the existing run has other settings (they are named). ArtifactError: it has another store, or the
+            file cannot be written.
     """
     before = run_there(run.path)
     if before is not None and not has_begun(run.path):

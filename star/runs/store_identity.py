@@ -1,8 +1,8 @@
-"""What a run remembers of the store it is trained from, and the refusal of another store or of other clips.
+"""The identity of a run's store, views and clips, and the refusal of others.
 
-In: data sets. Out: plain values for config.json and checkpoints, or an ArtifactError. A store may get views, and
-`star retry` may finish clips, under one fingerprint; so a run also keeps the numbers of the views it chose from and a
-digest of its clips. Reads no tokens.
+In: data sets. Out: plain values for config.json and checkpoints, or an ArtifactError. A store keeps its fingerprint
+when views are added or `star retry` finishes clips; so a run also saves the numbers of its views and a digest of its
+clips. Reads no tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from star.data.dataset import TokenDataset
 
 
 def run_inputs(train: TokenDataset, test: TokenDataset) -> dict[str, Any]:
-    """What a run keeps: where its store lies, what it was made from, and by split its views and its clips."""
+    """The store's identity, and by split the views and a digest of the clips."""
     return {
         **dataset_identity(train),
         "views": {split.split: split.views.tolist() for split in (train, test)},
@@ -28,28 +28,28 @@ def run_inputs(train: TokenDataset, test: TokenDataset) -> dict[str, Any]:
 
 
 def dataset_identity(dataset: TokenDataset) -> dict[str, Any]:
-    """What holds for any data set of the store under this protocol."""
+    """The identity of the store and the protocol, without clips."""
     return {**identity_of_store(dataset), "dataset": dataset.attrs["dataset"], "protocol": dataset.protocol}
 
 
 def identity_of_store(source: TokenStore | TokenDataset) -> dict[str, Any]:
-    """What tells a store from others, for `require_same_store`."""
+    """URL, fingerprint and provenance of a store, for `require_same_store`."""
     made_from = {name: source.attrs[name] for name in ("fingerprint", "made_from")}
     return {"url": str(source.url), **made_from, "clips": {}}
 
 
 def split_digest(dataset: TokenDataset) -> dict[str, Any]:
-    """How many clips, and a digest of their names and labels in order."""
+    """Number of clips, and a digest of their ids and labels in order."""
     return {"count": len(dataset.rows), "sha256": clips_digest(dataset.clip_ids(), dataset.labels)}
 
 
 def clips_digest(clip_ids: np.ndarray, labels: np.ndarray) -> str:
-    """SHA-256 over names and labels in order."""
+    """SHA-256 over ids and labels in order."""
     return sha256(canonical_json([clip_ids.tolist(), labels.tolist()]))
 
 
 def require_same_store(run: Path, trained_on: dict[str, Any], found: dict[str, Any], *, remedy: str) -> None:
-    """Refuse a store of another fingerprint, naming what differs, and one with other clips in a split of `found`.
+    """Refuse a store of another fingerprint, naming the differences, or with other clips in a split of `found`.
 
     Raises:
         ArtifactError: they differ.

@@ -1,76 +1,58 @@
-"""The lines of metrics.jsonl for TensorBoard, written beside it.
+"""The lines of metrics.jsonl for TensorBoard, written beside it by torch's `SummaryWriter`.
 
-In: the same lines. Out: RUN/tensorboard. A view for people: nothing reads it back, and a run does not need it. Imported
-where it was asked for alone, since TensorBoard takes seconds to load. Events are written by the caller's thread:
-TensorBoard's own writer has a thread of its own, in which a full disk ends in a traceback and in silence.
+In: the same lines. Out: RUN/tensorboard. A view for people: nothing reads it back, and a run does not need it.
+TensorBoard is an optional dependency and takes seconds to import.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
-
-from pipeline.artifacts.files import unwritable, write_unbuffered
-
-FOLDER = "tensorboard"
+from pipeline.artifacts.files import unwritable
+from pipeline.errors import ConfigError
 
 
 class Board:
     """Writes scalars "train/loss", "train/lr", "test/top1", ... by step.
 
     Args:
-        step: steps done; what an earlier attempt wrote after it is hidden by TensorBoard (its purge step).
+        step: steps done; TensorBoard hides what an earlier attempt wrote after it (the purge step).
 
     Raises:
+        ConfigError: TensorBoard is not installed.
         ArtifactError: the disk is full or cannot be written; `write` raises it as well.
     """
 
     def __init__(self, run: Path, *, step: int) -> None:
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
-        self.path = run / FOLDER / name
         try:
-            self.path.parent.mkdir(exist_ok=True)
-            self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115 (closed by `close`)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-        self._records = RecordWriter(_Whole(self._file))
-        self._put(Event(file_version="brain.Event:2"))
-        self._put(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ConfigError(
+                "tensorboard", "TensorBoard is not installed", remedy="run `pip install 'star-tokens[tensorboard]'`"
+            ) from None
+        self.path = run / "tensorboard"
+        with self._write_errors():
+            self._writer = SummaryWriter(str(self.path), purge_step=step + 1)
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl: its numbers, but for step and epoch."""
+        """The float values of one line of metrics.jsonl."""
         part = values.get("split", "train")
-        scalars = [
-            Summary.Value(tag=f"{part}/{name}", simple_value=value)
-            for name, value in values.items()
-            if isinstance(value, float)
-        ]
-        self._put(Event(step=values["step"], summary=Summary(value=scalars)))
+        with self._write_errors():
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self._writer.add_scalar(f"{part}/{name}", value, values["step"])
+            self._writer.flush()  # else an error of the writer's thread would show at a later line
 
-    def _put(self, event: Event) -> None:
-        event.wall_time = time.time()
+    @contextlib.contextmanager
+    def _write_errors(self) -> Iterator[None]:
         try:
-            self._records.write(event.SerializeToString())
+            yield
         except OSError as error:
             raise unwritable(self.path, error) from error
 
     def close(self) -> None:
-        self._file.close()
-
-
-class _Whole:
-    """What a RecordWriter asks of a file."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def write(self, data: bytes) -> None:
-        write_unbuffered(self._file, data)
+        with contextlib.suppress(OSError):  # `write` has raised it already, and every line has been flushed
+            self._writer.close()

@@ -1,8 +1,8 @@
-"""Several trainings compared: variants of a config, each with several seeds.
+"""Ablation: variants of a config, each trained with several seeds and compared.
 
 In: a store, a study (`star.study.studies`), a config. Out: a folder with a run for each variant and seed, table.md,
-table.csv and figure.png. Each run is a run like any other, so a stopped study goes on by the same call. Chooses
-nothing: every variant is reported, in the study's order.
+table.csv and figure.png. Each is an ordinary run, so the same call resumes a stopped study. Reports every variant, in
+the study's order.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Variant:
     """One variant of a study, before it is trained.
 
     Attributes:
-        label, settings: as `star.study.studies.variants` has them.
-        config: the study's with these settings; folder: of its seeds.
+        label, settings: see `star.study.studies.variants`.
+        config: the study's with these settings. folder: of its seeds.
         runs: {a run's folder: its config}, one for each seed.
     """
 
@@ -74,10 +74,10 @@ class Variant:
 def planned(
     store: TokenStore | Path | str, out: Path | str, *, study: str, config: TrainConfig, seeds: int
 ) -> list[Variant]:
-    """All that `ablate` would train, in order.
+    """All variants that `ablate` would train, in order.
 
     Raises:
-        ConfigError: no such study, no seeds, or settings that exclude each other.
+        ConfigError: no such study, no seeds, or conflicting settings.
         Else as `star.data.splits.open_splits`.
     """
     views = len(open_splits(store, config, in_memory=False).test.views)
@@ -91,12 +91,12 @@ def planned(
 
 
 def require_all_fit(store: TokenStore, found: Sequence[Variant], *, world: World) -> None:
-    """Refuse a study of which any variant would be refused, before the first is trained.
+    """Refuse a study if any variant would be refused, before the first is trained.
 
-    A variant whose runs have all been begun was looked at then.
+    A variant whose runs have all begun was checked then.
 
     Raises:
-        ArtifactError, ConfigError, DataError: what `star.train.train` would refuse before its first step.
+        ArtifactError, ConfigError, DataError: as `star.train.train` before its first step.
     """
     for variant in found:
         if all((path / CONFIG).exists() for path in variant.runs):
@@ -127,7 +127,7 @@ def ablate(
 ) -> list[VariantResult]:
     """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
 
-    All use the views that the first of them began with, whatever the store has got since.
+    All use the views with which the first of them began, even if the store has more now.
 
     Raises:
         ConfigError: no such study, or no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`,
@@ -173,7 +173,7 @@ def write_tables(folder: Path, study: str, rows: Sequence[VariantResult]) -> Non
 
 
 def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> VariantResult:
-    """A variant's row from its seeds' scores; `reference`: fused scores of the variant it is compared with."""
+    """A variant's row from its seeds' scores; `reference`: fused scores of the first variant."""
     p_value = math.nan if reference is None else mcnemar(reference.right, fuse(scores).right)
     return VariantResult(label=label, p_value=p_value, **vars(spread_of(scores)))
 
@@ -210,7 +210,7 @@ def as_csv(rows: Sequence[VariantResult]) -> str:
 
 
 def file_name(label: str) -> str:
-    """The label as a folder's name."""
+    """A folder name for the label."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 

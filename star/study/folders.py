@@ -1,8 +1,7 @@
-"""Whether a folder may take several runs: the seeds of one config, or the studies of `star ablate`.
+"""Checks of the folders of several runs: the seeds of one config, or the studies of `star ablate`.
 
-In: a folder that is to be written. Out: nothing, or an ArtifactError. One run looks after its own folder
-(`star.runs.run.start_run`); these are the folders above it, which hold nothing of their own to be known by. Writes
-nothing.
+In: a folder that is to be written. Out: nothing, or an ArtifactError. A run checks its own folder
+(`star.runs.run.start_run`); these are the folders above it, which have no marker file. Writes nothing.
 """
 
 from __future__ import annotations
@@ -19,34 +18,26 @@ REMEDY = "choose another `out`, a new folder"
 
 
 def require_folder_of_seeds(out: Path) -> None:
-    """Refuse a folder that is there, not empty, and holds no seed-N run; files beside such runs are left alone.
+    """Refuse a folder that is not empty and holds no seed-N run; other files beside such runs are allowed.
 
-    Raises:
-        ArtifactError: it is a file or something else's folder.
+    Raises, as the two below:
+        ArtifactError: it is a file, or holds something else.
     """
     _require(out, lambda: any(map(_is_seed, _entries(out))), "seed-N run")
 
 
 def require_folder_of_studies(out: Path) -> None:
-    """Refuse a folder that is there, not empty, and holds no study: a folder of variants, each with its seed-N runs.
-
-    Raises:
-        ArtifactError: it is a file or something else's folder.
-    """
+    """The same for OUT and its studies: folders of variants, each with its seed-N runs."""
     _require(out, lambda: any(map(_is_study, _entries(out))), "study")
 
 
 def require_folder_of_variants(study: Path) -> None:
-    """The same for OUT/STUDY itself, whose name is a common word.
-
-    Raises:
-        ArtifactError: it is a file or something else's folder.
-    """
+    """The same for OUT/STUDY itself, whose name is a common word."""
     _require(study, lambda: _is_study(study), "variant of the study")
 
 
 def _is_seed(path: Path) -> bool:
-    """A run, or one that was stopped before it wrote anything."""
+    """A run, or the empty folder of one that was stopped before it wrote anything."""
     if SEED_FOLDER.fullmatch(path.name) is None or not path.is_dir():
         return False
     return not _visible(path) or type_of(path) == "run"
@@ -57,7 +48,7 @@ def _is_study(path: Path) -> bool:
 
 
 def _require(out: Path, holds: Callable[[], bool], what: str) -> None:
-    """Refuse a file, one of our artifacts, and a folder with something in it, but not `what` it would hold of ours."""
+    """Refuse a file, another artifact, and a folder that is not empty but has no `what` in it."""
     if out.exists() and not out.is_dir():
         raise ArtifactError(out, "is no folder", remedy=REMEDY)
     found = type_of(out)

@@ -1,8 +1,8 @@
-"""One config trained with several seeds, and what they say together.
+"""One config trained with several seeds, and their mean and spread.
 
 In: a store, a config, a number of seeds. Out: a run and its test scores for each, in OUT/seed-N; mean, spread over the
-seeds and an interval over the clips. Each is a run like any other, so a stopped call goes on by the same call, and a
-finished run is not trained again.
+seeds and an interval over the clips. Each is an ordinary run: the same call resumes a stopped one and does not
+train a finished one again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ SeedProgress = Callable[[int, TrainEvent], None]  # (seeds done, event)
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """What several seeds reach.
+    """Accuracy over several seeds.
 
     Attributes:
         top1: of each seed.
         mean, spread: over the seeds (sample standard deviation; NaN for one seed).
-        interval: 95 % Wilson interval of the mean over the test clips; it does not hold the seeds' spread.
+        interval: 95 % Wilson interval of the mean over the test clips; it does not include the seeds' spread.
         mean_class_accuracy: the mean over the seeds.
     """
 
@@ -82,7 +83,7 @@ def seed_folders(out: Path, *, config: TrainConfig, seeds: int) -> dict[int, Pat
 
 
 def views_begun_with(folders: Iterable[Path]) -> list[int] | None:
-    """The store's views that the first of these runs could use when it began; None where none of them has."""
+    """The views with which the first of these runs began; None if none has begun."""
     begun = (open_run(folder) for folder in folders if has_begun(folder))
     return next((list(run.store["views"]["test"]) for run in begun), None)
 
@@ -100,9 +101,9 @@ def train_seeds(
     stop: Stop | None = None,
     among: Sequence[int] | None = None,
 ) -> list[Scores]:
-    """Train or go on training `seed_folders`, and score each on the test split.
+    """Train or resume `seed_folders`, and score each on the test split.
 
-    All use the views that the first of them began with, whatever the store has got since; or those of `among`.
+    All use the views with which the first of them began, even if the store has more now; or those of `among`.
 
     Raises:
         ConfigError: no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`.
@@ -121,14 +122,8 @@ def train_seeds(
             device=device,
             workers=workers,
             tensorboard=tensorboard,
-            progress=_after(done, progress),
+            progress=None if progress is None else partial(progress, done),
             stop=stop,
         )
         scores.append(final_scores(run, store=store, device=device, workers=workers))
     return scores
-
-
-def _after(done: int, progress: SeedProgress | None) -> Callable[[TrainEvent], None] | None:
-    if progress is None:
-        return None
-    return lambda event: progress(done, event)

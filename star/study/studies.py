@@ -1,8 +1,8 @@
-"""The studies of `star ablate`: for each, the variants of a config that are compared.
+"""The studies of `star ablate`, each a set of variants of a config.
 
 In: a config, the number of the store's views. Out: {label: settings for `star.config.with_overrides`}. The paper's
-tables are tokens, layers, modules and attention; the rest are ours. One variant of a study may be the given config
-itself. Trains nothing.
+tables are tokens, layers, modules and attention; the rest are ours. A variant may equal the given config. Trains
+nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.config import one_of
+from star.config.options import TOKENS
 from star.config.text import TrainConfig
 
 Variants = dict[str, list[str]]
-VIEWS: dict[str, str | int] = {"view 0 alone": 0, "random views": "random"}  # alike where a store has one view
+VIEWS: dict[str, str | int] = {"view 0 alone": 0, "random views": "random"}  # equal if the store has one view
 
 
 def tokens(config: TrainConfig) -> Variants:
-    """Which kinds of tokens: grid, joints, both."""
-    return {kind: [f"model.tokens={kind}"] for kind in ("gg", "jm", "both")}
+    """Token kinds: grid, joints, both."""
+    return {kind: [f"model.tokens={kind}"] for kind in TOKENS}
 
 
 def layers(config: TrainConfig) -> Variants:
@@ -27,7 +28,7 @@ def layers(config: TrainConfig) -> Variants:
 
 
 def modules(config: TrainConfig) -> Variants:
-    """Pairs of attention modules, encoder | decoder: alike in both parts, the paper's zigzag | binary, and turned."""
+    """Attention modules, encoder | decoder: equal in both, the paper's zigzag | binary, and the reverse."""
     pairs = {
         "full | full": ("full,full", "full,full"),
         "full zigzag | full zigzag": ("full,zigzag", "full,zigzag"),
@@ -43,12 +44,12 @@ def modules(config: TrainConfig) -> Variants:
 
 
 def attention(config: TrainConfig) -> Variants:
-    """Softmax, or every answer alike."""
+    """Softmax, or equal weights for all values."""
     return {"softmax": ["model.uniform_attention=false"], "uniform": ["model.uniform_attention=true"]}
 
 
 def positions(config: TrainConfig) -> Variants:
-    """Which tokens carry a learned position; only kinds in use are varied."""
+    """Token kinds with learned positions; only kinds in use are varied."""
     kinds = {"joints": "jm", "grid": "gg"}
     used = [name for name, kind in kinds.items() if config.model.tokens in (kind, "both")]
     chosen: list[tuple[str, ...]] = [(), *((name,) for name in used)]
@@ -62,7 +63,7 @@ def positions(config: TrainConfig) -> Variants:
 def sampling(config: TrainConfig) -> Variants:
     """Every frame, every second, every fourth; one view or random views.
 
-    The first is the config as it is, and each of the others changes one of the two: frames or views.
+    The first is the given config; each of the others changes either frames or views.
     """
     steps = dict.fromkeys((config.data.frame_step, 1, 2, 4))
     frames = {_every(step): [f"data.frame_step={step}"] for step in steps}
@@ -77,12 +78,12 @@ def _every(step: int) -> str:
 
 
 def data_fraction(config: TrainConfig) -> Variants:
-    """A tenth, a quarter, half, all of each class's training clips."""
+    """A tenth, a quarter, half and all of each class's training clips."""
     return {f"{100 * share:g} %": [f"data.fraction={share}"] for share in (0.1, 0.25, 0.5, 1.0)}
 
 
 def baselines(config: TrainConfig) -> Variants:
-    """The STAR-Transformer beside `star.baselines`, by the same recipe."""
+    """The STAR-Transformer and `star.baselines`, trained alike."""
     return {
         "STAR-Transformer": ["model.kind=star"],
         "attentive probe": ["model.kind=attentive_probe"],

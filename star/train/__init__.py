@@ -1,4 +1,4 @@
-"""Training: the loop, its steps, and what must fit into memory."""
+"""Training: the loop, its steps, plan, memory and timing."""
 
 from star.train.start import train
 

@@ -1,8 +1,8 @@
 """The steps of a training, with their evaluations and checkpoints.
 
-In: a run, its data, the processes, a checkpoint to go on from. Out: lines of metrics.jsonl, checkpoints, events. An
-evaluation comes after the checkpoint of its step: whatever it meets, the training is kept; one that was due and is
-missing (`owed`) is made before the next step. Opens and refuses nothing: `star.train` does.
+In: a run, its data, the processes, a checkpoint to resume from. Out: lines of metrics.jsonl, checkpoints, events. An
+evaluation follows the checkpoint of its step, so its failure costs no training; one that was due and is missing is
+made before the next step. Opens and checks nothing: `star.train.start` does.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from pipeline.errors import DataError
-from star.build import TokenModel, seeded_model
+from star.batch import Batch
+from star.build import seeded_model
 from star.config.text import TrainConfig, to_dict
-from star.data.dataset import Batch, TokenDataset
+from star.data.dataset import TokenDataset
 from star.data.loader import loader, workers_for
 from star.data.sampler import Batches
 from star.data.splits import Splits, fitted
@@ -26,12 +27,13 @@ from star.distributed.batch_size import evaluated_at_once
 from star.distributed.world import World
 from star.evaluate.scores import Scores, save_scores
 from star.evaluate.scoring import score
+from star.model import TokenModel
 from star.runs.checkpoint import Checkpoint, save_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import TEST_SCORES, Run, restored_model
 from star.train.memory import out_of_memory
 from star.train.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
-from star.train.progress import Clock, StepProgress, TrainEvent, tell
+from star.train.progress import Clock, StepProgress, TrainEvent
 from star.train.step import train_step
 
 
@@ -49,13 +51,13 @@ def batches(config: TrainConfig, dataset: TokenDataset, world: World, *, start: 
 
 
 def evaluates(config: TrainConfig, plan: Batches, step: int) -> bool:
-    """Whether an evaluation is due when so many steps are done: after every `eval_every`-th epoch, and at the end."""
+    """Whether an evaluation is due after so many steps: after every `eval_every`-th epoch, and at the end."""
     epoch, rest = divmod(step, plan.steps_per_epoch)
     return step == plan.steps or (step > 0 and rest == 0 and config.eval_every > 0 and epoch % config.eval_every == 0)
 
 
 class Training:
-    """A run while it is being trained: model, optimiser, average, and the number of steps done."""
+    """A run during its training: model, optimiser, moving average, number of steps done."""
 
     def __init__(self, run: Run, data: Splits, world: World, plan: Batches, checkpoint: Checkpoint | None) -> None:
         self.run, self.data, self.world, self.batches, self.config = run, data, world, plan, run.config
@@ -75,23 +77,23 @@ class Training:
         if checkpoint is not None:
             model.load_state_dict(checkpoint.model)
         elif self.config.data.standardise:
-            found = channel_statistics(self.data.train, most=self.config.data.statistics_clips)
-            model.standardise(gg=found.get("gg"), jm=found.get("jm"))
+            statistics = channel_statistics(self.data.train, most=self.config.data.statistics_clips)
+            model.standardise(gg=statistics.get("gg"), jm=statistics.get("jm"))
         return model.to(self.world.device)
 
     def loop(
         self,
         log: MetricsLog | None,
         *,
-        owed: bool,
+        evaluation_due: bool,
         workers: int | None,
         save_every_s: float,
         progress: StepProgress | None,
         stop: Callable[[], bool] | None,
     ) -> None:
-        """From the step that is next to the end, after the evaluation that is `owed`; `log` in the leader alone."""
+        """From the next step to the end, after an evaluation if one is due; only the leader has a `log`."""
         clock = Clock(first=self.step, total=self.batches.steps, epochs=self.config.optim.epochs)
-        if owed:
+        if evaluation_due:
             self._evaluation(log, clock, workers)
         forward = torch.compile(self.model) if self.config.optim.compile else self.model
         saved_at = time.monotonic()
@@ -101,33 +103,34 @@ class Training:
             if log is not None:
                 if self.step % self.config.log_every == 0 or last:
                     log.write({"step": event.done, "epoch": event.epoch, "loss": event.loss, "lr": event.lr})
-                tell(progress, event)
+                if progress is not None:
+                    progress(event)
             stopped = stop is not None and self.world.any(stop()) and not last
             if stopped:
-                with self.world.agreed():  # who started the others ends all of them as soon as one has gone
+                with self.world.agreed():  # torchrun ends all processes as soon as one has ended
                     self._save(log)
                 raise KeyboardInterrupt
             if log is not None and (due or time.monotonic() - saved_at >= save_every_s):
-                with clock.aside():
+                with clock.paused():
                     self._save(log)
                 saved_at = time.monotonic()
             if due:
-                with clock.aside():
+                with clock.paused():
                     scores = self._evaluation(log, clock, workers)
-                if log is not None:
-                    tell(progress, replace(event, top1=scores.top1))
+                if log is not None and progress is not None:
+                    progress(replace(event, top1=scores.top1))
 
     def _save(self, log: MetricsLog | None) -> None:
-        """In the leader: the lines first, since the checkpoint counts on them."""
+        """In the leader; the metrics first, since the checkpoint relies on them."""
         if log is not None:
             log.sync()
             save_checkpoint(self.run.path, self.checkpoint())
 
     def _evaluation(self, log: MetricsLog | None, clock: Clock, workers: int | None) -> Scores:
-        """Of the step that has been done last; its line is on the disk when this returns."""
+        """Of the last step; its line is on the disk when this returns."""
         scores = self.evaluate(workers=workers)
         if log is not None:
-            if self.step == self.batches.steps:  # before the line, whose absence has all of this done again
+            if self.step == self.batches.steps:  # before the line: without that line the next call evaluates again
                 save_scores(scores, self.run.path / TEST_SCORES)
             log.write({"step": self.step, "epoch": clock.epoch(self.step), **scores.summary()})
             log.sync()
@@ -156,9 +159,9 @@ class Training:
                 world=self.world,
             )
         except DataError:
-            with self.world.agreed():  # the likelier cause, and a clip's name
-                require_finite(self.data.train, batch.gg, batch.jm, batch.clips)
-            with self.world.agreed():  # all processes are here: the loss is that of all
+            with self.world.agreed():  # the likelier cause, and it names the clip
+                require_finite(self.data.train, batch)
+            with self.world.agreed():  # every process gets here: the loss is summed over all
                 raise
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.config, self.world, clips=clips) from error
@@ -168,13 +171,13 @@ class Training:
         return clock.event(done=self.step, clips=clips, loss=loss, lr=rate)
 
     def evaluate(self, *, workers: int | None = None) -> Scores:
-        """The test split's scores, with the averaged weights where there are any."""
+        """Scores of the test split, with the averaged weights if the run keeps them."""
         model = restored_model(self.checkpoint()).to(self.world.device) if self.average is not None else self.model
         clips = evaluated_at_once(self.config, self.world)
         return score(model, self.data.test, batch_size=clips, world=self.world, workers=workers)
 
     def checkpoint(self) -> Checkpoint:
-        """The state as it is now."""
+        """The current state."""
         return Checkpoint(
             step=self.step,
             seed=self.config.seed,

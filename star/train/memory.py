@@ -1,7 +1,7 @@
-"""Whether a training step fits into memory, found out before the first one.
+"""Memory that a training step needs, checked before the first one.
 
-In: a model, a config, the processes. Out: bytes, or a ConfigError that says which setting makes it fit. A system that
-has run out of memory ends a process without a word, so this is asked before and not found out by trying.
+In: a model, a config, the processes. Out: bytes, or a ConfigError that names the setting with which it fits. A system
+out of memory kills a process without a message, so trying is no way to find out.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from pipeline import torch_device
 from pipeline.errors import ConfigError
-from star.build import TokenModel
+from star.batch import Batch
 from star.config.options import ModelConfig
 from star.config.text import TrainConfig
-from star.data.dataset import Batch
 from star.distributed.batch_size import clips_at_once
 from star.distributed.machine import free_bytes
 from star.distributed.world import World
+from star.model import TokenModel
 
-MOST = 0.8  # of what is free may be kept for the backward pass; the gradients that pass through it need the rest
+MAX_MEMORY_SHARE = 0.8  # of the free memory, for what the backward pass needs; its gradients take the rest
 
 
 def made_up_batch(config: ModelConfig, clips: int) -> Batch:
-    """Tokens of the right shape, every joint there; zeros, since no cost depends on a value."""
+    """Zero tokens of the right shape, every joint present: no cost depends on a value."""
     return Batch(
         gg=torch.zeros(clips, config.frames, config.cells, config.gg_channels * config.uses_gg, dtype=torch.float16),
         jm=torch.zeros(clips, config.frames, config.joints, config.jm_channels * config.uses_jm, dtype=torch.float16),
@@ -34,7 +34,7 @@ def made_up_batch(config: ModelConfig, clips: int) -> Batch:
 
 
 def kept_for_backward(model: TokenModel, config: TrainConfig, world: World) -> tuple[int, int]:
-    """Bytes that a forward pass keeps for its backward pass: whatever the clips (weights cast to bf16), and a clip."""
+    """Bytes that a forward pass keeps for its backward pass: fixed (weights cast to bf16), and for each clip."""
     one, two = (_kept(model, config, world, clips) for clips in (1, 2))
     return 2 * one - two, two - one
 
@@ -49,12 +49,12 @@ def _kept(model: TokenModel, config: TrainConfig, world: World, clips: int) -> i
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    gg, jm, mask = (tensor.to(world.device) for tensor in made_up_batch(model.config, clips)[:3])
+    batch = made_up_batch(model.config, clips).to(world.device)
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     half = torch.autocast(world.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16")
     devices = [world.device] if world.device.type == "cuda" else []
     with hooks, half, torch.random.fork_rng(devices=devices):
-        model.train()(gg, jm, mask)
+        model.train()(batch)
     return sum(storages.values())
 
 
@@ -62,10 +62,10 @@ def require_memory(model: TokenModel, config: TrainConfig, world: World, *, clip
     """Bytes that a step of `clips` keeps for its backward pass in each process.
 
     Raises:
-        ConfigError: more than the device has free; the sentence names an `optim.micro_batch` that fits.
+        ConfigError: more than the device has free; the message names an `optim.micro_batch` that fits.
     """
     (fixed, each), held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
-    needed, most = fixed + each * held, MOST * free_bytes(world.device)
+    needed, most = fixed + each * held, MAX_MEMORY_SHARE * free_bytes(world.device)
     if needed > most:
         facts = (f"{needed / 1e9:.1f} GB", f"at most {most / 1e9:.1f} GB")
         raise _too_large(held, world, fits=int((most - fixed) / each), facts=facts)
@@ -73,7 +73,7 @@ def require_memory(model: TokenModel, config: TrainConfig, world: World, *, clip
 
 
 def out_of_memory(config: TrainConfig, world: World, *, clips: int) -> ConfigError:
-    """The sentence for a step of `clips` that a device had no memory for, though `require_memory` allowed it."""
+    """The error for a step of `clips` that ran out of memory although `require_memory` allowed it."""
     held = clips_at_once(config, world, clips)
     return _too_large(held, world, fits=held // 2, facts=(None, None))
 

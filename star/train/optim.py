@@ -1,7 +1,7 @@
 """Optimisers, schedules and the moving average of weights.
 
 In: a model, an `OptimConfig`, a step. Out: torch optimisers; learning rates as pure functions of the step, so that
-resuming needs no state of a schedule. Moves nothing by itself: `star.train.step` does.
+resuming needs no schedule state. Takes no step: `star.train.step` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from star.config.options import OptimConfig
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """The rate of a step, counted from 0, of `steps` in all: linear warm-up, then the schedule."""
+    """The rate of a step, counted from 0, out of `steps`: linear warm-up, then the schedule."""
     warm = round(config.warmup * steps)
     if step < warm:
         return config.lr * (step + 1) / warm
@@ -25,17 +25,17 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; the weight matrices are decayed: no bias, norm, position, class token or other learned token."""
+    """SGD or AdamW. Only weight matrices decay: no bias, norm, position, class token or other learned token."""
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        # of nn.Linear "weight", of nn.MultiheadAttention "in_proj_weight", of nn.GRU "weight_ih_l0"
+        # nn.Linear has "weight", nn.MultiheadAttention "in_proj_weight", nn.GRU "weight_ih_l0"
         matrix = parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
         (decayed if matrix else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.kind == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    # one fused kernel instead of some thousand small ones: a step of the smoke model spends most of its time there
+    # one fused kernel instead of some thousand small ones, in which a step of the smoke model would spend most time
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
@@ -46,10 +46,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class MovingAverage:
-    """An exponential moving average of a model's parameters, started from their first value.
+    """An exponential moving average of a model's parameters, starting from their initial values.
 
     Attributes:
-        weights: by name; buffers are not averaged, they do not move.
+        weights: by name; buffers are constant and not averaged.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -1,8 +1,8 @@
-"""What a training will cost, before it starts: parameters, operations, memory, time.
+"""The costs of a training, estimated before it starts: parameters, operations, memory, time.
 
-In: a store and a `TrainConfig`. Out: a `TrainingPlan`. It takes a few real steps on made-up tokens of the right
-shape, on the device that would train, small ones where whole ones would take long (`star.train.timing`); it reads no
-tokens and writes nothing. Reading, evaluation and `torch.compile` are not in its time.
+In: a store and a `TrainConfig`. Out: a `TrainingPlan`. Takes a few real steps on made-up tokens of the right shape, on
+the device that would train, smaller ones where whole ones would take long (`star.train.timing`). Reads no tokens and
+writes nothing. Its time leaves out reading, evaluation and `torch.compile`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.store.token_store import TokenStore
-from star.build import TokenModel, seeded_model
+from star.build import seeded_model
 from star.config.options import ModelConfig
 from star.config.text import TrainConfig
-from star.data.dataset import Batch
 from star.data.splits import Splits, fitted, open_splits
 from star.distributed.batch_size import clips_at_once
 from star.distributed.machine import choose_device
 from star.distributed.world import World
+from star.model import TokenModel
 from star.train.memory import made_up_batch, require_memory
 from star.train.optim import make_optimizer
 from star.train.step import train_step
@@ -31,18 +31,18 @@ from star.train.timing import Pieces, epoch_seconds, timed_pieces
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """Facts about a training that has not been done.
+    """Estimated costs of a training.
 
     Attributes:
         parameters: of the model. flops: of one clip's forward pass (a multiply-add is two).
         train_clips, test_clips, steps: of the run.
-        token_bytes: what the training split's tokens take; in_memory: whether they would be held there.
+        token_bytes: of the training split. in_memory: whether it would be held in memory.
         memory_bytes: weights, gradients, optimiser state and what a step keeps for its backward pass, on one device.
         checkpoint_bytes: of one checkpoint; two are kept.
-        epoch_s: shortest and longest, computing only, in one process and not compiled, as
-            `star.train.timing.epoch_seconds` has it from steps of 1, 2, 4, ... clips, about ten seconds of them.
-        timed_clips: of the largest step that was timed; below a step's own clips, `epoch_s` is extrapolated.
-        device: that was timed.
+        epoch_s: shortest and longest, computing only, in one process and not compiled, by
+            `star.train.timing.epoch_seconds` from steps of 1, 2, 4, ... clips, timed for about ten seconds.
+        timed_clips: of the largest timed step; if a whole step has more, `epoch_s` is extrapolated.
+        device: on which steps were timed.
     """
 
     parameters: int
@@ -67,7 +67,7 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
     """Look at the store, build the model, take a few steps.
 
     Raises:
-        ArtifactError, ConfigError, DataError: whatever `star.train.train` would refuse before its first step.
+        ArtifactError, ConfigError, DataError: as `star.train.train` before its first step.
     """
     splits = open_splits(store, config, in_memory=False)
     world = World(device=choose_device(device))
@@ -93,7 +93,7 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
 
 
 def fitting_model(splits: Splits, config: TrainConfig, world: World) -> tuple[TokenModel, int]:
-    """The model that a run would start from, tried on made-up clips, and the bytes that a step keeps in each process.
+    """The initial model of a run, tried on made-up clips, and the bytes that a step keeps in each process.
 
     Raises:
         ConfigError: a setting that does not fit the store, or a step that does not fit into memory.
@@ -106,20 +106,20 @@ def forward_flops(config: ModelConfig) -> int:
     """Operations of one clip's forward pass in matrix products, as torch counts them; a multiply-add is two."""
     batch = made_up_batch(config, 1)
     model = seeded_model(replace(config, dropout=0.0), seed=0).eval()
-    # torch counts attention in its plain form only; this asks for it and changes no number that is counted
+    # torch counts the operations of attention in its plain form only; they are the same in every form
     plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
     with FlopCounterMode(display=False) as counter, plain, torch.no_grad():
-        model(batch.gg, batch.jm, batch.joint_mask)
+        model(batch)
     return int(counter.get_total_flops())
 
 
 def _pieces(model: TokenModel, config: TrainConfig, world: World, *, most: int) -> Pieces:
-    """Seconds of steps that move nothing, of at most so many clips: those that go through the model together."""
+    """Seconds of steps that change no weight, of at most `most` clips at once."""
     optimizer = make_optimizer(model, replace(config.optim, lr=0.0))
     whole = made_up_batch(model.config, most)
 
     def step(clips: int) -> None:
-        batch = Batch._make(tensor[:clips] for tensor in whole)
+        batch = whole.rows(slice(clips))
         train_step(model, optimizer, batch, config=config.optim, clips=clips, step=0, seed=config.seed, world=world)
         if world.device.type == "cuda":
             torch.cuda.synchronize(world.device)

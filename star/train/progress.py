@@ -1,6 +1,6 @@
-"""What a training tells about itself while it runs, and the clock behind it.
+"""Progress of a training, and the clock that measures it.
 
-In: steps as they are done. Out: `TrainEvent` values for a caller's `progress`. Prints nothing and decides nothing.
+In: steps as they are done. Out: `TrainEvent` values for a caller's `progress`. Prints and decides nothing.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainEvent:
-    """What `progress` is told after each step and after each evaluation.
+    """The argument of `progress`, which is called after each step and each evaluation.
 
     Attributes:
-        done, total: steps; epoch: being trained, from 1; epochs: in all.
-        loss, lr: of the step. top1: of an evaluation that has just been done, else None.
-        clips_per_s: since this process began to train; wait_share: of that time, spent waiting for data.
-        eta_s: seconds to the end at this rate, with as much evaluation and saving for each step as there was so far.
+        done, total: steps. epoch: of the step, from 1. epochs: in all.
+        loss, lr: of the step. top1: of an evaluation that has just ended, else None.
+        clips_per_s: since this process began to train. wait_share: share of that time spent waiting for data.
+        eta_s: seconds to the end at this rate, with as much evaluation and saving a step as so far.
     """
 
     done: int
@@ -40,46 +40,40 @@ class TrainEvent:
 StepProgress = Callable[[TrainEvent], None]
 
 
-def tell(progress: StepProgress | None, event: TrainEvent) -> None:
-    """Tell whoever listens."""
-    if progress is not None:
-        progress(event)
-
-
 class Clock:
-    """Rates of a training, from when the first batch was asked for; evaluation and saving are not counted."""
+    """Rates of a training since its first batch was requested, without evaluation and saving."""
 
     def __init__(self, *, first: int, total: int, epochs: int) -> None:
         self.first, self.total, self.epochs = first, total, epochs
         self.clips = 0
-        self.waited = self.worked = self.besides = 0.0
+        self.waited = self.worked = self.paused_s = 0.0
         self._since = time.perf_counter()
 
     def waiting(self, items: Iterator[Item]) -> Iterator[Item]:
         """The same items; the time until each comes counts as waiting."""
         while True:
-            asked = time.perf_counter()
+            requested = time.perf_counter()
             try:
                 item = next(items)
             except StopIteration:
                 return
             self._since = time.perf_counter()
-            self.waited += self._since - asked
+            self.waited += self._since - requested
             yield item
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """What is done in this block is neither waiting nor work: it counts for the end alone."""
+    def paused(self) -> Iterator[None]:
+        """Time in this block is neither waiting nor work: it counts in `eta_s` alone."""
         begun = time.perf_counter()
         yield
-        self.besides += time.perf_counter() - begun
+        self.paused_s += time.perf_counter() - begun
 
     def epoch(self, done: int) -> int:
-        """The one that the last of so many steps belongs to, from 1."""
+        """The epoch of the last of `done` steps, from 1."""
         return (done - 1) * self.epochs // self.total + 1
 
     def event(self, *, done: int, clips: int, loss: float, lr: float) -> TrainEvent:
-        """Of a step that has just been done, `done` with it."""
+        """Of a step that has just ended; `done` includes it."""
         self.worked += time.perf_counter() - self._since
         self.clips += clips
         spent = max(self.waited + self.worked, 1e-9)
@@ -92,5 +86,5 @@ class Clock:
             lr=lr,
             clips_per_s=self.clips / spent,
             wait_share=self.waited / spent,
-            eta_s=(spent + self.besides) / (done - self.first) * (self.total - done),
+            eta_s=(spent + self.paused_s) / (done - self.first) * (self.total - done),
         )

@@ -1,9 +1,9 @@
-"""Training from a token store, which may be stopped anywhere and continued by the same command.
+"""Training from a token store: it may be stopped anywhere and resumed by the same command.
 
 In: a store, a folder, a `TrainConfig`. Out: the folder RUN with config.json, metrics.jsonl, checkpoint-*.pt and
 test.npz (`star.runs.run`). A plain loop; one process, or those of torchrun. Order, views, dropout and mixup are
 functions of (seed, step), so the losses of a resumed run equal the undisturbed one's to the bit (one process, same
-machine and threads, not compiled; on a GPU with `optim.deterministic`). Prints nothing: `progress` is told.
+machine and threads, not compiled; on a GPU with `optim.deterministic`). Prints nothing; calls `progress`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from star.train.loop import Training, batches, evaluates
 from star.train.memory import require_memory
 from star.train.progress import StepProgress
 
-Stop = AbstractContextManager[Callable[[], bool]]  # entered for the steps; asked whether to save and end after this one
+Stop = AbstractContextManager[Callable[[], bool]]  # entered for the steps; returns true to save and end after this one
 
 
 def train(
@@ -52,27 +52,27 @@ def train(
     progress: StepProgress | None = None,
     stop: Stop | None = None,
 ) -> Run:
-    """Train, or go on training, the run in `out`.
+    """Train, or resume, the run in `out`.
 
     Args:
-        store: an open token store or where it lies.
-        out: the run's folder; one that holds a finished run is left as it is.
-        config: all that decides the result. The sizes in `config.model` are taken from the store, and so is the
+        store: an open token store, its path or URL.
+        out: the run's folder; a finished run in it is left unchanged.
+        config: everything that decides the result. The sizes in `config.model` come from the store, and so does the
             protocol where it is "".
-        among: numbers of the store's views that a run which has not begun yet may use; None: all that are finished.
-        resume: False refuses a folder that holds a run already.
+        among: numbers of the store's views that a new run may use; None: all that are finished.
+        resume: False refuses a folder that already holds a run.
         device: "auto", "cpu", "cuda", "cuda:1".
         workers: threads that read ahead; None: `star.data.loader.workers_for`.
         save_every_s: seconds of training that a kill may cost; 0: a checkpoint after every step.
         tensorboard: write RUN/tensorboard as well.
         progress: called after every step and evaluation, in the leading process.
-        stop: held while there are steps to do, and asked after each; where one process says true, all end there.
+        stop: entered while there are steps to do, and called after each; if it is true in one process, all end there.
 
     Raises:
-        KeyboardInterrupt: `stop` said so; the step is saved.
-        ArtifactError: no store, one of another fingerprint or with other clips than the run's, a folder in use or of
-            another kind, a full disk (the last checkpoint is intact).
-        ConfigError: a setting that does not fit, or not those of the run.
+        KeyboardInterrupt: `stop` was true; the step is saved.
+        ArtifactError: no store, one of another fingerprint or with other clips than the run's, a folder that is in use
+            or holds something else, a full disk (the last checkpoint is intact).
+        ConfigError: a setting that does not fit, or differs from the run's.
         DataError: an empty split, a class without training clips, a token or a loss that is not finite.
     """
     out = Path(out)
@@ -93,9 +93,9 @@ def train(
                 require_same_store(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
         with world.agreed():
             _require_same_everywhere(run, world)
-        how = {"workers": workers, "save_every_s": save_every_s, "progress": progress}
-        _steps(run, data, world, checkpoint, tensorboard=tensorboard, stop=stop, how=how)
-        world.wait()  # for the last checkpoint, which any process may want to read next
+        options = {"workers": workers, "save_every_s": save_every_s, "progress": progress}
+        _steps(run, data, world, checkpoint, tensorboard=tensorboard, stop=stop, options=options)
+        world.wait()  # for the last checkpoint, which any process may read next
     return run
 
 
@@ -107,15 +107,19 @@ def _steps(
     *,
     tensorboard: bool,
     stop: Stop | None,
-    how: dict[str, Any],
+    options: dict[str, Any],
 ) -> None:
-    """What is left of a run, if anything: its tokens are not read before that is known."""
+    """The remaining steps of a run; reads no tokens if there are none."""
     step = 0 if checkpoint is None else checkpoint.step
     plan = batches(run.config, data.train, world, start=step)
     with world.agreed():
-        missing = world.leads and evaluates(run.config, plan, step) and not _evaluated(run, step)
-    owed = world.any(missing)
-    if step == plan.steps and not owed:
+        missing = (
+            world.leads
+            and evaluates(run.config, plan, step)
+            and not any(line["step"] == step and "top1" in line for line in run.metrics())
+        )
+    evaluation_due = world.any(missing)
+    if step == plan.steps and not evaluation_due:
         return
     with contextlib.ExitStack() as stack:
         devices = [world.device] if world.device.type == "cuda" else []
@@ -131,14 +135,14 @@ def _steps(
             if world.leads:
                 log = MetricsLog(run.path, step=step, tensorboard=tensorboard)
                 stack.enter_context(contextlib.closing(log))
-        asked = stack.enter_context(stop) if stop is not None else None
-        training.loop(log, owed=owed, stop=asked, **how)
+        stopped = stack.enter_context(stop) if stop is not None else None
+        training.loop(log, evaluation_due=evaluation_due, stop=stopped, **options)
 
 
 def _opened(
     store: TokenStore | Path | str, out: Path, config: TrainConfig, among: Sequence[int] | None
 ) -> tuple[Run, Splits]:
-    """The run as it is asked for, on the views that it began with, and its data, not yet in memory."""
+    """The requested run, on the views with which it began, and its data, not yet in memory."""
     opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
     views = None if among is None else {"train": among, "test": among}
     before = run_there(out) if has_begun(out) else None
@@ -146,17 +150,17 @@ def _opened(
         require_same_store(out, before.store, identity_of_store(opened), remedy=ITS_OWN_OR_NEW)
         views = before.store["views"]
     data = open_splits(opened, config, views=views, in_memory=False)
-    found = replace(  # what the store decides, so that config.json says what is so
+    actual = replace(  # with what the store decides, so that config.json is complete
         config,
         model=fitted(config.model, data.train),
         data=replace(config.data, protocol=data.train.protocol),
     )
-    facts = run_inputs(data.train, data.test)
-    return Run(path=out, config=found, store=facts, class_names=tuple(data.train.class_names)), data
+    inputs = run_inputs(data.train, data.test)
+    return Run(path=out, config=actual, store=inputs, class_names=tuple(data.train.class_names)), data
 
 
 def _require_same_everywhere(run: Run, world: World) -> None:
-    """Refuse to train when processes do not go on from the same: hosts may not see the same folder.
+    """Refuse processes with different settings, stores or checkpoints: hosts may not see the same folder.
 
     Raises:
         ArtifactError: they do not.
@@ -170,19 +174,19 @@ def _require_same_everywhere(run: Run, world: World) -> None:
         "checkpoint": [path.name + " " + sha256(path.read_bytes()) for path in newest],
     }
     everywhere = world.gather(found)
-    other = [name for name in found if any(each[name] != everywhere[0][name] for each in everywhere)]
-    if other:
+    different = [name for name in found if any(each[name] != everywhere[0][name] for each in everywhere)]
+    if different:
         raise ArtifactError(
             run.path,
-            f"is not the same for every process of this training: another {' and another '.join(other)}",
+            f"is not the same for every process of this training: another {' and another '.join(different)}",
             remedy="start all with the same command and store, and with `out` in a folder that all of them see",
         )
 
 
 @contextlib.contextmanager
 def _deterministic() -> Iterator[None]:
-    """Only kernels that give the same bits each time; an operation that has none raises."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, and reads it when first used
+    """Only kernels that give the same bits each time; an operation without one raises."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it, and reads it at its first use
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = memory.fill_uninitialized_memory
@@ -195,12 +199,8 @@ def _deterministic() -> Iterator[None]:
         memory.fill_uninitialized_memory = filled
 
 
-def _evaluated(run: Run, step: int) -> bool:
-    return any(line["step"] == step and "top1" in line for line in run.metrics())
-
-
 def _into_memory(data: Splits) -> None:
-    """Hold what fits there; a token that is no number is then found before the first step, at little cost."""
+    """Hold the splits that fit; a token that is not finite is then found before the first step, at little cost."""
     for split in (data.train, data.test):
         if split.fits_in_memory:
             split.hold()

@@ -1,8 +1,8 @@
-"""How long a training step takes, from the time of small pieces of it.
+"""Time of a training step and of an epoch, from the times of smaller steps.
 
-In: something that takes a step of so many clips, and how many the real step has. Out: seconds of pieces of 1, 2, 4, ...
-clips, and what they say about an epoch. Knows no model: a step of the paper's size runs for minutes on a CPU, so it is
-never taken whole unless that is quick.
+In: a function that takes a step of so many clips, and the size of the real step. Out: seconds of steps of 1, 2, 4, ...
+clips, and bounds of an epoch's seconds. Knows no model. A step of the paper's size runs for minutes on a CPU, so the
+whole step is timed only if it is quick.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 BUDGET_S = 10.0  # for all pieces together
-REPEATS = 3  # steps of each size, of which the first one makes ready and does not count
+REPEATS = 3  # steps of each size; the first one is a warm-up and does not count
 
 Pieces = dict[int, list[float]]  # {clips: seconds of each step}, sizes rising
 
@@ -23,13 +23,13 @@ def timed_pieces(
     budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Pieces:
-    """Take steps of 1, 2, 4, ... and at last `most` clips until the budget is spent; at least one step of one clip.
+    """Take steps of 1, 2, 4, ... and finally `most` clips until the budget is spent; at least one step of one clip.
 
-    A step is begun only where it would fit into what is left if its clips took as long as the quickest so far. The
-    first step of a size counts only where there was no time for a second one.
+    A step begins only if it would fit into the rest of the budget at the quickest time a clip so far. The first step of
+    a size counts only if there was no time for a second one.
     """
     begin, pieces, size = clock(), Pieces(), 1
-    quickest = 0.0  # seconds of a clip; not known before the first step
+    quickest = 0.0  # seconds a clip; unknown before the first step
     while True:
         taken: list[float] = []
         for _ in range(REPEATS):
@@ -49,15 +49,15 @@ def timed_pieces(
 def epoch_seconds(pieces: Pieces, *, items: int, batch_size: int) -> tuple[float, float]:
     """Shortest and longest epoch of `items` clips in steps of `batch_size`, computing only.
 
-    The longest: every clip takes as long as in the slowest step of the largest piece (and of the one before it, where
-    the whole step was not timed), though larger steps share some costs. The shortest: the quickest steps of the two
-    largest pieces lie on a line, seconds = costs of a step + clips * costs of a clip. Where a single step was all there
-    was time for, nothing tells what of it was making ready or is shared by larger steps: the shortest takes half.
+    Longest: every clip takes as long as in the slowest step of the largest size (and of the size before it, if the
+    whole step was not timed), although larger steps share some costs. Shortest: a line through the quickest steps of
+    the two largest sizes, seconds = fixed costs of a step + clips * costs of a clip. If there was time for a single
+    step only, warm-up and shared costs are unknown: the shortest is half of it.
     """
     steps, whole = -(-items // batch_size), min(items, batch_size)
     *before, size = pieces
-    shown = [size] if size == whole else [*before[-1:], size]
-    longest = max(max(pieces[clips]) / clips for clips in shown)
+    largest = [size] if size == whole else [*before[-1:], size]
+    longest = max(max(pieces[clips]) / clips for clips in largest)
     of_step, of_clip = 0.0, min(pieces[size]) / size
     if before:
         rise = (min(pieces[size]) - min(pieces[before[-1]])) / (size - before[-1])

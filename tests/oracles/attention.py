@@ -1,7 +1,7 @@
 """Slow loop versions of the attentions and of the whole model, written from the equations, in float64.
 
 In: numpy arrays and, for the model, a module's state as numpy arrays. Out: numpy arrays. They share no code with
-`star`; one softmax, one token at a time.
+`star`: one softmax, one token at a time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Array = np.ndarray
 State = dict[str, Array]
 
 
-def asked_frames(kind: str, frame: int, frames: int) -> list[int]:
-    """The frames (0-based) that answer a token of this frame."""
+def attended_frames(kind: str, frame: int, frames: int) -> list[int]:
+    """The frames (0-based) whose keys a query of this frame attends to."""
     if kind == "full":
         return list(range(frames))
     if kind == "zigzag":
@@ -30,13 +30,13 @@ def weights_of(q: Array, k: Array, kind: str, uniform: bool) -> Array:
     frames, spatial, d = q.shape
     out = np.zeros((frames, spatial, frames, spatial))
     for t in range(frames):
-        asked = asked_frames(kind, t, frames)
+        attended = attended_frames(kind, t, frames)
         for s in range(spatial):
             scores = [
-                [0.0 if uniform else float(q[t, s] @ k[u, r]) / math.sqrt(d) for r in range(spatial)] for u in asked
+                [0.0 if uniform else float(q[t, s] @ k[u, r]) / math.sqrt(d) for r in range(spatial)] for u in attended
             ]
             total = sum(math.exp(score) for row in scores for score in row)
-            for u, row in zip(asked, scores, strict=True):
+            for u, row in zip(attended, scores, strict=True):
                 for r, score in enumerate(row):
                     out[t, s, u, r] = math.exp(score) / total
     return out
@@ -93,7 +93,7 @@ def layer(z: Array, state: State, name: str, modules: tuple[str, ...], heads: in
 
 
 def tokens(gg: Array, jm: Array, mask: Array, state: State, config: object) -> tuple[Array, list[int]]:
-    """z (T, S, width) of one clip and the places of the class tokens, frame by frame and token by token."""
+    """z (T, S, width) of one clip and the slots of the class tokens, frame by frame and token by token."""
     rows, class_slots = [], []
     for t in range(gg.shape[0]):
         row = []
@@ -101,14 +101,14 @@ def tokens(gg: Array, jm: Array, mask: Array, state: State, config: object) -> t
             class_slots += [len(row)] if t == 0 else []
             row.append(state["tokens.cls_global"])
             for p in range(gg.shape[1]):
-                x = (gg[t, p] - state["tokens.gg_standard.mean"]) / state["tokens.gg_standard.spread"]
+                x = (gg[t, p] - state["gg_standard.mean"]) / state["gg_standard.spread"]
                 x = linear(x, state, "tokens.gg_project")
                 row.append(x + state["tokens.gg_position"][t, p] if config.gg_positions else x)
         if config.uses_jm:
             class_slots += [len(row)] if t == 0 else []
             row.append(state["tokens.cls_joint"])
             for v in range(jm.shape[1]):
-                x = (jm[t, v] - state["tokens.jm_standard.mean"]) / state["tokens.jm_standard.spread"]
+                x = (jm[t, v] - state["jm_standard.mean"]) / state["jm_standard.spread"]
                 x = linear(x, state, "tokens.jm_project") if mask[t, v] else state["tokens.absent"]
                 row.append(x + state["tokens.jm_position"][t, v] if config.jm_positions else x)
         class_slots += [len(row)] if t == 0 else []

@@ -11,9 +11,12 @@ from oracles import attention as oracle
 from torch import Tensor
 
 from pipeline.errors import ConfigError
-from star.attention import ATTENTION, answering_frames, attention_weights
+from star.attention import ATTENTION, attended_frames, attention_weights
+from star.config.options import MODULES
 
-KINDS = ("full", "zigzag", "binary")
+
+def test_every_setting_has_an_attention() -> None:
+    assert tuple(ATTENTION) == MODULES
 
 
 def qkv(batch: int, heads: int, frames: int, spatial: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -23,7 +26,7 @@ def qkv(batch: int, heads: int, frames: int, spatial: int, d: int, seed: int = 0
     return q, k, v
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("uniform", [False, True])
 @settings(max_examples=4, deadline=None)
 @given(frames=st.integers(2, 5), spatial=st.integers(1, 4), heads=st.integers(1, 2), seed=st.integers(0, 99))
@@ -35,7 +38,7 @@ def test_equals_the_loop_oracle(kind: str, uniform: bool, frames: int, spatial: 
     assert np.abs(ours - slow).max() < 1e-10
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("frames", [2, 3, 6, 7])
 @pytest.mark.parametrize("uniform", [False, True])
 def test_weights_on_request_are_those_applied(kind: str, frames: int, uniform: bool) -> None:
@@ -49,30 +52,30 @@ def test_weights_on_request_are_those_applied(kind: str, frames: int, uniform: b
 
 
 @pytest.mark.parametrize("kind", ["zigzag", "binary"])
-def test_a_frame_hears_its_answering_frames_only(kind: str) -> None:
+def test_a_frame_attends_to_the_other_group_only(kind: str) -> None:
     q, k, v = qkv(1, 1, 7, 2, 3)
     before = ATTENTION[kind](q, k, v)
     for changed in range(7):
         other = v.clone()
         other[:, :, changed] += 1
         moved = (ATTENTION[kind](q, k, other) - before).abs().amax(dim=(0, 1, 3, 4)) > 0
-        assert moved.tolist() == answering_frames(kind, 7)[:, changed].tolist()
+        assert moved.tolist() == attended_frames(kind, 7)[:, changed].tolist()
 
 
-def test_odd_frames_are_shared_out_as_documented() -> None:
-    assert answering_frames("zigzag", 5)[0].tolist() == [False, True, False, True, False]
-    assert answering_frames("zigzag", 5)[1].tolist() == [True, False, True, False, True]
-    assert answering_frames("binary", 5)[2].tolist() == [False, False, False, True, True]
-    assert answering_frames("binary", 5)[3].tolist() == [True, True, True, False, False]
+def test_odd_frames_are_grouped_as_documented() -> None:
+    assert attended_frames("zigzag", 5)[0].tolist() == [False, True, False, True, False]
+    assert attended_frames("zigzag", 5)[1].tolist() == [True, False, True, False, True]
+    assert attended_frames("binary", 5)[2].tolist() == [False, False, False, True, True]
+    assert attended_frames("binary", 5)[3].tolist() == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("kind", ["zigzag", "binary"])
-def test_one_frame_has_nobody_to_ask(kind: str) -> None:
+def test_one_frame_is_refused(kind: str) -> None:
     with pytest.raises(ConfigError, match="2 or more"):
         ATTENTION[kind](*qkv(1, 1, 1, 2, 3))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODULES)
 def test_gradients_flow_and_inputs_stay(kind: str) -> None:
     q, k, v = qkv(1, 2, 4, 3, 2)
     kept = [tensor.clone() for tensor in (q, k, v)]
@@ -82,7 +85,7 @@ def test_gradients_flow_and_inputs_stay(kind: str) -> None:
     assert all(torch.equal(tensor, before) for tensor, before in zip((q, k, v), kept, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODULES)
 def test_no_matrix_of_all_pairs_is_built(kind: str) -> None:
     frames, spatial = 16, 96
     tokens = frames * spatial

@@ -1,4 +1,4 @@
-"""The STAR-Transformer against a float64 loop oracle, and what it can and cannot tell apart."""
+"""The STAR-Transformer against a float64 loop oracle, and which clips it can distinguish."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from oracles import attention as oracle
 from torch import Tensor
 
+from star.batch import Batch
 from star.build import seeded_model
-from star.config.options import ModelConfig
+from star.config.options import MODEL_KINDS, ModelConfig
 from star.model import Layer, StarTransformer
 
 SMALL = ModelConfig(
@@ -73,10 +74,10 @@ def test_one_layer_equals_the_equations(modules: tuple[str, str]) -> None:
     assert np.abs(layer(z)[0].detach().numpy() - slow).max() < 1e-10
 
 
-def test_z_holds_what_section_7_says() -> None:
+def test_z_has_the_documented_layout() -> None:
     model = seeded_model(SMALL, seed=0)
     gg, jm, mask = clips(SMALL)
-    z = model.tokens(gg.float(), jm.float(), mask)
+    z = model.tokens(gg.float(), jm.float(), mask)  # already standardised: mean 0, spread 1
     assert z.shape == (2, 4, (4 + 1) + (3 + 1) + 1, 8)
     assert model.tokens.class_slots == [0, 5, 9]
     for slot, name in zip(model.tokens.class_slots, ("cls_global", "cls_joint", "cls_total"), strict=True):
@@ -94,10 +95,10 @@ def test_a_reversed_clip_is_another_clip(kinds: str) -> None:
 
     blind = change(seeded_model(dataclasses.replace(config, jm_positions=False), seed=1).double().eval())
     assert change(seeded_model(config, seed=1).double().eval()) > 1e6 * blind
-    assert blind < 1e-12  # without positions the attentions alone cannot tell; that is why (T, V, width)
+    assert blind < 1e-12  # attention alone does not see the order: hence positions (T, V, width)
 
 
-def test_an_absent_joint_says_nothing_but_that_it_is_absent() -> None:
+def test_the_values_of_an_absent_joint_have_no_effect() -> None:
     model = seeded_model(SMALL, seed=0).double().eval()
     model.standardise(gg=None, jm=(torch.ones(5), torch.full((5,), 2.0)))
     gg, jm, mask = clips(SMALL)
@@ -117,7 +118,7 @@ def test_a_clip_without_any_joint_has_finite_logits_and_gradients() -> None:
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_unused_tokens_are_not_looked_at() -> None:
+def test_unused_tokens_are_not_read() -> None:
     gg, jm, mask = clips(SMALL)
     joints = seeded_model(dataclasses.replace(SMALL, tokens="jm"), seed=0).double().eval()
     assert torch.equal(joints(None, jm, mask), joints(gg, jm, mask))
@@ -125,7 +126,25 @@ def test_unused_tokens_are_not_looked_at() -> None:
     assert torch.equal(grid(gg, None), grid(gg, jm, mask))
 
 
-def test_weights_come_only_on_request_and_change_nothing() -> None:
+@pytest.mark.parametrize("kind", MODEL_KINDS)
+@pytest.mark.parametrize("tokens", ["gg", "jm", "both"])
+def test_a_model_reads_the_fields_it_names_and_no_others(kind: str, tokens: str) -> None:
+    if kind == "joint_gru" and tokens != "jm":
+        return
+    model = seeded_model(dataclasses.replace(SMALL, kind=kind, tokens=tokens), seed=0).double().eval()
+    gg, jm, mask = clips(SMALL)
+    batch = Batch(gg, jm, mask, labels=torch.zeros(2), clips=torch.zeros(2))
+    other = {"gg": gg + 1, "jm": jm + 1, "joint_mask": ~mask, "labels": batch.labels + 1, "clips": batch.clips + 1}
+    logits = model(batch)
+    changed = {
+        name for name in other if not torch.equal(model(dataclasses.replace(batch, **{name: other[name]})), logits)
+    }
+    assert changed == set(model.reads)
+    if kind == "star":  # the call with three tensors is the same
+        assert torch.equal(model(gg, jm, mask), logits)
+
+
+def test_weights_are_given_on_request_and_change_nothing() -> None:
     model = seeded_model(SMALL, seed=0).double().eval()
     gg, jm, mask = clips(SMALL)
     weights: list[Tensor] = []
@@ -147,12 +166,12 @@ def test_initial_weights_are_a_function_of_the_seed_alone() -> None:
 def test_a_channel_that_never_changes_is_only_centred() -> None:
     model = seeded_model(SMALL, seed=0)
     model.standardise(gg=None, jm=(torch.tensor([1.0, 2, 3, 4, 5]), torch.tensor([0.0, 1, 2, 4, 0])))
-    standard = model.tokens.jm_standard(torch.tensor([2.0, 4, 5, 8, 5]))
+    standard = model.jm_standard(torch.tensor([2.0, 4, 5, 8, 5]))
     assert standard.tolist() == [1.0, 2.0, 1.0, 1.0, 0.0]
 
 
-def test_a_channel_that_hardly_changes_is_not_blown_up() -> None:
+def test_a_channel_that_hardly_changes_is_not_amplified() -> None:
     """One stray value in a million training tokens gives a spread of a thousandth: a test clip may move more."""
     model = seeded_model(SMALL, seed=0)
     model.standardise(gg=None, jm=(torch.zeros(5), torch.tensor([1e-6, 1, 2, 4, 0])))
-    assert model.tokens.jm_standard.spread.tolist() == pytest.approx([0.01, 1, 2, 4, 1])
+    assert model.jm_standard.spread.tolist() == pytest.approx([0.01, 1, 2, 4, 1])

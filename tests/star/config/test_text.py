@@ -29,7 +29,7 @@ def test_overrides_are_typed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "sentence"),
     [
         ("optim.lr", "no '='"),
         ("optim.learning_rate=1", "no such setting"),
@@ -58,8 +58,8 @@ def test_overrides_are_typed() -> None:
         ("model.dropout=1", "0 to 1"),
     ],
 )
-def test_bad_overrides_are_named(setting: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_bad_overrides_are_named(setting: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
         with_overrides(TrainConfig(), [setting])
 
 
@@ -76,7 +76,7 @@ def test_presets_survive_json(name: str, tmp_path: Path) -> None:
 
 def test_files_are_strict(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
-    for text, told in [
+    for text, sentence in [
         ("[1]", "no JSON object"),
         ("{", "not JSON"),
         ('{"optim": {"lr": "1"}}', "optim.lr"),
@@ -90,7 +90,7 @@ def test_files_are_strict(tmp_path: Path) -> None:
         ('{"config": 3}', "config: no such setting"),
     ]:
         path.write_text(text)
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=sentence):
             load_config(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "none.json")
@@ -106,7 +106,7 @@ def test_a_file_lies_over_a_config(name: str, tmp_path: Path) -> None:
     assert load_config(path, over=base) == expected != load_config(path)
     # a run's own file is all of its settings, but for the sizes of its store
     run = dataclasses.replace(expected, model=dataclasses.replace(expected.model, classes=7, frames=4))
-    path.write_text(json.dumps({"format": "star-run/2", "config": to_dict(run), "store": {}}))
+    path.write_text(json.dumps({"format": "star-run/3", "config": to_dict(run), "store": {}}))
     assert load_config(path, over=preset("smoke")) == expected
 
 

@@ -1,4 +1,4 @@
-"""Token data sets against the store they come from: values, splits, views, memory, loader processes."""
+"""Token data sets against their store: values, splits, views, memory, loader processes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_train_and_test_share_no_clip_and_no_subject(path: Path) -> None:
     assert subjects == [{"P001", "P002"}, {"P009"}]
 
 
-def test_an_unasked_kind_has_no_channels(path: Path) -> None:
+def test_a_kind_not_requested_has_no_channels(path: Path) -> None:
     joints = TokenDataset(path, tokens=("jm",), frame_step=3)
     assert joints[0].gg.shape == (2, 4, 0)
     assert joints[0].jm.shape == (2, 25, 6)
@@ -64,7 +64,7 @@ def test_an_unasked_kind_has_no_channels(path: Path) -> None:
         assert TokenDataset(path, tokens=name).tokens == kinds
 
 
-def test_an_unasked_kind_is_not_read(path: Path, tmp_path: Path) -> None:
+def test_a_kind_not_requested_is_not_read(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path, tmp_path / "s")
     shutil.rmtree(tmp_path / "s/gg/c")
     for in_memory in (True, False):
@@ -142,19 +142,21 @@ def test_reading_ahead_gives_the_same_batches(path: Path, in_memory: bool) -> No
     ahead = list(loader(TokenDataset(path, views="random", in_memory=in_memory), plan, workers=3, pin=False))
     assert len(alone) == len(ahead) == 30
     for ours, theirs in zip(alone, ahead, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        assert ours.tensors().keys() == theirs.tensors().keys()
+        assert all(torch.equal(tensor, theirs.tensors()[name]) for name, tensor in ours.tensors().items())
 
 
-def test_a_reader_that_fails_tells_the_caller_and_ends(path: Path, tmp_path: Path) -> None:
+def test_an_error_of_a_reader_reaches_the_caller_and_ends_the_threads(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path, tmp_path / "s")
     dataset = TokenDataset(tmp_path / "s", tokens=("gg",), in_memory=False)
     (tmp_path / "s/gg/c/1/0/0/0/0").write_bytes(b"short")
+    before = threading.active_count()
     batches = loader(dataset, [[i] for i in range(len(dataset))], workers=2, pin=False)
     whole = [row for row in dataset.rows if row < 16]
     assert [int(next(batches).clips) for _ in whole] == whole
     with pytest.raises(CorruptError, match="the index of its shard does not match"):
         next(batches)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("star-loader")]
+    assert threading.active_count() == before
 
 
 def test_no_items_are_an_empty_batch(path: Path) -> None:
@@ -178,7 +180,7 @@ def test_statistics_are_of_the_training_split_without_absent_joints(path: Path) 
     assert np.abs(few.numpy() - ends.astype(np.float64).mean(0)).max() < 1e-9
 
 
-def test_a_token_that_is_no_number_is_named(tmp_path: Path) -> None:
+def test_the_clip_of_a_nan_token_is_named(tmp_path: Path) -> None:
     path = write_small_store(tmp_path / "nan.zarr", nan_clip=5)
     dataset = TokenDataset(path)
     with pytest.raises(DataError, match=TokenStore.open(path).clip_ids[5]):
@@ -207,16 +209,16 @@ def test_bad_requests_are_one_sentence(path: Path, tmp_path: Path) -> None:
 
 
 class Unfinished:
-    """A store of which some views or clips are not done: the status is all that differs."""
+    """A store with another status, in which some views or clips are not done."""
 
     def __init__(self, path: Path, status: np.ndarray) -> None:
         self._store, self.status = TokenStore.open(path), status
         self.url, self.attrs, self.sizes = self._store.url, self._store.attrs, self._store.sizes
         self.labels, self.clip_ids, self.records = self._store.labels, self._store.clip_ids, self._store.records
-        self.read = self._store.read
+        self.read, self.rows_of = self._store.read, self._store.rows_of
 
 
-def test_what_is_not_done_is_counted_and_what_is_pending_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_clips_are_counted_and_pending_ones_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(TokenStore.open(path).sizes, StoreSizes)
     monkeypatch.setattr("star.data.dataset.TokenStore", Unfinished)
     status = np.ones((48, 3), np.uint8)
@@ -233,7 +235,7 @@ def test_what_is_not_done_is_counted_and_what_is_pending_refused(path: Path, mon
         TokenDataset(Unfinished(path, status), views="random")
 
 
-def test_who_reads_ahead_where_nobody_says(path: Path) -> None:
+def test_default_number_of_loader_threads(path: Path) -> None:
     held, read = (TokenDataset(path, in_memory=in_memory) for in_memory in (True, False))
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [workers_for(data, device) for data in (held, read) for device in (cpu, gpu)] == [0, 2, 2, 2]

@@ -12,7 +12,7 @@ from star.data.sampler import Batches, epoch_order
 
 
 def interleaved(batches: Batches, world: int) -> list[list[tuple[int, int]]]:
-    """What all ranks see, put back in the order of positions."""
+    """The picks of all ranks, in the order of positions."""
     ranks = [list(dataclasses.replace(batches, rank=rank, world=world)) for rank in range(world)]
     steps = []
     for step, parts in enumerate(zip(*ranks, strict=True), start=batches.start):

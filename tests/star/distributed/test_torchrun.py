@@ -1,4 +1,4 @@
-"""`torchrun --no-python star train` itself, two processes on a CPU: the run of one process, and one of them speaks."""
+"""`torchrun --no-python star train`, two processes on a CPU: the result of one process, and one process prints."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_two_processes_of_torchrun_give_the_run_of_one(tmp_path: Path) -> None:
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr[-2000:]
     assert "Traceback" not in shown.stderr
-    (line,) = shown.stdout.splitlines()  # one process speaks
+    (line,) = shown.stdout.splitlines()  # one process prints
     alone = json.loads(done(*train, "--out", tmp_path / "alone"))
     assert json.loads(line) == {**alone, "run": str(tmp_path / "together")}
     # the clips of a step decide its loss: another order gives others, far beyond sums taken in another order

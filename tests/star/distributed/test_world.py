@@ -208,7 +208,7 @@ def test_soak_kills_of_one_two_and_three_processes(tmp_path: Path) -> None:
                 if Path(f"{run}.picks-{rank}").exists():
                     read = picks_of(run, rank)
                     assert read == [picks for picks in picks_from(start, rank=rank, world=world) if picks][: len(read)]
-        train(store, run, config=with_overrides(smoke(), SETTINGS))  # the last evaluation may be owed
+        train(store, run, config=with_overrides(smoke(), SETTINGS))  # the last evaluation may still be due
         together = read_metrics(run)
         assert [line["step"] for line in together] == [line["step"] for line in alone]
         losses = [[line["loss"] for line in lines if "loss" in line] for lines in (alone, together)]
@@ -218,15 +218,15 @@ def test_soak_kills_of_one_two_and_three_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_nobody_leaves_before_the_step_is_saved(tmp_path: Path) -> None:
-    """torchrun ends the others, the one that saves among them, as soon as one has gone."""
+def test_no_process_ends_before_the_step_is_saved(tmp_path: Path) -> None:
+    """torchrun ends all processes, also the one that saves, as soon as one has ended."""
     store = write_small_store(tmp_path / "small.zarr")
     children = launch(2, str(store), str(tmp_path / "run"), *SETTINGS, script=STOPPED)
     assert [child.communicate()[0].strip() for child in children] == ["['checkpoint-00000002.pt']"] * 2
 
 
 @pytest.mark.processes
-def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
+def test_an_error_is_reported_by_one_process(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.3)
     config = with_overrides(smoke(), SETTINGS)
     for folder in ("run-0", "run-1"):  # of hosts that do not see the same folder
@@ -241,27 +241,27 @@ def test_what_is_wrong_is_told_by_one_process(tmp_path: Path) -> None:
         file.write("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    told = [
+    cases = [
         (["--out", str(tmp_path / "full")], "is not empty and is no training run"),  # known to the first alone
         (["--out", str(tmp_path / "full"), "--seeds", "2"], "thesis.tex"),  # to each, before any training
         (["--out", str(tmp_path / "new"), "--preset", "bogus"], "no such choice"),  # to each by itself
         (["--out", str(tmp_path / "new"), "--protocol", "xset"], "xset: is not a protocol"),  # to each, by its data
-        (["--out", str(tmp_path / "torn")], "metrics.jsonl: line 2 is none of ours"),
+        (["--out", str(tmp_path / "torn")], "metrics.jsonl: line 2 is not a metrics line"),
         (["--out", f"{tmp_path}/run-RANK"], "is not the same for every process of this training: another checkpoint"),
         (["--out", str(tmp_path / "new"), "full"], "metrics.jsonl: the disk is full"),  # amid the training
     ]
     options = ["--preset", "smoke", "--device", "cpu", "--quiet", *(f"--set={setting}" for setting in SETTINGS)]
-    commands = [["train", "--from-cache", str(store), *options, *words] for words, _ in told]
+    commands = [["train", "--from-cache", str(store), *options, *words] for words, _ in cases]
     for command in commands[:-1]:
         command.append("")
     children = launch(2, json.dumps(commands), script=COMMANDS)
     first, second = ([json.loads(line) for line in child.communicate()[0].splitlines()] for child in children)
     assert [child.returncode for child in children] == [0, 0]
-    for (_, sentence), (code, printed, lines) in zip(told, first, strict=True):
+    for (_, sentence), (code, printed, lines) in zip(cases, first, strict=True):
         assert (code, printed, len(lines)) == (1, "", 1), lines
         assert sentence in lines[0]
     assert second[:-1] == [[1, "", []]] * 6
-    code, _, (lost,) = second[-1]  # its own word, since nobody could tell it what was wrong
+    code, _, (lost,) = second[-1]  # its own message, since the other process could not report
     assert code == 1
     assert "process 1 of 2: lost the others" in lost
 
@@ -272,7 +272,7 @@ def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatc
         join_world("cuda:1")
 
 
-def test_too_few_gpus_are_told_by_one_process_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_gpus_are_reported_by_one_process_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     waited: list[float] = []
     monkeypatch.setattr("time.sleep", waited.append)
@@ -284,7 +284,7 @@ def test_too_few_gpus_are_told_by_one_process_of_a_machine(monkeypatch: pytest.M
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(SystemExit, match="1"):
         join_world("cuda")
-    assert waited == [PATIENCE_S]  # torchrun would end the one that speaks
+    assert waited == [PATIENCE_S]  # torchrun would end the process that reports
 
 
 def test_devices_are_named_when_they_are_not_there() -> None:
@@ -304,7 +304,7 @@ def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch
     assert shares == [10**6, 10**6 // 4]
 
 
-def test_limits_are_looked_for_from_a_process_up_to_the_root(tmp_path: Path) -> None:
+def test_limits_are_read_from_a_process_up_to_the_root(tmp_path: Path) -> None:
     own = tmp_path / "cgroup"
     own.write_text("0::/slurm/job_7/step_0\n")
     job = tmp_path / "slurm/job_7"

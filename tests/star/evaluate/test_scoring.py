@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(store, folder / "run", config=config)
 
 
-def test_the_batch_size_moves_nothing(run: Run) -> None:
+def test_the_batch_size_changes_no_result(run: Run) -> None:
     found = [evaluate_run(run, batch_size=size) for size in (1, 7, 64)]
     assert 0 < found[0].top1 < 1  # hard enough that a moved number would show
     for other in found[1:]:
@@ -42,7 +42,7 @@ def test_the_batch_size_moves_nothing(run: Run) -> None:
         assert np.abs(other.probabilities - found[0].probabilities).max() < 1e-6
 
 
-def test_what_training_left_is_not_computed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_saved_by_training_are_not_computed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     anew = evaluate_run(run)
     calls: list[Run] = []
 
@@ -107,7 +107,7 @@ def test_a_model_that_has_diverged_gets_no_accuracy(run: Run) -> None:
         score(model, dataset)
 
 
-def test_evaluation_touches_nothing(run: Run) -> None:
+def test_evaluation_has_no_side_effects(run: Run) -> None:
     model = run.model().train()
     dataset = TokenDataset(run.store["url"], split="test", tokens=("jm",), views="all")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -135,7 +135,7 @@ def test_bad_input_is_one_sentence(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_attention_of_a_run_is_over_the_frames_it_looks_at(run: Run, tmp_path: Path, step: int) -> None:
+def test_attention_of_a_run_is_over_the_frames_that_it_uses(run: Run, tmp_path: Path, step: int) -> None:
     store = TokenStore.open(run.store["url"])
     settings = ["model.width=16", "optim.epochs=1", f"data.frame_step={step}"]
     other = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))

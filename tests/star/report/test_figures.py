@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from star.batch import Batch
 from star.build import seeded_model
 from star.config.options import ModelConfig
-from star.data.dataset import Batch
 from star.evaluate.attention_maps import attention_by_frame, class_attention
 from star.report.figures import (
     attention_figure,
@@ -146,10 +146,10 @@ def test_attention_maps_are_shares_of_the_models_own_weights(tokens: str) -> Non
     for name, whole in zip(model.module_names, weights, strict=True):
         assert np.allclose(by_frame[name].sum(1), 1, atol=1e-5)
         slow = np.zeros((2, 4))
-        asking = whole[0, 0, :, :, 0, 0].numel()
+        queries = whole[0, 0, :, :, 0, 0].numel()
         for b in range(2):
             for u in range(4):
-                slow[b, u] = whole[b, :, :, :, u, :].sum() / (2 * asking)
+                slow[b, u] = whole[b, :, :, :, u, :].sum() / (2 * queries)
         assert np.allclose(by_frame[name], slow, atol=1e-5)
         slots, first = model.tokens.class_slots, 0
         if tokens != "jm":

@@ -101,7 +101,7 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, PreparedFolder, Run]:
-    """A store of 12 clips from a prepared folder, by the stub in the backbone's place, and a run of one epoch."""
+    """A store of 12 clips from a prepared folder, by a stub instead of the backbone, and a run of one epoch."""
     install(monkeypatch)
     folder = write_prepared(tmp_path / "prepared", 12)
     extract(folder.path, tmp_path / "store", OPTIONS)
@@ -148,7 +148,7 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
         write_atomic(run.path / "metrics.jsonl", b'{"step": 1}\n' + line + b"\n")
         shown = star("report", "--quiet", run.path, "--store", moved)
         assert shown.exit_code == 1
-        assert "metrics.jsonl: line 2 is none of ours; delete that line" in shown.stderr.splitlines()[-1]
+        assert "metrics.jsonl: line 2 is not a metrics line; delete that line" in shown.stderr.splitlines()[-1]
 
 
 def test_attention_over_time_is_labelled_by_the_stores_frames(made: tuple[Path, PreparedFolder, Run]) -> None:

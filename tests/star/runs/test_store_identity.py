@@ -34,7 +34,7 @@ def config(*settings: str) -> TrainConfig:
 
 
 class Shown(TokenStore):
-    """A store at an earlier time: its status (N, K) is what the test says."""
+    """A store at an earlier time: the test sets its status (N, K)."""
 
     shown: np.ndarray
 
@@ -59,7 +59,7 @@ def at_a_time(path: Path, *, views: int = 3, failed: tuple[int, ...] = ()) -> To
 
 
 class Stop(Exception):
-    """What a test throws into a training."""
+    """Raised by a test inside a training."""
 
 
 def stop_at_three(event: TrainEvent) -> None:
@@ -68,7 +68,7 @@ def stop_at_three(event: TrainEvent) -> None:
 
 
 @pytest.mark.parametrize("views", ["all", "random"])
-def test_views_that_a_store_gets_do_not_touch_a_run(path: Path, tmp_path: Path, views: str) -> None:
+def test_views_added_to_a_store_do_not_change_a_run(path: Path, tmp_path: Path, views: str) -> None:
     asked = config(f"data.views={views}")
     train(at_a_time(path, views=2), tmp_path / "undisturbed", config=asked)
     with pytest.raises(Stop):
@@ -88,7 +88,7 @@ def test_views_that_a_store_gets_do_not_touch_a_run(path: Path, tmp_path: Path, 
         train(at_a_time(path, views=2), tmp_path / "new", config=asked)
 
 
-def test_a_run_that_was_refused_before_its_first_step_holds_to_no_views(
+def test_a_run_refused_before_its_first_step_has_no_fixed_views(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -127,23 +127,23 @@ def test_a_finished_run_stays_finished(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("row", "split"), [(0, "train"), (-1, "test")])
-def test_clips_that_a_store_gets_are_refused(path: Path, tmp_path: Path, row: int, split: str) -> None:
+def test_clips_added_to_a_split_are_refused(path: Path, tmp_path: Path, row: int, split: str) -> None:
     run = train(at_a_time(path, failed=(row,)), tmp_path / "run", config=config())
     assert run.store["clips"][split]["count"] == {"train": 31, "test": 15}[split]
-    told = rf"the {split} split has other clips .* into another folder"
-    with pytest.raises(ArtifactError, match=told):
+    sentence = rf"the {split} split has other clips .* into another folder"
+    with pytest.raises(ArtifactError, match=sentence):
         train(at_a_time(path), tmp_path / "run", config=config())
     if split == "test":
-        with pytest.raises(ArtifactError, match=told):
+        with pytest.raises(ArtifactError, match=sentence):
             evaluate_run(run, store=at_a_time(path))
     else:
         assert len(evaluate_run(run, store=at_a_time(path)).labels) == 16
         assert len(trained_clips(run, store=at_a_time(path, failed=(row,)))) == 31
-        with pytest.raises(ArtifactError, match=told):
+        with pytest.raises(ArtifactError, match=sentence):
             trained_clips(run, store=at_a_time(path))
 
 
-def test_a_run_of_an_older_format_is_said_to_be_one(path: Path, tmp_path: Path) -> None:
+def test_a_run_of_an_older_format_is_refused(path: Path, tmp_path: Path) -> None:
     run: Run = train(path, tmp_path / "run", config=config())
     about = json.loads((run.path / "config.json").read_text())
     (run.path / "config.json").write_text(json.dumps({**about, "format": "star-run/1"}))
@@ -165,9 +165,9 @@ def test_a_store_that_has_moved_is_found_again(path: Path, tmp_path: Path) -> No
     top1 = json.loads(done("evaluate", tmp_path / "run", "--json"))["top1"]
     assert top1 == open_run(tmp_path / "run").metrics()[-1]["top1"]
     other = write_small_store(tmp_path / "other.zarr", views=3, seed=1)
-    told = star("evaluate", tmp_path / "run", "--store", other)
-    one_sentence(told, "another store", "give the store it was trained on")
-    assert "--out" not in told.stderr
+    refused = star("evaluate", tmp_path / "run", "--store", other)
+    one_sentence(refused, "another store", "give the store it was trained on")
+    assert "--out" not in refused.stderr
 
 
 def test_no_protocol_is_the_stores_first(path: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_no_protocol_is_the_stores_first(path: Path, tmp_path: Path) -> None:
         train(path, run.path, config=config("data.protocol=xview"))
 
 
-def test_config_json_says_what_the_store_decides(path: Path, tmp_path: Path) -> None:
+def test_config_json_has_what_the_store_decides(path: Path, tmp_path: Path) -> None:
     run = train(path, tmp_path / "run", config=config("data.frame_step=2"))
     model = json.loads((run.path / "config.json").read_text())["config"]["model"]
     assert {name: model[name] for name in OF_THE_STORE} == {

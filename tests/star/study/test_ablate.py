@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
 @pytest.mark.parametrize("study", sorted(STUDIES))
 @pytest.mark.parametrize("preset", [smoke(), TrainConfig()])
-def test_every_variant_is_a_config_of_its_own(study: str, preset: TrainConfig) -> None:
+def test_every_variant_is_another_config(study: str, preset: TrainConfig) -> None:
     found = variants(study, preset, views=2)
     configs = [with_overrides(preset, settings) for settings in found.values()]
     assert len({repr(config) for config in configs}) == len(configs) >= 2
@@ -69,14 +69,14 @@ def test_frames_are_named() -> None:
     assert list(labels) == ["every 3rd frame", "every frame", "every 2nd frame", "every 4th frame", "view 0 alone"]
 
 
-def test_a_study_of_which_one_variant_does_not_fit_trains_none(tmp_path: Path) -> None:
+def test_a_study_with_a_variant_that_does_not_fit_trains_none(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr")  # 4 frames: every 4th leaves one, and zigzag needs two
     config = with_overrides(smoke(), ["model.width=16"])
-    told: list[str] = []
-    study = {"study": "sampling", "config": config, "progress": lambda name, *_: told.append(name)}
+    calls: list[str] = []
+    study = {"study": "sampling", "config": config, "progress": lambda name, *_: calls.append(name)}
     with pytest.raises(ConfigError, match=r"variant 'every 4th frame': zigzag_attention.*got 1 frame"):
         ablate(store, tmp_path / "out", **study)
-    assert not told
+    assert not calls
     assert not (tmp_path / "out").exists()
     labels = [variant.label for variant in planned(store, tmp_path, study="sampling", config=config, seeds=1)]
     assert labels == ["every 2nd frame", "every frame", "every 4th frame"]  # the store has one view
@@ -94,10 +94,10 @@ def test_the_papers_own_pair_is_among_the_modules() -> None:
 def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.5)
     config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.epochs=2", "eval_every=0"])
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
 
     def listen(name: str, done: int, total: int, event: object) -> None:
-        told.append((name, done, total))
+        calls.append((name, done, total))
         if (name, stop) == ("uniform, seed 1", True):
             raise KeyboardInterrupt
 
@@ -106,10 +106,10 @@ def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         ablate(store, tmp_path / "out", **study)
     stop = False
-    told.clear()
+    calls.clear()
     rows = ablate(store, tmp_path / "out", **study)
-    assert {name for name, _, _ in told} == {"uniform, seed 1"}  # what was finished is not trained again
-    assert {(done, total) for _, done, total in told} == {(3, 4)}
+    assert {name for name, _, _ in calls} == {"uniform, seed 1"}  # what was finished is not trained again
+    assert {(done, total) for _, done, total in calls} == {(3, 4)}
     assert [row.label for row in rows] == ["softmax", "uniform"]
     folder = tmp_path / "out" / "attention"
     for row in rows:

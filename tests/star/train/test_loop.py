@@ -21,10 +21,11 @@ from cli.training import StopOnSignal
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.records import keyed_rng
 from pipeline.store.token_store import TokenStore
+from star.batch import Batch
 from star.build import seeded_model
 from star.config.presets import smoke
 from star.config.text import TrainConfig, with_overrides
-from star.data.dataset import Batch, TokenDataset
+from star.data.dataset import TokenDataset
 from star.data.splits import fitted
 from star.data.statistics import channel_statistics
 from star.distributed.world import World
@@ -75,10 +76,10 @@ def test_steps_lower_the_loss_and_eight_clips_can_be_learnt(store: Path) -> None
     assert losses[1] < losses[0]
     assert losses[-1] < 0.2 * losses[0]
     with torch.no_grad():
-        assert (model(None, batch.jm, batch.joint_mask).argmax(1) == batch.labels).all()
+        assert (model(batch).argmax(1) == batch.labels).all()
 
 
-def test_a_run_learns_and_says_so(store: Path, tmp_path: Path) -> None:
+def test_a_run_learns_and_reports_it(store: Path, tmp_path: Path) -> None:
     events: list[TrainEvent] = []
     run = train(store, tmp_path / "run", config=tiny("optim.epochs=10"), progress=events.append)
     lines = run.metrics()
@@ -93,20 +94,20 @@ def test_a_run_learns_and_says_so(store: Path, tmp_path: Path) -> None:
     assert open_run(run.path).config == run.config
 
 
-def test_the_end_is_foretold_with_evaluation_and_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_remaining_time_includes_evaluation_and_saving(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("star.train.progress.time.perf_counter", lambda: now[0])
     clock = Clock(first=0, total=10, epochs=1)
     for done, _ in zip((1, 2), clock.waiting(iter("ab")), strict=True):
         now[0] += 3.0
         event = clock.event(done=done, clips=6, loss=0.0, lr=0.0)
-        with clock.aside():
+        with clock.paused():
             now[0] += 5.0
     assert (event.clips_per_s, event.wait_share, event.eta_s) == (2.0, 0.0, (6 + 5) / 2 * 8)  # one evaluation so far
 
 
 def test_shuffled_labels_stay_near_chance(store: Path, tmp_path: Path) -> None:
-    """Of four classes; each seed deals the labels anew, so the seeds' 96 guesses are nearly independent."""
+    """Four classes; each seed permutes the labels anew, so the seeds' 96 predictions are nearly independent."""
     config = tiny("optim.epochs=10", "data.shuffled_labels=true")
     scores = train_seeds(store, tmp_path / "runs", config=config, seeds=6)
     low, high = wilson_interval(sum(int(each.right.sum()) for each in scores), sum(len(each.labels) for each in scores))
@@ -115,7 +116,7 @@ def test_shuffled_labels_stay_near_chance(store: Path, tmp_path: Path) -> None:
 
 
 class Stop(Exception):
-    """What a test throws into a training."""
+    """Raised by a test inside a training."""
 
 
 def stop_at(step: int) -> Callable[[TrainEvent], None]:
@@ -138,7 +139,7 @@ def same_run(run: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize("save_every_s", [0.0, 1e9])
-def test_stopped_at_any_step_it_goes_on_as_if_nothing_had_been(
+def test_a_run_stopped_at_any_step_resumes_to_the_same_bits(
     store: Path, undisturbed: Path, tmp_path: Path, save_every_s: float
 ) -> None:
     config = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
@@ -175,7 +176,7 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), config=with_overrides(smoke(), sys.a
 
 
 def killed_while_it_trains(store: Path, run: Path, settings: list[str], rng: np.random.Generator) -> bool:
-    """Go on with a run in a process of its own and kill that at a random moment; whether it was still at work."""
+    """Resume a run in a child process and kill it at a random moment; whether it was still running."""
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(store), str(run), *settings],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
@@ -189,7 +190,7 @@ def killed_while_it_trains(store: Path, run: Path, settings: list[str], rng: np.
 
 
 def killed_again_and_again(store: Path, undisturbed: Path, folder: Path, times: int) -> None:
-    """So many real kills at random moments, of one run after another; every run ends as the undisturbed one."""
+    """`times` real kills at random moments, one run after another; every run ends as the undisturbed one."""
     settings = [*TINY, "optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"]
     rng = np.random.default_rng(int(os.environ.get("SEED") or 0))
     kills = runs = 0
@@ -225,10 +226,10 @@ def test_a_signal_ends_a_training_with_its_step_saved(store: Path, tmp_path: Pat
     while len(read_metrics(tmp_path / "run")) < 5 and child.poll() is None:
         time.sleep(0.01)
     child.send_signal(number)
-    out, told = child.communicate(timeout=600)
+    out, messages = child.communicate(timeout=600)
     assert (child.returncode, out) == (130, "")
-    assert "stopping after this step" in told
-    assert "the same command goes on" in told
+    assert "stopping after this step" in messages
+    assert "the same command goes on" in messages
     stopped, lines = load_checkpoint(tmp_path / "run"), read_metrics(tmp_path / "run")
     assert stopped is not None  # the next one by the clock was half a minute away
     assert 5 <= stopped.step == len(lines) < 80_000
@@ -245,7 +246,7 @@ def test_a_second_sigterm_does_not_cut_off_the_save() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-def test_who_asks_for_the_end_gets_it_saved(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_stop_between_steps_saves_the_step(store: Path, undisturbed: Path, tmp_path: Path) -> None:
     config, run = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"), tmp_path / "run"
     answers = iter([False, False, True])
     with pytest.raises(KeyboardInterrupt):
@@ -258,7 +259,7 @@ def test_who_asks_for_the_end_gets_it_saved(store: Path, undisturbed: Path, tmp_
 
 
 @pytest.mark.parametrize("end", ["fails", "is stopped"])
-def test_an_evaluation_that_did_not_come_about_is_made_by_the_next_call(
+def test_a_missing_evaluation_is_made_by_the_next_call(
     store: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     config, run = tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4"), tmp_path / "run"
@@ -281,16 +282,14 @@ def test_an_evaluation_that_did_not_come_about_is_made_by_the_next_call(
         assert kept.step == step or end == "is stopped"
         assert [line["step"] for line in read_metrics(run) if "top1" in line] == list(range(4, step, 4))
         if step < 12:
-            with pytest.raises(Stop):  # the first thing that this call does is the evaluation that is owed
+            with pytest.raises(Stop):  # this call begins with the evaluation that is due
                 train(store, run, config=config, save_every_s=1e9, progress=stop_at(step + 1))
             assert read_metrics(run)[-2]["top1"] >= 0
     train(store, run, config=config)
     assert same_run(run, undisturbed)
 
 
-def test_a_finished_run_is_looked_at_before_its_tokens_are_read(
-    store: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_reads_no_tokens(store: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*given: object) -> None:
         raise AssertionError("tokens were read")
 
@@ -318,10 +317,12 @@ def test_mixup_mixes_tokens_and_labels_alike() -> None:
     gg = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)
     jm = torch.tensor([[2.0, 2.0], [4.0, 0.0]]).reshape(2, 1, 2, 1)
     mask = torch.tensor([[True, True], [True, False]]).reshape(2, 1, 2)
-    mixed_gg, mixed_jm, mixed_mask, targets = mix(gg, jm, mask, torch.tensor([0, 2]), share=0.75, classes=3)
-    assert mixed_gg.flatten().tolist() == [1.5, 2.5]
-    assert mixed_jm.flatten().tolist() == [2.5, 2.0, 3.5, 2.0]  # the joint that one clip lacks stays the other's
-    assert mixed_mask.all()
+    batch = Batch(gg, jm, mask, labels=torch.tensor([0, 2]), clips=torch.tensor([4, 5]), xyz=jm)
+    mixed, targets = mix(batch, share=0.75, classes=3)
+    assert mixed.gg.flatten().tolist() == [1.5, 2.5]
+    assert mixed.jm.flatten().tolist() == [2.5, 2.0, 3.5, 2.0]  # the joint that one clip lacks stays the other's
+    assert mixed.joint_mask.all()
+    assert (mixed.clips.tolist(), mixed.xyz) == ([4, 5], None)
     assert targets.tolist() == [[0.75, 0, 0.25], [0.25, 0, 0.75]]
 
 
@@ -355,7 +356,7 @@ def test_each_option_of_a_step_does_what_it_says(store: Path) -> None:
     mixed, _, others = one_step(store, batch, "optim.mixup=1")
     rng = keyed_rng(0, "step", 0, 0)
     rng.integers(2**62)  # of dropout
-    *_, targets = mix(*batch[:4], share=float(rng.beta(1, 1)), classes=4)
+    _, targets = mix(batch, share=float(rng.beta(1, 1)), classes=4)
     assert mixed == pytest.approx(-(others.log_softmax(dim=1) * targets).sum(dim=1).mean().item(), rel=1e-4)
     assert not torch.allclose(others, logits, atol=1e-3)
 
@@ -382,7 +383,7 @@ def test_other_settings_and_other_stores_are_refused(store: Path, tmp_path: Path
 
 
 def test_a_flipped_bit_of_a_checkpoint_is_found(store: Path, tmp_path: Path) -> None:
-    """torch loads it without a word."""
+    """torch loads it without an error."""
     run = tmp_path / "run"
     with pytest.raises(Stop):
         train(store, run, config=tiny(), save_every_s=0, progress=stop_at(3))
@@ -399,7 +400,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_found(store: Path, tmp_path: Path) -> 
         load_checkpoint(run)
 
 
-def test_a_checkpoint_that_may_not_be_read_is_not_to_be_deleted(
+def test_an_unreadable_checkpoint_is_not_called_damaged(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -414,7 +415,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_to_be_deleted(
         load_checkpoint(run)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     store: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     run, config = tmp_path / "run", tiny("optim.ema=0.9", "model.dropout=0.2", "optim.mixup=0.4")
@@ -517,7 +518,7 @@ def test_options_that_change_training_run(store: Path, tmp_path: Path) -> None:
         assert sum("top1" in line for line in lines) == (1 if i == 2 else 2)
 
 
-def test_tensorboard_shows_what_the_metrics_say(store: Path, tmp_path: Path) -> None:
+def test_tensorboard_shows_the_metrics(store: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = train(store, tmp_path / "run", config=tiny("optim.epochs=1"), tensorboard=True)
@@ -528,8 +529,17 @@ def test_tensorboard_shows_what_the_metrics_say(store: Path, tmp_path: Path) -> 
     assert board.Scalars("test/top1")[-1].value == pytest.approx(lines[-1]["top1"])
 
 
-def test_a_deterministic_training_allows_no_other_kernels_and_leaves_no_trace(store: Path, tmp_path: Path) -> None:
-    """The bits of a GPU cannot be seen here; that torch was asked for them, in every step, can."""
+def test_without_tensorboard_the_run_names_what_to_install(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as where the extra is missing
+    with pytest.raises(ConfigError, match=r"tensorboard: .* not installed; run `pip install 'star-tokens\[tensorboard"):
+        train(store, tmp_path / "run", config=tiny("optim.epochs=1"), tensorboard=True)
+    train(store, tmp_path / "run", config=tiny("optim.epochs=1"))
+
+
+def test_a_deterministic_training_allows_no_other_kernels_and_restores_the_flags(store: Path, tmp_path: Path) -> None:
+    """On a CPU only the flags can be tested: deterministic algorithms are on in every step."""
     asked = []
 
     def progress(event: TrainEvent) -> None:

@@ -74,7 +74,7 @@ def test_training_refuses_what_does_not_fit_and_names_what_does(
     model, config = whole.model(), small("optim.batch_size=8")
     fixed, each = kept_for_backward(model, config, CPU)
     assert require_memory(model, config, CPU, clips=8) == fixed + 8 * each
-    monkeypatch.setattr(memory, "free_bytes", lambda device: int((fixed + 5.5 * each) / memory.MOST))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int((fixed + 5.5 * each) / memory.MAX_MEMORY_SHARE))
     with pytest.raises(ConfigError, match="do not fit into the memory of cpu") as refused:
         train(store, tmp_path / "run", config=config)
     with monkeypatch.context() as patch:

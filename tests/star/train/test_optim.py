@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from star.build import seeded_model
-from star.config.options import KINDS, ModelConfig, OptimConfig
+from star.config.options import MODEL_KINDS, ModelConfig, OptimConfig
 from star.train.optim import MovingAverage, learning_rate, make_optimizer
 
 SMALL = ModelConfig(frames=2, cells=2, joints=2, gg_channels=3, jm_channels=3, classes=2, width=4, heads=1,
@@ -33,13 +33,13 @@ NOT_DECAYED = {  # beside biases and norms
     },
     "linear_probe": set(),
     "frame_probe": set(),
-    "attentive_probe": {"question", "positions.0", "positions.1"},
+    "attentive_probe": {"query", "positions.0", "positions.1"},
     "joint_gru": set(),
 }
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODEL_KINDS)
 def test_only_matrices_of_projections_are_decayed(kind: str, optimizer: str) -> None:
     model = seeded_model(replace(SMALL, kind=kind, tokens="jm" if kind == "joint_gru" else "both"), seed=0)
     groups = make_optimizer(model, OptimConfig(kind=optimizer, weight_decay=0.3)).param_groups

@@ -53,7 +53,7 @@ def test_zigzag_and_binary_cost_half_of_full_attention() -> None:
     assert attention_alone("zigzag") == attention_alone("binary") == attention_alone("full") // 2
 
 
-def test_a_plan_foretells_the_run(tmp_path: Path) -> None:
+def test_a_plan_has_the_runs_numbers(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", views=2)
     config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.ema=0.5"])
     plan = plan_training(store, config=config, device="cpu")

@@ -8,7 +8,7 @@ from star.train.timing import REPEATS, Pieces, epoch_seconds, timed_pieces
 
 
 class Machine:
-    """A clock that only steps move: `of_step` seconds and `of_clip` for each clip; the first step of a size, twice."""
+    """A clock advanced by steps alone: `of_step` seconds and `of_clip` a clip; the first step of a size, twice."""
 
     def __init__(self, *, of_step: float, of_clip: float) -> None:
         self.of_step, self.of_clip = of_step, of_clip
@@ -47,7 +47,7 @@ def test_a_quick_step_is_taken_whole() -> None:
     assert longest == pytest.approx(2 * 0.11)
 
 
-def test_one_step_is_taken_whatever_it_takes() -> None:
+def test_at_least_one_step_is_taken() -> None:
     machine = Machine(of_step=0.0, of_clip=60.0)
     assert machine.pieces(128) == {1: [120.0]}
     assert machine.steps == [1]
@@ -55,6 +55,6 @@ def test_one_step_is_taken_whatever_it_takes() -> None:
 
 
 @pytest.mark.parametrize("pieces", [{1: [2.0, 3.0], 2: [1.0, 9.0]}, {1: [1.0], 2: [8.0]}])
-def test_noise_does_not_turn_the_range_round(pieces: Pieces) -> None:
+def test_noise_does_not_reverse_the_range(pieces: Pieces) -> None:
     shortest, longest = epoch_seconds(pieces, items=64, batch_size=64)
     assert 0 < shortest <= longest
