@@ -53,7 +53,9 @@ def _reply(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
         if request.pop("call") == "probe":
             info = read.probe(request["path"], allow_corrupt=request["allow_corrupt"])
             return {"frames": info.frames, "height": info.height, "width": info.width}, memoryview(b"")
-        frames = read.read_frames(request.pop("path"), request.pop("indices"), **_tuples(request))
+        for name in ("box", "size"):
+            request[name] = request[name] and tuple(request[name])  # JSON has no tuples
+        frames = read.read_frames(request.pop("path"), request.pop("indices"), **request)
     except (DecodeError, ConfigError) as error:
         facts: dict[str, Any] = {"remedy": error.remedy}
         for name, fact in (("got", error.got), ("expected", error.expected)):
@@ -63,10 +65,6 @@ def _reply(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
         header = {"error": type(error).__name__, "item": error.item, "problem": error.problem, "facts": facts}
         return header, memoryview(b"")
     return {"shape": frames.shape}, frames.data.cast("B")
-
-
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -18,11 +18,9 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -73,9 +71,7 @@ class DecodeProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -87,8 +83,7 @@ class DecodeProcess:
     def probe(self, path: str | PathLike[str], *, allow_corrupt: bool = False) -> VideoInfo:
         """As `pipeline.decode.probe`. Raises DecodeError also when it hangs or crashes twice."""
         request = {"call": "probe", "path": fspath(path), "allow_corrupt": allow_corrupt}
-        attempts = [("pyav", self._budget_s), ("pyav", self._budget_s)]
-        header, _, _ = self._call(path, request, attempts)
+        header, _, _ = self._call(path, request, [("pyav", self._budget_s)] * 2)
         return VideoInfo(header["frames"], header["height"], header["width"])
 
     def read_frames(
@@ -157,14 +152,13 @@ class _Child:
     """One started process and its two pipes."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._stderr: BinaryIO = tempfile.TemporaryFile(mode="ab+")  # noqa: SIM115 - closed in kill()
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOT, str(Path(pipeline.__file__).resolve()), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=environment,
+            env={**os.environ, "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"},
             bufsize=0,
         )
         assert self.process.stdout is not None
@@ -228,9 +222,6 @@ def _end(process: subprocess.Popen[bytes], selector: selectors.BaseSelector, std
     process.wait()
     selector.close()
     stderr.close()
-    for pipe in _pipes(process):
-        pipe.close()
-
-
-def _pipes(process: subprocess.Popen[bytes]) -> Iterator[Any]:
-    return (pipe for pipe in (process.stdin, process.stdout) if pipe is not None)
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

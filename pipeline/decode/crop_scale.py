@@ -21,7 +21,7 @@ from pipeline.errors import DecodeError
 Box = tuple[int, int, int, int]
 
 _FLAGS = "flags=area+accurate_rnd:sws_dither=none"
-_LIMITED, _FULL = 1, 2  # AVColorRange
+_FULL = 2  # AVColorRange
 # AVColorSpace to the names of the scale filter. The default is BT.601, as in ffmpeg and OpenCV.
 _MATRIX = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 # Formats whose chroma grid is at most 2 pixels wide and high, and which `crop` and `pad` treat without a conversion.
@@ -72,12 +72,8 @@ def turn_of(frame: av.VideoFrame, item: object) -> Turn:
     # x' = a x + c y and y' = b x + d y, in 16.16 fixed point (libavutil/display.h)
     a, b, _, c, d = np.sign(np.round(np.frombuffer(bytes(found), np.int32)[:5] / 65536)).astype(int).tolist()
     if (a != 0) == (b != 0) or (a != 0) != (d != 0) or (b != 0) != (c != 0):
-        raise DecodeError(
-            item,
-            "has a rotation that is not a multiple of 90 degrees",
-            got=f"{frame.rotation} degrees",
-            remedy="re-encode it upright",
-        )
+        problem = "has a rotation that is not a multiple of 90 degrees"
+        raise DecodeError(item, problem, got=f"{frame.rotation} degrees", remedy="re-encode it upright")
     return Turn(transpose=a == 0, flip_x=a + c < 0, flip_y=b + d < 0)
 
 
@@ -152,7 +148,7 @@ def filter_chain(
     if padded:
         chain.append(("pad", f"{x1 - x0}:{y1 - y0}:{left - x0}:{top - y0}:black"))
     chain += _to_yuv444(frame, f"{size[1]}:{size[0]}:")
-    matrix, limits = _MATRIX.get(frame.colorspace, "bt601"), _limits(frame)
+    matrix, limits = _matrix_and_limits(frame)
     chain.append(("scale", f"{_FLAGS}:in_color_matrix={matrix}:in_range={limits}:out_range=pc"))
     chain.append(("format", "rgb24"))
     return chain
@@ -160,16 +156,16 @@ def filter_chain(
 
 def _to_yuv444(frame: av.VideoFrame, size: str = "") -> list[tuple[str, str]]:
     """Planes of one size, in the frame's own colour matrix and range, so that scaling does not touch the values."""
-    matrix, limits = _MATRIX.get(frame.colorspace, "bt601"), _limits(frame)
+    matrix, limits = _matrix_and_limits(frame)
     flags = _FLAGS.replace(":", "+full_chroma_inp:", 1)
     source = "" if frame.format.is_rgb else f":in_color_matrix={matrix}:in_range={limits}"
     return [("scale", f"{size}{flags}{source}:out_color_matrix={matrix}:out_range={limits}"), ("format", "yuv444p")]
 
 
-def _limits(frame: av.VideoFrame) -> str:
-    """ "pc" for 0-255, "tv" for 16-235; RGB passes through the former, to lose nothing."""
+def _matrix_and_limits(frame: av.VideoFrame) -> tuple[str, str]:
+    """The colour matrix, and "pc" for 0-255 or "tv" for 16-235; RGB passes through the former, to lose nothing."""
     full = frame.color_range == _FULL or frame.format.name.startswith("yuvj") or frame.format.is_rgb
-    return "pc" if full else "tv"
+    return _MATRIX.get(frame.colorspace, "bt601"), "pc" if full else "tv"
 
 
 class _Graph:

@@ -36,10 +36,7 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
     if video.turn.mirrors or video.streams > 1:
         raise DecodeError(path, "is mirrored by its metadata or has several video streams", remedy=_REMEDY)
     if wanted[-1] >= video.frames:
-        count, target = video.frames, wanted[-1]
-        raise DecodeError(
-            path, "has too few frames", got=count, expected=f"frame {target}", remedy="draw again", frames=count
-        )
+        raise pyav_reader.too_few(path, video.frames, wanted[-1])
     decord.logging.set_level(decord.logging.QUIET)
     try:
         reader = decord.VideoReader(fspath(path), ctx=decord.cpu(0), num_threads=1)

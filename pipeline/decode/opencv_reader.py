@@ -39,7 +39,7 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
     try:
         if not capture.isOpened():
             raise DecodeError(path, "cannot be opened by OpenCV", remedy=_REMEDY)
-        start, number = 0.0, -1
+        start, number, times = 0.0, -1, video.times
         for target in wanted:
             while number < target:
                 if not capture.grab():
@@ -47,19 +47,16 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
                 number += 1
                 clock = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 start = clock if number == 0 else start
-                _must_be_in_time(path, video.times, number, clock - start)
+                # a skipped packet makes the clock jump ahead by a frame; rounding stays far below half a frame
+                if number + 1 < len(times) and clock - start > (times[number] + times[number + 1]) / 2:
+                    problem = f"is damaged: OpenCV loses a frame at frame {number}"
+                    raise DecodeError(path, problem, remedy="replace the file")
             good, picture = capture.retrieve()
             if not good:
                 raise DecodeError(path, f"cannot be decoded at frame {number} by OpenCV", remedy=_REMEDY)
             yield av.VideoFrame.from_ndarray(picture.astype(np.uint8, copy=False), format="bgr24")
     finally:
         capture.release()
-
-
-def _must_be_in_time(path: str | PathLike[str], times: Sequence[float], number: int, clock: float) -> None:
-    """A skipped packet makes the clock jump ahead by a frame; rounding stays far below half a frame."""
-    if number + 1 < len(times) and clock > (times[number] + times[number + 1]) / 2:
-        raise DecodeError(path, f"is damaged: OpenCV loses a frame at frame {number}", remedy="replace the file")
 
 
 def _ended(path: str | PathLike[str], count: int, target: int, packets: int) -> DecodeError:
@@ -69,6 +66,4 @@ def _ended(path: str | PathLike[str], count: int, target: int, packets: int) -> 
     if count < packets - 1:
         problem = "cannot be decoded to its end by OpenCV"
         return DecodeError(path, problem, got=f"{count} frames", expected=packets, remedy=_REMEDY)
-    return DecodeError(
-        path, "has too few frames", got=count, expected=f"frame {target}", remedy="draw again", frames=count
-    )
+    return pyav_reader.too_few(path, count, target)

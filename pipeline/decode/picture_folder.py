@@ -49,14 +49,7 @@ def frames(
     files = pictures(folder)
     for number in wanted:
         if number >= len(files):
-            raise DecodeError(
-                folder,
-                "has too few frames",
-                got=len(files),
-                expected=f"frame {number}",
-                remedy="draw again",
-                frames=len(files),
-            )
+            raise pyav_reader.too_few(folder, len(files), number)
         yield from pyav_reader.frames(files[number], [0], allow_corrupt=allow_corrupt)
 
 

@@ -133,8 +133,12 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
                 if following is None:
                     return
                 target = following
-    count = number + 1
-    raise DecodeError(
+    raise too_few(path, number + 1, target)
+
+
+def too_few(path: str | PathLike[str], count: int, target: int) -> DecodeError:
+    """The error of a video of `count` frames, which ends before the frame `target`."""
+    return DecodeError(
         path, "has too few frames", got=count, expected=f"frame {target}", remedy="draw again", frames=count
     )
 

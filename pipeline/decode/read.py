@@ -8,12 +8,10 @@ It runs in the caller's process; `pipeline.decode.child_process` protects agains
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 
@@ -81,34 +79,18 @@ def read_frames(
         `frames` is the number that was decoded.
     Raises ConfigError: an unknown reader, an empty box or size.
     """
-    wanted = _checked_indices(path, indices)
-    _check_options(reader, box, size)
-    distinct, positions = np.unique(wanted, return_inverse=True)
-    fit = Fitter(path, box, size)
-    source = _source(path, distinct.tolist(), reader, allow_corrupt)
-    return np.stack([fit(frame) for frame in source])[positions]
-
-
-def _source(
-    path: str | PathLike[str], wanted: Sequence[int], reader: str, allow_corrupt: bool
-) -> Iterator[av.VideoFrame]:
-    if Path(path).is_dir():
-        return picture_folder.frames(path, wanted, allow_corrupt=allow_corrupt)
-    module = {"pyav": pyav_reader, "opencv": opencv_reader, "decord": decord_reader}[reader]
-    return module.frames(path, wanted, allow_corrupt=allow_corrupt)
-
-
-def _checked_indices(path: str | PathLike[str], indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
     wanted = np.asarray(indices)
     if wanted.ndim != 1 or not len(wanted) or wanted.dtype.kind not in "iu" or wanted.min() < 0:
         raise DecodeError(path, "cannot have frames of these numbers", got=indices, expected="numbers from 0")
-    return wanted.astype(np.int64)
-
-
-def _check_options(reader: str, box: Box | None, size: tuple[int, int] | None) -> None:
     if reader not in READERS:
         raise ConfigError("reader", "does not exist", got=reader, expected=" or ".join(READERS))
     if box is not None and (box[0] >= box[2] or box[1] >= box[3]):
         raise ConfigError("box", "is empty", got=box, expected="x0 < x1 and y0 < y1")
     if size is not None and min(size) < 1:
         raise ConfigError("size", "is empty", got=size, expected="at least 1 x 1")
+    distinct, positions = np.unique(wanted.astype(np.int64), return_inverse=True)
+    readers = {"pyav": pyav_reader, "opencv": opencv_reader, "decord": decord_reader}
+    source = picture_folder if Path(path).is_dir() else readers[reader]
+    fit = Fitter(path, box, size)
+    pictures = [fit(frame) for frame in source.frames(path, distinct.tolist(), allow_corrupt=allow_corrupt)]
+    return np.stack(pictures)[positions]

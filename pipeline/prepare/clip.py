@@ -26,9 +26,8 @@ from pipeline.skeletons.person_choice import choose_persons
 from pipeline.skeletons.read import read_skeleton
 from pipeline.skeletons.skeleton import Skeleton
 
-Entry = dict[
-    str, Any
-]  # a row of a commit record: "id", "outcome", then "reason", or "sha256", "reader", "video_frames"
+# a row of a commit record: "id", "outcome", then "reason", or "sha256", "reader", "video_frames"
+Entry = dict[str, Any]
 
 
 def attempt(
@@ -112,9 +111,8 @@ def _skeleton(path: Path, topology: str, size: tuple[int, int]) -> Skeleton:
         raise SkeletonError(path, "is not a regular file")  # reading a pipe or a device could wait for ever
     skeleton = read_skeleton(path, size=size)
     if skeleton.num_joints != joints_of(topology):
-        raise SkeletonError(
-            path, "has the wrong number of joints", got=skeleton.num_joints, expected=joints_of(topology)
-        )
+        expected = joints_of(topology)
+        raise SkeletonError(path, "has the wrong number of joints", got=skeleton.num_joints, expected=expected)
     return skeleton
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import require_disk_space, sweep_temporaries, unwritable
+from pipeline.artifacts.files import require_disk_space, sweep_temporaries, unwritable, write_atomic
 from pipeline.artifacts.lock import sole_writer
 from pipeline.artifacts.outcomes import Account
 from pipeline.cluster.run_shards import ShardProgress, run_shards
@@ -63,7 +63,7 @@ def prepare(
             for summary in summaries:
                 _log(out, summary)
         entries = folder.outcomes()
-        folder.write_manifest(entries)
+        write_atomic(folder.manifest_path, folder.manifest(entries))
         return folder.account(entries)
 
 

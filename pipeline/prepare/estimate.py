@@ -7,10 +7,11 @@ four of five runs. It writes nothing.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,10 @@ DASK_STARTS = (3.0, 20.0)
 class Pilot:
     """The result of making a few clips: bytes of their pictures (0 where one failed), seconds, and the failures."""
 
-    picture_bytes: list[int]
-    seconds: list[float]
     start_seconds: float
-    failures: list[str]
+    picture_bytes: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, workers: int) -> dict[str, Any]:
@@ -84,23 +85,20 @@ def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, wo
 
 
 def run_pilot(usable: list[VideoRecord], listing: Listing, options: PrepareOptions) -> Pilot:
-    """Make at most 12 clips as the stage does, and keep their sizes and times only."""
-    rows = evenly_spread(len(usable), PILOT_CLIPS).tolist()
-    sizes: list[int] = []
-    seconds: list[float] = []
-    failures: list[str] = []
+    """Make at most `PILOT_CLIPS` clips as the stage does, and keep their sizes and times only."""
     with DecodeProcess(budget_s=options.budget_s) as decoder:
         start = time.monotonic()
         with suppress(DataError):
             decoder.probe(os.devnull)  # not a video, but it makes the process start
-        started = time.monotonic() - start
-        for row in rows:
+        pilot = Pilot(start_seconds=time.monotonic() - start)
+        for row in evenly_spread(len(usable), PILOT_CLIPS).tolist():
             start = time.monotonic()
             clip, entry = attempt(usable[row], listing.roots, listing.topology, options, decoder)
-            seconds.append(time.monotonic() - start)
-            sizes.append(0 if clip is None else sum(len(picture) for draw in clip.frames for picture in draw))
-            failures += [f"{entry['id']}: {entry['reason']}"] if clip is None else []
-    return Pilot(sizes, seconds, started, failures)
+            pilot.seconds.append(time.monotonic() - start)
+            if clip is None:
+                pilot.failures.append(f"{entry['id']}: {entry['reason']}")
+            pilot.picture_bytes.append(sum(map(len, itertools.chain(*clip.frames))) if clip else 0)
+    return pilot
 
 
 def interval(pilot: list[int] | list[float], count: int) -> tuple[float, float]:

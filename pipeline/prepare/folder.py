@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
+from importlib.metadata import version
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,15 @@ from typing import Any
 from pipeline.artifacts.files import unwritable, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, differences, fingerprint, sha256
 from pipeline.artifacts.kinds import describe
-from pipeline.artifacts.outcomes import OUTCOMES, Account, account_of
+from pipeline.artifacts.outcomes import Account, account_of
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, DataError
-from pipeline.prepare.hdf5 import ClipContent
 from pipeline.prepare.shard import COLUMNS, FORMAT, META, ROWS, Shard, read_meta, read_rows
 from pipeline.records import Listing
 
 OWN_FILES = ("raw", "log", "manifest.jsonl", ROWS)
 SHARD_FILE = re.compile(r"clips-\d{5,}\.(h5|json)")
-
-__all__ = ["OUTCOMES", "Account", "PreparedFolder", "account_of", "listing_digest"]
 
 Entries = list[dict[str, Any]]
 _row_of = attrgetter(*COLUMNS)  # a tenth of the time of dataclasses.astuple, which copies
@@ -36,11 +34,7 @@ _row_of = attrgetter(*COLUMNS)  # a tenth of the time of dataclasses.astuple, wh
 class PreparedFolder:
     """A folder of prepared clips. `open` an existing one, or `match` and `freeze` a new one.
 
-    Attributes:
-        path: the folder.
-        listing: its rows and what holds for all of them.
-        options: of the command that made it.
-        fingerprint: digest of listing and options, which decide the content.
+    Its `fingerprint` is the digest of `listing` and `options`, which decide the content.
     """
 
     def __init__(self, path: Path, listing: Listing, options: PrepareOptions, fingerprint: str) -> None:
@@ -129,7 +123,8 @@ class PreparedFolder:
                 "protocols": list(self.listing.protocols),
                 "options": asdict(self.options),
                 "roots": dict(self.listing.roots),
-                "versions": versions(),
+                # of the libraries that decide the bytes; recorded, never compared
+                "versions": {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")},
                 "class_names": list(self.listing.class_names),
                 "clips": len(self.listing.records),
                 "columns": COLUMNS,
@@ -139,16 +134,13 @@ class PreparedFolder:
 
     @property
     def shards(self) -> int:
-        """The number of shards."""
         return -(-len(self.listing.records) // self.options.shard_clips)
 
     def rows(self, shard: int) -> range:
-        """The rows of a shard."""
         size = self.options.shard_clips
         return range(shard * size, min((shard + 1) * size, len(self.listing.records)))
 
     def shard(self, number: int) -> Shard:
-        """One shard."""
         rows = self.rows(number)
         return Shard(
             folder=self.path,
@@ -164,17 +156,13 @@ class PreparedFolder:
         """A shard's commit record, or None where it is not committed. Raises as `Shard.record`."""
         return self.shard(shard).committed()
 
-    def clips(self, shard: int, record: dict[str, Any]) -> list[ClipContent | None]:
-        """The clips of a committed shard, None where a row is not done. Raises CorruptError: they cannot be read."""
-        return self.shard(shard).clips(record)
-
     def outcomes(self) -> Entries:
         """For every row: its entry in a commit record, or {"id", "outcome": "pending"}. Raises as `Shard.record`."""
         entries: Entries = []
         for number in range(self.shards):
             shard = self.shard(number)
             record = shard.committed()
-            pending = [{"id": row.clip_id, "outcome": "pending"} for row in shard.records] if record is None else []
+            pending = [{"id": row.clip_id, "outcome": "pending"} for row in shard.records]
             entries += pending if record is None else record["clips"]
         return entries
 
@@ -202,10 +190,6 @@ class PreparedFolder:
             for row, (record, entry) in enumerate(rows)
         ).encode()
 
-    def write_manifest(self, entries: Entries) -> None:
-        """Raises ArtifactError: it cannot be written."""
-        write_atomic(self.manifest_path, self.manifest(entries))
-
     def drop_manifest(self) -> None:
         """Before records change. Raises ArtifactError: the folder cannot be written."""
         try:
@@ -219,13 +203,6 @@ def listing_digest(listing: Listing) -> str:
     rows = [_row_of(record) for record in listing.records]
     facts = [listing.dataset, listing.topology, list(listing.class_names), COLUMNS, rows, FRAMES]
     return sha256(canonical_json(facts))
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that decide the bytes; recorded, never compared."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")}
 
 
 def refuse_other_content(path: Path, wanted: str | None = None) -> None:
@@ -251,20 +228,17 @@ def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
     lines = differences(found.options.content(), new.options.content())
     old_rows = {record.clip_id: record for record in found.listing.records}
     new_rows = {record.clip_id: record for record in new.listing.records}
+    changed = {name for name in old_rows.keys() & new_rows.keys() if old_rows[name] != new_rows[name]}
     for one, several, names in (
         ("clip is no longer there", "clips are no longer there", old_rows.keys() - new_rows.keys()),
         ("clip is new", "clips are new", new_rows.keys() - old_rows.keys()),
-        (
-            "clip has changed",
-            "clips have changed",
-            {n for n in old_rows if new_rows.get(n, old_rows[n]) != old_rows[n]},
-        ),
+        ("clip has changed", "clips have changed", changed),
     ):
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
             lines.append(f"{len(names)} {one if len(names) == 1 else several} ({shown})")
-    old, now = found.listing, new.listing
-    lines += differences({"dataset": old.dataset}, {"dataset": now.dataset})
-    if old.class_names != now.class_names:
-        lines.append(f"class names: {len(old.class_names)} others, now {len(now.class_names)}")
+    lines += differences({"dataset": found.listing.dataset}, {"dataset": new.listing.dataset})
+    old, now = found.listing.class_names, new.listing.class_names
+    if old != now:
+        lines.append(f"class names: {len(old)} others, now {len(now)}")
     return lines or ["an earlier version of this program"]

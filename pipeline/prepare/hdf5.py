@@ -32,6 +32,7 @@ _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexErro
 _TRANSIENT = {
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
 }  # fmt: skip
+_VERIFY = "run `star verify` on its folder"
 ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
 PERSONS = 2  # M of every prepared clip: slots, empty ones hold NaN joints and zero scores
 
@@ -150,17 +151,14 @@ class ShardReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
-            raise CorruptError(
-                path, "is missing", remedy="restore it from a copy, or run the same `star prepare` again"
-            )
+            remedy = "restore it from a copy, or run the same `star prepare` again"
+            raise CorruptError(path, "is missing", remedy=remedy)
         try:
             self._file = h5py.File(path, "r")
             self._offsets = self._file["frame_offset"][()]
         except _UNREADABLE as error:
             _raise_if_transient(error, path)
-            raise CorruptError(
-                path, f"cannot be read as a prepared shard ({error})", remedy="run `star verify` on its folder"
-            ) from None
+            raise CorruptError(path, f"cannot be read as a prepared shard ({error})", remedy=_VERIFY) from None
 
     def __enter__(self) -> ShardReader:
         return self
@@ -169,11 +167,7 @@ class ShardReader:
         self._file.close()
 
     def clip(self, i: int) -> ClipContent:
-        """Row i of the shard, still encoded.
-
-        Raises:
-            CorruptError: HDF5 cannot read it.
-        """
+        """Row i of the shard, still encoded. Raises CorruptError: HDF5 cannot read it."""
         try:
             offsets = self._offsets[i]
             start = int(offsets[0, 0])
@@ -189,9 +183,7 @@ class ShardReader:
             )
         except _UNREADABLE as error:
             _raise_if_transient(error, self.path)
-            raise CorruptError(
-                self.path, f"row {i} cannot be read ({error})", remedy="run `star verify` on its folder"
-            ) from None
+            raise CorruptError(self.path, f"row {i} cannot be read ({error})", remedy=_VERIFY) from None
 
     @functools.cached_property
     def _small(self) -> dict[str, np.ndarray]:
@@ -202,8 +194,5 @@ class ShardReader:
 def _raise_if_transient(error: Exception, path: Path) -> None:
     """Raises ArtifactError for a failure of the system: the file may be whole."""
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
-        raise ArtifactError(
-            path,
-            f"cannot be read now ({os.strerror(error.errno)})",
-            remedy="remove the cause and run the same command again",
-        ) from error
+        remedy = "remove the cause and run the same command again"
+        raise ArtifactError(path, f"cannot be read now ({os.strerror(error.errno)})", remedy=remedy) from error

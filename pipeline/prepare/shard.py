@@ -36,10 +36,7 @@ SHARDS_AT_ONCE = 16  # whose rows are read together: reading and checking all of
 class Shard:
     """Rows `number * options.shard_clips` and following of a prepared folder, and their two files.
 
-    Attributes:
-        folder: the prepared folder.
-        fingerprint, options, topology, roots: the folder's.
-        records: the rows.
+    `fingerprint`, `options`, `topology` and `roots` are the folder's; `records` are the rows.
     """
 
     folder: Path
@@ -90,9 +87,8 @@ class Shard:
             return None
         record = unseal(data, self.commit_path)
         if (record["fingerprint"], record["shard"]) != (self.fingerprint, self.number):
-            raise ArtifactError(
-                self.commit_path, "belongs to another prepared folder", remedy="move it and its .h5 file away"
-            )
+            remedy = "move it and its .h5 file away"
+            raise ArtifactError(self.commit_path, "belongs to another prepared folder", remedy=remedy)
         return record
 
     def committed(self) -> dict[str, Any] | None:
@@ -112,12 +108,9 @@ class Shard:
 
 
 def read_shard(folder: Path, number: int, *, shard_clips: int) -> Shard:
-    """A shard of the folder, read by the worker that makes it.
+    """A shard of the folder, read by the worker that makes it. Raises as `read_meta` and `read_rows`.
 
-    Args:
-        shard_clips: rows of a shard, as in the folder's options.
-
-    Raises: as `read_meta` and `read_rows`.
+    `shard_clips` is as in the folder's options.
     """
     block, index = divmod(number, SHARDS_AT_ONCE)
     versions = tuple(_version_of(folder / name) for name in (META, ROWS))
@@ -147,8 +140,7 @@ def _read_block(
 ) -> tuple[dict[str, Any], tuple[VideoRecord, ...]]:
     """The rows of neighbouring shards: each reading checks the whole of `rows.jsonl`, so one serves several shards.
 
-    Args:
-        versions: of the two files; part of the cache's key.
+    `versions` of the two files are part of the cache's key.
     """
     meta = read_meta(folder)
     assert meta["options"]["shard_clips"] == shard_clips
@@ -168,13 +160,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if meta.get("format") != FORMAT:
-        raise ArtifactError(
-            path,
-            "has another format",
-            got=meta.get("format"),
-            expected=FORMAT,
-            remedy="run `star prepare` into a new folder",
-        )
+        remedy = "run `star prepare` into a new folder"
+        raise ArtifactError(path, "has another format", got=meta.get("format"), expected=FORMAT, remedy=remedy)
     return meta
 
 

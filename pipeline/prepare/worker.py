@@ -68,8 +68,8 @@ def prepare_shard(number: int, out: str, lease: str, shard_clips: int) -> dict[s
 def _kept(shard: Shard) -> dict[int, tuple[ClipContent | None, Entry]]:
     """By row: the clips and entries of an earlier attempt at this shard that are whole."""
     try:
-        before = shard.committed()
-        rows = list(zip(before["clips"], shard.clips(before), strict=True)) if before is not None else []
+        record = shard.committed()
+        rows = [] if record is None else list(zip(record["clips"], shard.clips(record), strict=True))
     except CorruptError:
         return {}
     return {
@@ -97,15 +97,11 @@ def _decoder(budget_s: float) -> DecodeProcess:
     """One decoding child for each thread that makes shards, reused from clip to clip."""
     if getattr(_of_thread, "budget_s", None) != budget_s:
         _of_thread.decoder, _of_thread.budget_s = DecodeProcess(budget_s=budget_s), budget_s
-    decoder: DecodeProcess = _of_thread.decoder
-    return decoder
+    return _of_thread.decoder
 
 
 def _require_roots(roots: Mapping[str, str]) -> None:
     for root in roots.values():
         if not Path(root).is_dir():
-            raise DataError(
-                root,
-                f"cannot be read on {socket.gethostname()}",
-                remedy="check the mount on every worker, then run the same command again",
-            )
+            remedy = "check the mount on every worker, then run the same command again"
+            raise DataError(root, f"cannot be read on {socket.gethostname()}", remedy=remedy)

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
 from pipeline.skeletons.skeleton import Skeleton
-from pipeline.skeletons.tracking import track_persons
+from pipeline.skeletons.tracking import Person, track_persons
 
 Size = tuple[int, int]  # (height, width)
-Person = NDArray[np.float32]  # (V, 3): x, y, score; score 0 where the joint was not found
 People = dict[int, list[Person]]  # by frame number
 
 Parsed = TypeVar("Parsed")
@@ -48,8 +47,7 @@ def read_pose_folder(path: str | Path, *, size: Size | None = None) -> Skeleton:
     """
     people: People = {}
     for file in sorted(Path(path).iterdir()):
-        match = _FRAME_FILE.fullmatch(file.name)
-        if match:
+        if match := _FRAME_FILE.fullmatch(file.name):
             people[int(match.group(1))] = parsed(file, load_json(file), _frame)
     if not people:
         raise SkeletonError(path, "holds no pose files", expected="JSON files whose names end in the frame's number")
@@ -67,7 +65,6 @@ def read_pose_file(path: str | Path, *, size: Size | None = None) -> Skeleton:
 
 
 def _frame(content: Any) -> list[Person]:
-    """The people of one frame's file."""
     return [_person(person) for person in (content["people"] if isinstance(content, dict) else content)]
 
 
@@ -80,7 +77,6 @@ def _person(person: dict[str, Any]) -> Person:
 
 
 def _video(content: Any) -> People:
-    """The people of one video's file."""
     people: People = {}
     for frame in content["data"]:
         poses = [np.array(person["pose"], dtype=np.float32).reshape(-1, 2) for person in frame["skeleton"]]
@@ -123,10 +119,8 @@ def tracked(path: str | Path, people: People, *, size: Size | None, num_joints: 
     if len(joints) > 1:
         raise SkeletonError(path, "holds people of different numbers of joints", got=sorted(joints), remedy=_REMEDY)
     scale = picture_scale(path, everyone, size=size)
-    frames = [
-        [person * scale for person in people.get(first + t, [])] for t in range(max(people, default=-1) + 1 - first)
-    ]
-    frames += [[] for _ in range(length - len(frames))]
+    length = max(length, max(people, default=-1) + 1 - first)
+    frames = [[person * scale for person in people.get(first + t, [])] for t in range(length)]
     return track_persons(frames, num_joints=joints.pop())
 
 
@@ -135,9 +129,8 @@ def in_order(path: str | Path, numbers: Collection[int]) -> int:
     if not numbers or (min(numbers) in (0, 1) and max(numbers) <= _MOST_FRAMES):
         return min(numbers, default=0)
     got = f"frames {min(numbers)} to {max(numbers)}"
-    raise SkeletonError(
-        path, "does not number its frames from 0 or 1", got=got, remedy="list the frames from the first"
-    )
+    remedy = "list the frames from the first"
+    raise SkeletonError(path, "does not number its frames from 0 or 1", got=got, remedy=remedy)
 
 
 def picture_scale(path: str | Path, everyone: Iterable[Person], *, size: Size | None) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""Skeletons of videos: any pose file -> Skeleton, and the choice of the persons in it.
+"""Skeletons of videos: any pose file -> Skeleton.
 
-In: a path. Out: `Skeleton`, axes (M, T, V, ...), of all bodies in the source; `choose_persons` keeps at most two.
+In: a path. Out: `Skeleton`, axes (M, T, V, ...), of all bodies in the source.
 Each format has its own module (`ntu`, `mat`, `openpose`, `coco`, `own_format`); this one recognises the format.
 """
 
@@ -14,23 +14,7 @@ from pipeline.skeletons.mat import mat_topology, read_jhmdb, read_penn_label
 from pipeline.skeletons.ntu import read_ntu_skeleton
 from pipeline.skeletons.openpose import load_json, read_pose_file, read_pose_folder
 from pipeline.skeletons.own_format import own_content, read_own
-from pipeline.skeletons.person_choice import choose_persons
 from pipeline.skeletons.skeleton import Skeleton
-
-__all__ = [
-    "SUFFIXES",
-    "Skeleton",
-    "choose_persons",
-    "read_coco",
-    "read_jhmdb",
-    "read_ntu_skeleton",
-    "read_own",
-    "read_penn_label",
-    "read_pose_file",
-    "read_pose_folder",
-    "read_skeleton",
-    "topology_of",
-]
 
 SUFFIXES = (".skeleton", ".mat", ".npz", ".json")
 _BY_JOINTS = {13: "penn13", 15: "jhmdb15", 17: "coco17", 18: "openpose18", 25: "ntu25"}
@@ -47,12 +31,9 @@ def read_skeleton(path: str | Path, *, size: tuple[int, int] | None = None) -> S
         SkeletonError: an unknown format, or an error of the reader.
     """
     pose_format = _format(path)
-    if pose_format == "openpose folder":
-        return read_pose_folder(path, size=size)
-    if pose_format == "openpose file":
-        return read_pose_file(path, size=size)
-    if pose_format == "coco":
-        return read_coco(path, size=size)
+    sized = {"openpose folder": read_pose_folder, "openpose file": read_pose_file, "coco": read_coco}
+    if pose_format in sized:
+        return sized[pose_format](path, size=size)
     readers = {"ntu25": read_ntu_skeleton, "penn13": read_penn_label, "jhmdb15": read_jhmdb, "own": read_own}
     return readers[pose_format](path)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.skeletons.skeleton import Skeleton, make_skeleton
 
-Person = NDArray[np.float32]  # (V, 3): x, y, score
+Person = NDArray[np.float32]  # (V, 3): x, y, score; score 0 where the joint was not found
 
 PATIENCE = 30  # frames that a person may be lost and still be recognised: a second of video
 REACH = 0.5  # how far a joint may have moved since it was last seen, in diagonals of the person's box

@@ -100,7 +100,7 @@ def test_every_row_ends_as_one_of_done_excluded_failed(corpus: Path, tmp_path: P
     folder = PreparedFolder.open(out)
     record = folder.record(0)
     assert record is not None
-    clips = folder.clips(0, record)
+    clips = folder.shard(0).clips(record)
     assert [clip is None for clip in clips] == [False, True, True, False]
     assert clips[3] is not None
     assert clips[3].digest() == entries[CLIPS[3]]["sha256"]
@@ -303,7 +303,7 @@ def test_lossless_and_draws_are_kept(raw: Path, tmp_path: Path) -> None:
     assert folder.options == options
     record = folder.record(2)
     assert record is not None
-    for clip in folder.clips(2, record):
+    for clip in folder.shard(2).clips(record):
         assert clip is not None
         assert clip.joints.shape == (3, 2, 16, JOINTS, 2)
         assert all(picture[:4] == b"\x89PNG" for draw in clip.frames for picture in draw)

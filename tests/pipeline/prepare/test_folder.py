@@ -91,8 +91,7 @@ def test_every_row_is_one_of_the_four_outcomes(tmp_path: Path) -> None:
     assert (account.done, account.excluded, account.failed, account.pending, account.total) == (3, 1, 2, 4, 10)
     assert account.reasons == (("failed", "why", 2), ("excluded", "why", 1))
     assert [entry["id"] for entry in folder.outcomes()] == [record.clip_id for record in folder.listing.records]
-    folder.write_manifest(folder.outcomes())
-    lines = [json.loads(line) for line in folder.manifest_path.read_text().splitlines()]
+    lines = [json.loads(line) for line in folder.manifest(folder.outcomes()).splitlines()]
     assert [line["row"] for line in lines] == list(range(10))
     assert lines[1] == {
         **{"row": 1, "id": "S000001", "outcome": "failed", "reason": "why", "label": 1, "video": "v/1.avi"}
