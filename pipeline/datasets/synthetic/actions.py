@@ -1,8 +1,7 @@
-"""The actions of the synthetic set: pose controls over time for each, written as key poses with smooth ways between.
+"""The actions of the synthetic set: the pose controls of each over time, interpolated smoothly between key poses.
 
-In: an action's index, the phase u (T,) in 0..1 of the movement, time in seconds (T,), and a Style. Out: one Controls
-for each person, and how far each prop has got. Three actions are the same functions read backwards: the caller turns
-the finished clip round in time (`MOVEMENTS`), so that not one frame tells the two apart.
+In: the phase u (T,) in 0..1 of the movement, time in seconds (T,), and a Style. Out: an Act. Three actions are
+reversals of others: the caller reverses the finished clip (`MOVEMENTS`), so that no single frame distinguishes the two.
 It knows no subject's proportions, no camera and no pixels.
 """
 
@@ -21,12 +20,12 @@ STANCE = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How a performance is done: all drawn without the action in mind.
+    """The manner of a performance, drawn independently of the action.
 
     Attributes:
-        hand: the side (0 left, 1 right) that leads.
-        amplitude: how far the movement goes, about 1.
-        rate: cycles a second of what repeats.
+        hand: the leading side, 0 left, 1 right.
+        amplitude: factor of the movement's size, about 1.
+        rate: factor of the frequency of repetitions, about 1.
         phase: radians, where a repetition starts.
         arms: (2, 3) added to both wrists' rest, in units of the reach.
     """
@@ -40,14 +39,13 @@ class Style:
 
 @dataclass(kw_only=True)
 class Act:
-    """What one action asks of the scene.
+    """One action: the controls of each person, and the props.
 
     Attributes:
-        persons: one Controls each.
         hat: (T,) from 0, in the leading hand, to 1, on the head; None if the action has no hat.
-        cup, trolley: whether there is one, in the leading hand, in both hands.
+        cup, trolley: whether there is a cup in the leading hand, a trolley in both hands.
         seated: whether the chair must stand right behind the person.
-        gap: between the places of two people, in units of an arm's reach.
+        gap: distance between two people, in units of an arm's reach.
     """
 
     persons: list[Controls]
@@ -62,18 +60,16 @@ def track(u: Array, *keys: tuple[float, float | tuple[float, ...]]) -> Array:
     """Values (T,) or (T, n) at phases `u` through `keys` (phase, value), with zero speed at each key."""
     times = np.array([key[0] for key in keys])
     values = np.array([key[1] for key in keys], dtype=float)
-    last = np.clip(np.searchsorted(times, u, side="right"), 1, len(times) - 1)
-    part = np.clip((u - times[last - 1]) / (times[last] - times[last - 1]), 0.0, 1.0)
+    after = np.clip(np.searchsorted(times, u, side="right"), 1, len(times) - 1)
+    part = np.clip((u - times[after - 1]) / (times[after] - times[after - 1]), 0.0, 1.0)
     ease = part * part * (3.0 - 2.0 * part)
     ease = ease.reshape(ease.shape + (1,) * (values.ndim - 1))
-    eased: Array = values[last - 1] + ease * (values[last] - values[last - 1])
-    return eased
+    return values[after - 1] + ease * (values[after] - values[after - 1])
 
 
 def standing(u: Array, style: Style) -> Controls:
     """A person who stands still and faces +z."""
     still = np.zeros_like(u)
-    wrists = np.tile(np.array([HANGING, HANGING]) + style.arms, (len(u), 1, 1))
     return Controls(
         heading=still.copy(),
         pelvis=np.zeros((len(u), 3)),
@@ -81,7 +77,7 @@ def standing(u: Array, style: Style) -> Controls:
         side=still.copy(),
         twist=still.copy(),
         nod=still + 0.02,
-        wrists=wrists,
+        wrists=np.tile(np.array([HANGING, HANGING]) + style.arms, (len(u), 1, 1)),
         ankles=np.zeros((len(u), 2, 3)),
     )
 
@@ -164,8 +160,7 @@ def _kick(u: Array, seconds: Array, style: Style) -> Act:
 
 def _drink(u: Array, seconds: Array, style: Style) -> Act:
     person, hand = standing(u, style), style.hand
-    mouth = (-0.28, 0.14, 0.42)
-    carry = (0.05, -0.48, 0.52)
+    mouth, carry = (-0.28, 0.14, 0.42), (0.05, -0.48, 0.52)
     person.wrists[:, hand] = track(u, (0, carry), (0.12, carry), (0.4, mouth), (0.7, mouth), (0.95, carry), (1, carry))
     person.nod = track(u, (0, 0.05), (0.4, -0.10), (0.55, -0.42 * style.amplitude), (0.7, -0.2), (1, 0.0))
     return Act(persons=[person], cup=True)
@@ -181,27 +176,27 @@ def _bow(u: Array, seconds: Array, style: Style) -> Act:
     return Act(persons=[person])
 
 
-def _two(u: Array, style: Style) -> tuple[Controls, Controls]:
-    """Two people who face each other along x: the scene puts them one to two paces apart."""
+def _facing_pair(u: Array, style: Style) -> list[Controls]:
+    """Two people who face each other along x."""
     first, second = standing(u, style), standing(u, style)
     first.heading += np.pi / 2
     second.heading -= np.pi / 2
-    return first, second
+    return [first, second]
 
 
 def _shake_hands(u: Array, seconds: Array, style: Style) -> Act:
-    pair = _two(u, style)
+    pair = _facing_pair(u, style)
     given = track(u, (0, 0.0), (0.3, 1.0), (0.8, 1.0), (1, 0.0))
     pump = 0.10 * style.amplitude * np.sin(2 * np.pi * 1.5 * style.rate * seconds + style.phase)
     front = np.stack([np.full_like(u, -0.33), -0.45 + pump, np.full_like(u, 0.74)], axis=-1)
     for person in pair:
         person.wrists[:, 1] += given[:, None] * (front - person.wrists[:, 1])
         person.lean = 0.03 + 0.14 * given
-    return Act(persons=list(pair), gap=2.02)
+    return Act(persons=pair, gap=2.02)
 
 
 def _hug(u: Array, seconds: Array, style: Style) -> Act:
-    pair = _two(u, style)
+    pair = _facing_pair(u, style)
     near = track(u, (0, 0.0), (0.45, 1.0), (0.78, 1.0), (1, 0.0))
     held = track(u, (0, 0.0), (0.2, 0.5), (0.5, 1.0), (0.75, 1.0), (1, 0.0))
     arms = np.array([[-0.30, -0.06, 0.70], [-0.34, -0.42, 0.62]])
@@ -212,10 +207,10 @@ def _hug(u: Array, seconds: Array, style: Style) -> Act:
         person.wrists += held[:, None, None] * (arms - person.wrists)
         person.lean = 0.03 + 0.10 * near
         person.side = 0.10 * near
-    return Act(persons=list(pair), gap=1.74)
+    return Act(persons=pair, gap=1.74)
 
 
-# By class name, in the order of the labels: the movement, and whether the finished clip is turned round in time.
+# By class name, in the order of the labels: the movement, and whether the finished clip is reversed in time.
 MOVEMENTS: dict[str, tuple[Callable[[Array, Array, Style], Act], bool]] = {
     "sit down": (_sit_down, False),
     "stand up": (_sit_down, True),

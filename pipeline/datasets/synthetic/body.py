@@ -42,25 +42,20 @@ class Body:
 
     @property
     def reach(self) -> float:
-        """From shoulder to wrist, the arm straight: the unit of `Controls.wrists`."""
+        """Length of the straight arm, shoulder to wrist: the unit of `Controls.wrists`."""
         return self.upper_arm + self.forearm
-
-    @property
-    def standing(self) -> float:
-        """Height of the spine's base over the floor when the legs are almost straight."""
-        return self.ankle + 0.985 * (self.thigh + self.shin) + 0.04
 
 
 @dataclass(kw_only=True)
 class Controls:
-    """What an action sets, over T frames. All but `wrists` has the heading's axes (left, up, forward) and metres.
+    """A person's movement over T frames. Axes are relative to the heading.
 
     Attributes:
         heading: (T,) direction faced, radians about y; 0 faces +z.
-        pelvis: (T, 3) offset of the spine's base from standing upright.
+        pelvis: (T, 3) metres, offset of the spine's base from standing upright, (left, up, forward).
         lean, side, twist, nod: (T,) radians: forward, to the left, to the left about the spine, head forward.
         wrists: (T, 2, 3) from each shoulder, (outward, up, forward) in units of the arm's reach.
-        ankles: (T, 2, 3) offset of each ankle from its place when standing, (outward, up, forward).
+        ankles: (T, 2, 3) metres, offset of each ankle from its position when standing, (outward, up, forward).
     """
 
     heading: Array
@@ -84,21 +79,19 @@ def rotation(axis: int, angle: Array) -> Array:
     return matrix
 
 
-def _turn(matrices: Array, *vector: float | Array) -> Array:
-    """The vector (3 components, numbers or (T,)) turned by each of the matrices (T, 3, 3): (T, 3)."""
+def _rotated(matrices: Array, *vector: float | Array) -> Array:
+    """The vector of 2 or 3 components, numbers or (T,), z = 0 if not given, rotated by matrices (T, 3, 3): (T, 3)."""
     components = np.stack(np.broadcast_arrays(*vector, np.zeros(len(matrices)))[:3], axis=-1)
-    turned: Array = np.einsum("tij,tj->ti", matrices, components)
-    return turned
+    return np.einsum("tij,tj->ti", matrices, components)
 
 
 def two_bones(root: Array, target: Array, first: float, second: float, pole: Array) -> tuple[Array, Array]:
     """Middle and end joints (T, 3) of a limb from `root` towards `target` that bends towards `pole`.
 
-    The end is the target itself if the limb can reach it, else the nearest point on the way to it.
+    The end is the target itself if the limb can reach it, else the nearest point on the line to it.
     """
-    way = target - root
-    distance = np.linalg.norm(way, axis=-1, keepdims=True)
-    direction = way / np.maximum(distance, 1e-9)
+    distance = np.linalg.norm(target - root, axis=-1, keepdims=True)
+    direction = (target - root) / np.maximum(distance, 1e-9)
     distance = np.clip(distance, abs(first - second) + 0.02, 0.995 * (first + second))
     along = (first**2 - second**2 + distance**2) / (2 * distance)
     aside = np.sqrt(np.maximum(first**2 - along**2, 0.0))
@@ -107,22 +100,22 @@ def two_bones(root: Array, target: Array, first: float, second: float, pole: Arr
     return root + along * direction + aside * normal, root + distance * direction
 
 
-def pose(body: Body, controls: Controls, place: Array) -> Array:
-    """Joints (T, 25, 3) of a person who stands at `place` (x, z) on the floor, in metres in the room's frame."""
-    frames = len(controls.heading)
-    joints = np.empty((frames, NUM_JOINTS, 3))
+def pose(body: Body, controls: Controls, position: Array) -> Array:
+    """Joints (T, 25, 3) of a person who stands at `position` (x, z) on the floor, in metres in the room's frame."""
+    joints = np.empty((len(controls.heading), NUM_JOINTS, 3))
     hips = rotation(1, controls.heading)
     chest = rotation(1, controls.heading + controls.twist) @ rotation(2, -controls.side) @ rotation(0, controls.lean)
-    half = rotation(1, controls.heading + controls.twist / 2)
-    half = half @ rotation(2, -controls.side / 2) @ rotation(0, 0.6 * controls.lean)
+    waist = rotation(1, controls.heading + controls.twist / 2)
+    waist = waist @ rotation(2, -controls.side / 2) @ rotation(0, 0.6 * controls.lean)
     skull = chest @ rotation(0, controls.nod)
-    spot = np.array([place[0], 0.0, place[1]])
-    base = spot + np.array([0.0, body.standing, 0.0]) + _turn(hips, *controls.pelvis.T)
+    spot = np.array([position[0], 0.0, position[1]])
+    height = body.ankle + 0.985 * (body.thigh + body.shin) + 0.04  # of the spine's base, the legs almost straight
+    base = spot + np.array([0.0, height, 0.0]) + _rotated(hips, *controls.pelvis.T)
     joints[:, SPINE_BASE] = base
-    joints[:, SPINE_MID] = base + _turn(half, 0.0, 0.52 * body.spine)
-    joints[:, SPINE_SHOULDER] = joints[:, SPINE_MID] + _turn(chest, 0.0, 0.48 * body.spine)
-    joints[:, NECK] = joints[:, SPINE_SHOULDER] + _turn(chest, 0.0, body.neck, 0.01)
-    joints[:, HEAD] = joints[:, NECK] + _turn(skull, 0.0, body.head, 0.02)
+    joints[:, SPINE_MID] = base + _rotated(waist, 0.0, 0.52 * body.spine)
+    joints[:, SPINE_SHOULDER] = joints[:, SPINE_MID] + _rotated(chest, 0.0, 0.48 * body.spine)
+    joints[:, NECK] = joints[:, SPINE_SHOULDER] + _rotated(chest, 0.0, body.neck, 0.01)
+    joints[:, HEAD] = joints[:, NECK] + _rotated(skull, 0.0, body.head, 0.02)
     arms = rotation(1, controls.heading + controls.twist)
     for index, sign in enumerate(SIDES):
         _arm(joints, body, chest, arms, controls.wrists[:, index], index, sign)
@@ -131,14 +124,14 @@ def pose(body: Body, controls: Controls, place: Array) -> Array:
 
 
 def _arm(joints: Array, body: Body, chest: Array, arms: Array, wrist: Array, index: int, sign: float) -> None:
-    """Fill in one arm of `joints` from the wrist's place relative to the shoulder."""
-    shoulder = joints[:, SPINE_SHOULDER] + _turn(chest, sign * body.shoulder, -0.03)
+    """Fill in one arm of `joints` from the wrist's position relative to the shoulder."""
+    shoulder = joints[:, SPINE_SHOULDER] + _rotated(chest, sign * body.shoulder, -0.03)
     outward, up, forward = body.reach * wrist.T
-    target = shoulder + _turn(arms, sign * outward, up, forward)
-    pole = _turn(arms, sign * 0.55, -0.6, -0.6)
+    target = shoulder + _rotated(arms, sign * outward, up, forward)
+    pole = _rotated(arms, sign * 0.55, -0.6, -0.6)
     elbow, wrist_joint = two_bones(shoulder, target, body.upper_arm, body.forearm, pole)
     along = (wrist_joint - elbow) / body.forearm
-    inward = _turn(arms, -sign, 0.2, 0.5)
+    inward = _rotated(arms, -sign, 0.2, 0.5)
     joints[:, SHOULDERS[index]], joints[:, ELBOWS[index]] = shoulder, elbow
     joints[:, WRISTS[index]] = wrist_joint
     joints[:, HANDS[index]] = wrist_joint + body.hand * along
@@ -147,11 +140,11 @@ def _arm(joints: Array, body: Body, chest: Array, arms: Array, wrist: Array, ind
 
 
 def _leg(joints: Array, body: Body, hips: Array, spot: Array, offset: Array, index: int, sign: float) -> None:
-    """Fill in one leg of `joints` from the ankle's offset to its place on the floor."""
-    hip = joints[:, SPINE_BASE] + _turn(hips, sign * body.hip, -0.04)
+    """Fill in one leg of `joints` from the ankle's offset to its position when standing."""
+    hip = joints[:, SPINE_BASE] + _rotated(hips, sign * body.hip, -0.04)
     outward, up, forward = offset.T
-    target = spot + _turn(hips, sign * (body.hip + 0.03 + outward), body.ankle + up, forward)
-    pole = _turn(hips, sign * 0.12, 0.1, 1.0)
+    target = spot + _rotated(hips, sign * (body.hip + 0.03 + outward), body.ankle + up, forward)
+    pole = _rotated(hips, sign * 0.12, 0.1, 1.0)
     knee, ankle = two_bones(hip, target, body.thigh, body.shin, pole)
     joints[:, HIPS[index]], joints[:, KNEES[index]], joints[:, ANKLES[index]] = hip, knee, ankle
-    joints[:, FEET[index]] = ankle + _turn(hips, sign * 0.03, -0.6 * body.ankle, 0.85 * body.foot)
+    joints[:, FEET[index]] = ankle + _rotated(hips, sign * 0.03, -0.6 * body.ankle, 0.85 * body.foot)

@@ -1,4 +1,4 @@
-"""Where the three cameras of a setup stand, and how they see: room metres to camera metres to pixels.
+"""The three cameras of a setup: their positions, and the projection of room metres to camera metres to pixels.
 
 In: points (..., 3) in the room's frame. Out: the same in the sensor's frame as Kinect v2 has it (x to the sensor's
 left, y up, z away from it), and pixels (..., 2) of the colour and of the depth picture, pixel centres at integers.
@@ -30,8 +30,7 @@ class Camera:
 
     def see(self, points: Array) -> Array:
         """Points (..., 3) of the room in the sensor's frame, metres."""
-        seen: Array = (points - self.position) @ self.axes.T
-        return seen
+        return (points - self.position) @ self.axes.T
 
 
 def colour_pixels(seen: Array) -> Array:

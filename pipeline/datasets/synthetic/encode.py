@@ -1,7 +1,7 @@
 """The two files of a clip in NTU RGB+D's formats: an AVI with MPEG-4 Part 2, and a .skeleton text.
 
-In: frames, or a Scene. Out: bytes in memory, the same for the same input and library versions; whoever has them
-commits them. Joints in the text are exactly those that are painted; only their tracking state is the sensor's.
+In: frames, or a Scene. Out: bytes or text in memory, the same for the same input and library versions; it writes no
+file. The text holds exactly the joints that are painted; only their tracking states simulate a sensor.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pipeline.records import keyed_rng
 
 QUANTISER = "2"  # MPEG-4's finest: about 0.8 Mbit/s for a static camera
 TRACKED, INFERRED = 2, 1
-FIRST_BODY_ID = 2**56  # as Kinect v2 numbers bodies: 17 digits, and neighbours are one float64
+FIRST_BODY_ID = 2**56  # 17 digits, as from Kinect v2: as float64, neighbours would be equal
 
-# The joint that each joint's bone comes from; -1 has none. NTU gives the ends of the chains no orientation.
+# The parent of each joint, -1 for the root. NTU gives the ends of the chains no orientation.
 PARENTS = (-1, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 6, 11, 10)
 ENDS = (3, 15, 19, 21, 22, 23, 24)
 
@@ -72,7 +72,7 @@ def skeleton_text(scene: Scene, *, seed: int) -> str:
 def hidden(seen: Array) -> NDArray[np.bool_]:
     """Which joints (M, T, 25) lie behind a trunk, from joints (M, T, 25, 3) in the sensor's frame.
 
-    The trunk is taken as a disc-swept segment from the spine's base to the shoulders' height, as wide as the hips.
+    In the picture, the trunk is a capsule from the spine's base to the shoulders, 1.2 times as wide as the hips.
     """
     pixels = colour_pixels(seen)
     behind = np.zeros(seen.shape[:3], dtype=bool)

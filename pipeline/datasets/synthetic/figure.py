@@ -1,7 +1,7 @@
-"""People and things as shapes: what is painted for a person's 25 joints, and for hat, cup, trolley and chair.
+"""The shapes that are painted for a person's 25 joints, and for hat, cup, trolley and chair.
 
-In: joints and props over T frames (metres, the room's frame). Out: Layers as one camera sees them. Every limb is a
-stroke between the very joints that go into the skeleton file. It lays nothing over any picture.
+In: joints and props over T frames (metres, the room's frame). Out: PaintLayers as one camera sees them. Every limb is a
+stroke between the same joints that the skeleton file holds. It paints on no picture.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ CHINA: Colour = (232, 232, 226)
 
 
 class Pencil:
-    """Draws points of the room (T, 3) for one camera, and keeps the projection out of the figures."""
+    """Turns shapes in the room's frame into `layers`, as one camera sees them."""
 
     def __init__(self, view: Camera) -> None:
         self.view = view
         self.layers: list[PaintLayer] = []
 
     def bar(self, start: Array, end: Array, radii: tuple[float, float], colour: Colour, *, nearer: float = 0.0) -> None:
-        """A round bar between two points (T, 3), radii in metres; sorted as if `nearer` by so many metres."""
+        """A round bar between two points (T, 3), radii in metres; sorted as if it were `nearer` metres closer."""
         seen = self.view.see(np.stack([start, end], axis=1))
         depths = seen[..., 2]
         depth = depths.mean(axis=1) - nearer
@@ -59,7 +59,7 @@ class Pencil:
     def trunk(
         self, low: Array, high: Array, left: Array, front: Array, widths: tuple[float, float], colour: Colour
     ) -> None:
-        """A body of elliptic section between two points (T, 3): half-widths (metres) to the left, 0.6 of it ahead."""
+        """An elliptic cylinder between two points (T, 3): half-widths in metres sideways, 0.6 of them in depth."""
         seen = self.view.see(np.stack([low, high], axis=1))
         ends = colour_pixels(seen)
         axis = ends[:, 1] - ends[:, 0]
@@ -86,7 +86,7 @@ class Pencil:
             self.layers.append(facet(points, depth, (red, green, blue), size=SIZE, shown=shown))
 
     def shadow(self, above: Array, radius: float, strength: Array) -> None:
-        """The soft shadow, `strength` (T,), of something at `above` (T, 3) on the floor: a disc of `radius` metres."""
+        """The soft shadow on the floor below points `above` (T, 3): a disc of `radius` metres, `strength` (T,)."""
         seen = self.view.see(above * FLAT)
         wide = radius * FOCAL / seen[:, 2]
         flat = self.view.position[1] / np.linalg.norm(seen, axis=-1)  # the sine of the angle it is seen under
@@ -112,7 +112,6 @@ def draw_person(pencil: Pencil, member: Person, joints: Array) -> None:
 
 
 def _limbs(pencil: Pencil, member: Person, joints: Array) -> None:
-    """Arms with hands, legs with shoes."""
     look, girth = member.look, member.body.girth
     forearm = look.shirt if look.long_sleeves else look.skin
     shin = look.trousers if look.long_legs else look.skin
@@ -149,7 +148,7 @@ def _head(pencil: Pencil, member: Person, joints: Array, left: Array) -> None:
 
 
 def draw_props(pencil: Pencil, props: Props) -> None:
-    """Hat, cup and trolley, whatever there is of them."""
+    """Hat, cup and trolley, where the scene has them."""
     if props.hat is not None and props.hat_up is not None:
         up, low = props.hat_up, props.hat + 0.03 * props.hat_up
         across = _unit(np.cross(up, pencil.view.axes[2]))
@@ -165,9 +164,8 @@ def draw_props(pencil: Pencil, props: Props) -> None:
 
 
 def _trolley(pencil: Pencil, handle: Array, ahead: Array) -> None:
-    """A platform on wheels with a box on it and a handle (T, 3) to push and pull it by."""
-    across = np.cross(UP, ahead)
-    floor = handle * FLAT
+    """A platform on wheels with a box on it, pushed and pulled by a handle (T, 3)."""
+    across, floor = np.cross(UP, ahead), handle * FLAT
     platform = floor + 0.36 * ahead + 0.17 * UP
     pencil.shadow(platform, 0.30, np.full(len(handle), 0.34))
     pencil.bar(handle - 0.24 * across, handle + 0.24 * across, (0.018, 0.018), STEEL, nearer=0.02)
@@ -193,6 +191,4 @@ def draw_chair(pencil: Pencil, props: Props) -> None:
 
 
 def _unit(vectors: Array) -> Array:
-    """Vectors (T, 3) at length 1."""
-    scaled: Array = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return scaled
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

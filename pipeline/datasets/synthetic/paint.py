@@ -1,15 +1,14 @@
 """Painting with exact sub-pixel edges: shaded strokes (limbs, heads, trunks), flat convex facets, soft shadows.
 
-In: shapes over T frames, in pixels, pixel centres at integers. Out: Layers, small moving windows of coverage and light,
-and `blend`, which lays one of them over a canvas (C, H, W) float32 that the caller owns and lets be painted
-on. Coverage of a pixel comes from the signed distance of its centre to the shape's edge. All frames of a shape are
-rasterised at once: drawing frame by frame took 3.5 times as long, spent in the overhead of small array operations.
+In: shapes over T frames, in pixels, pixel centres at integers. Out: PaintLayers, small moving windows of coverage and
+light, whose `blend` paints on the caller's canvas (C, H, W) float32. A pixel's coverage comes from the signed distance
+of its centre to the shape's edge. All frames of a shape are rasterised at once: frame by frame took 3.5 times as long,
+spent in the overhead of small array operations.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,9 @@ from pipeline.datasets.synthetic.body import Array
 Canvas = NDArray[np.float32]
 Colour = tuple[float, float, float]  # red, green, blue, 0..255
 
-# Towards the light, in the picture: right, down, towards the viewer. Unit length.
+# The direction to the light: right, down, towards the viewer. Unit length.
 LIGHT = (-0.46, -0.66, 0.594)
+BLACK: Colour = (0.0, 0.0, 0.0)
 AMBIENT, DIFFUSE = 0.50, 0.58
 
 
@@ -29,10 +29,9 @@ class PaintLayer:
     """A rasterised shape.
 
     Attributes:
-        top, left: (T,) int64, where its window lies in each frame: always inside the picture.
-        keep: (T, h, w) how much of what is under it stays to be seen.
+        top, left: (T,) int64, the position of its window in each frame: always inside the picture.
+        keep: (T, h, w) the share of the canvas below that stays visible.
         light: (T, h, w) how strongly its colour is added.
-        colour: red, green, blue.
         depth: (T,) metres from the camera.
     """
 
@@ -44,12 +43,12 @@ class PaintLayer:
     depth: Array
 
     def window(self, frame: int) -> tuple[slice, slice]:
-        """The rows and columns of the picture that it touches in a frame."""
+        """The rows and columns of the picture that it covers in a frame."""
         top, left = int(self.top[frame]), int(self.left[frame])
         return slice(top, top + self.keep.shape[1]), slice(left, left + self.keep.shape[2])
 
     def blend(self, canvas: Canvas, frame: int, colour: Array) -> None:
-        """Lay it over the canvas (C, H, W); `colour` (C,) is its own in the canvas's channels."""
+        """Paint it on the canvas (C, H, W); `colour` (C,) is its colour in the canvas's channels."""
         part = canvas[:, *self.window(frame)]
         part *= self.keep[frame]
         part += colour.astype(np.float32)[:, None, None] * self.light[frame]
@@ -65,7 +64,7 @@ def stroke(
         radii: (T, 2) its half-width at both ends, in pixels.
         depth: (T,) metres.
         size: height and width of the picture.
-        roundness: the corners' radius in half-widths: 1 gives a capsule (a limb, a ball), less a trunk with shoulders.
+        roundness: the corners' radius in half-widths: 1 gives a capsule (limb, ball), less gives a trunk's shoulders.
     """
     reach = radii.max(axis=1, keepdims=True) + 1.0
     top, left, x, y = _grid(ends.min(axis=1) - reach, ends.max(axis=1) + reach, size)
@@ -88,7 +87,8 @@ def stroke(
     facing = np.sqrt(np.maximum(1.0 - tilt * tilt - nose * nose, 0.0))
     lit = tilt * (LIGHT[1] * ex - LIGHT[0] * ey) + nose * (LIGHT[0] * ex + LIGHT[1] * ey) + facing * LIGHT[2]
     shade = AMBIENT + DIFFUSE * np.clip(0.35 + 0.65 * lit, 0.0, 1.0)
-    return _layer(top, left, cover, cover * shade, colour, depth)
+    light = cover * shade
+    return PaintLayer(top=top, left=left, keep=np.float32(1.0) - cover, light=light, colour=colour, depth=depth)
 
 
 def facet(
@@ -106,42 +106,28 @@ def facet(
         outward = dx * _column(edges[:, corner, 1]) - dy * _column(edges[:, corner, 0])
         np.maximum(distance, outward, out=distance)
     cover = np.clip(0.5 - distance, 0.0, 1.0) * _column(shown)
-    return _layer(top, left, cover, cover, colour, depth)
+    return PaintLayer(top=top, left=left, keep=np.float32(1.0) - cover, light=cover, colour=colour, depth=depth)
 
 
 def shadow(middle: Array, spread: Array, strength: Array, *, size: tuple[int, int]) -> PaintLayer:
-    """Soft darkness under all else: a Gaussian about `middle` (T, 2) with standard deviations `spread` (T, 2)."""
+    """Soft darkness behind all else: a Gaussian about `middle` (T, 2) with standard deviations `spread` (T, 2)."""
     top, left, x, y = _grid(middle - 2.6 * spread, middle + 2.6 * spread, size)
-    across, down = (
-        (x - _column(middle[:, 0])) / _column(spread[:, 0]),
-        (y - _column(middle[:, 1])) / _column(spread[:, 1]),
-    )
+    across = (x - _column(middle[:, 0])) / _column(spread[:, 0])
+    down = (y - _column(middle[:, 1])) / _column(spread[:, 1])
     cover = _column(strength) * np.exp(-0.5 * across * across) * np.exp(-0.5 * down * down)
-    return _layer(top, left, cover, np.zeros_like(cover), (0.0, 0.0, 0.0), np.full(len(middle), np.inf))
-
-
-def _layer(
-    top: NDArray[np.int64],
-    left: NDArray[np.int64],
-    cover: NDArray[Any],
-    light: NDArray[Any],
-    colour: Colour,
-    depth: Array,
-) -> PaintLayer:
-    """A PaintLayer of coverage and light (T, h, w)."""
-    return PaintLayer(top=top, left=left, keep=np.float32(1.0) - cover, light=light, colour=colour, depth=depth)
+    keep, light = (1 - cover).astype(np.float32, copy=False), np.zeros(cover.shape, np.float32)
+    return PaintLayer(top=top, left=left, keep=keep, light=light, colour=BLACK, depth=np.full(len(middle), np.inf))
 
 
 def _column(values: Array | NDArray[np.bool_]) -> Canvas:
     """Numbers (T,) as (T, 1, 1) float32."""
-    column: Canvas = values.astype(np.float32)[:, None, None]
-    return column
+    return values.astype(np.float32)[:, None, None]
 
 
 def _grid(
     low: Array, high: Array, size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Canvas, Canvas]:
-    """Windows of one size that hold boxes from `low` to `high` (T, 2), as far as they lie in the picture.
+    """Windows of one size that hold the boxes from `low` to `high` (T, 2), where these lie in the picture.
 
     Returns their tops and lefts (T,), and the pixels' x (T, 1, w) and y (T, h, 1).
     """

@@ -1,7 +1,7 @@
 """The people of the synthetic set: proportions, tempo, manner and colours of each, drawn once for a subject.
 
-In: the seed and what names the person (a subject's number, or a performance for the second person of two). Out: a
-Person. Subjects in training and in test are drawn alike; nothing here knows an action or a split.
+In: the seed and the key of a person (a subject's number, or a performance for the second person of two). Out: a
+Person. Subjects in training and in test are drawn alike; it knows no action and no split.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pipeline.datasets.synthetic.body import Array, Body
 from pipeline.datasets.synthetic.paint import Colour
 from pipeline.records import keyed_rng
 
-# Muted and of like lightness within each palette. With loud colours the tokens of a random network tell people apart
-# before they tell movements apart, and a model trained on 240 clips remembers the people.
+# Muted, and of similar lightness within each palette. With vivid colours the tokens of a random network distinguish
+# people better than movements, and a model trained on 240 clips remembers the people.
 SKINS: tuple[Colour, ...] = ((208, 165, 135), (202, 157, 126), (192, 146, 115), (181, 135, 105), (168, 125, 98))
 HAIRS: tuple[Colour, ...] = ((55, 42, 34), (65, 48, 38), (78, 57, 42), (91, 69, 50))
 SHIRTS: tuple[Colour, ...] = (
@@ -35,7 +35,7 @@ HATS: tuple[Colour, ...] = ((196, 170, 122), (60, 66, 84), (150, 62, 56))
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Colours, and how far sleeves and trouser legs reach (0 short, 1 long); `hair_length` in metres below the ears."""
+    """Colours and clothes; `hair_length` in metres below the ears."""
 
     skin: Colour
     hair: Colour
@@ -61,23 +61,17 @@ class Person:
 
 
 def person(seed: int, *key: object) -> Person:
-    """The person that the seed and the key's parts (strings, integers) name: a pure function of them."""
+    """The person of a seed and a key (strings, integers): a pure function of them."""
     rng = keyed_rng(seed, "synthetic person", *key)
     size = rng.uniform(0.90, 1.08)
     legs, arms, broad = rng.uniform(0.96, 1.04), rng.uniform(0.96, 1.04), rng.uniform(0.92, 1.08)
     lengths = {
         "spine": size * rng.uniform(0.97, 1.03),
-        "neck": size,
         "head": size**0.5,
-        "shoulder": size * broad,
-        "hip": size * broad,
-        "upper_arm": size * arms,
-        "forearm": size * arms,
-        "hand": size * arms,
-        "thigh": size * legs,
-        "shin": size * legs,
-        "foot": size,
-        "ankle": size,
+        **dict.fromkeys(("neck", "foot", "ankle"), size),
+        **dict.fromkeys(("shoulder", "hip"), size * broad),
+        **dict.fromkeys(("upper_arm", "forearm", "hand"), size * arms),
+        **dict.fromkeys(("thigh", "shin"), size * legs),
     }
     standard = Body()
     return Person(
@@ -94,7 +88,7 @@ def person(seed: int, *key: object) -> Person:
 
 
 def _look(rng: np.random.Generator) -> Look:
-    """Colours of one person, each a little off its palette's."""
+    """The look of one person; each colour differs a little from its palette's."""
 
     def dye(palette: tuple[Colour, ...]) -> Colour:
         colour = np.array(palette[rng.integers(len(palette))]) + rng.uniform(-3, 3, 3)

@@ -1,8 +1,8 @@
 """The empty room as each camera sees it: walls, wainscot, skirting and carpet, textured with low contrast.
 
-In: a Camera, and what names the setup. Out: a picture (3, H, W) float32, 0..255, always the same for one setup and
-camera. Contrast is kept low on purpose: strong clutter behind the figures drowns the features of a random network.
-Nobody is in the room; the chair, whose place differs from clip to clip, is no part of it.
+In: the numbers of a setup and a camera, and the seed. Out: a picture (3, H, W) float32, 0..255, a pure function of
+them. Contrast is low on purpose: strong clutter behind the figures drowns the features of a random network.
+People and the chair, whose position differs from clip to clip, are painted elsewhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CARPETS = ((94, 98, 98), (102, 98, 92), (96, 96, 102), (92, 100, 92))
 
 @lru_cache(maxsize=16)
 def empty_room(setup: int, number: int, *, seed: int) -> Canvas:
-    """The room seen by a setup's camera (3, H, W); shared between callers, who must copy it before they paint."""
+    """The room seen by a setup's camera (3, H, W); cached and read-only."""
     rng = keyed_rng(seed, "synthetic room", setup, number)
     view = camera(setup, number, seed=seed)
     points, wall = _surfaces(view)
@@ -36,19 +36,20 @@ def empty_room(setup: int, number: int, *, seed: int) -> Canvas:
     shape = points.shape[:2]
     grain = _cloud(rng, shape, (6, 10)) + 0.6 * _cloud(rng, shape, (24, 40)) + 0.5 * _cloud(rng, shape, (90, 160))
     fibre = _cloud(rng, shape, (180, 320)) + 0.6 * _cloud(rng, shape, (40, 70))
+    light = 0.80 + 0.30 * np.exp(-(points[..., 0] ** 2 + (points[..., 2] - 0.3) ** 2) / 4.5)  # on the floor's middle
     picture = np.where(
         wall[..., None],
         _wall(points, wall_colour, rng) * (1 + 0.020 * grain[..., None]),
-        carpet_colour * (1 + 0.035 * fibre[..., None]) * _falloff(points)[..., None],
+        carpet_colour * (1 + 0.035 * fibre[..., None]) * light[..., None],
     )
     small = picture.reshape(HEIGHT, SUPERSAMPLING, WIDTH, SUPERSAMPLING, 3).mean(axis=(1, 3))
-    room: Canvas = np.ascontiguousarray(np.moveaxis(small, -1, 0), dtype=np.float32)
+    room = np.ascontiguousarray(np.moveaxis(small, -1, 0), dtype=np.float32)
     room.flags.writeable = False
     return room
 
 
 def _surfaces(view: Camera) -> tuple[Array, np.ndarray]:
-    """What each ray of the finer grid meets: points (h, w, 3) in metres, and whether that is a wall (h, w)."""
+    """Where each ray of the finer grid ends: points (h, w, 3) in metres, and whether that is on a wall (h, w)."""
     x = ((np.arange(WIDTH * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - WIDTH / 2) / FOCAL
     y = -((np.arange(HEIGHT * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - HEIGHT / 2) / FOCAL
     left, up, ahead = view.axes
@@ -71,19 +72,12 @@ def _wall(points: Array, colour: Array, rng: np.random.Generator) -> Array:
     tint = np.where((height < WAINSCOT)[..., None], panel, 1.0)
     tint = np.where((np.abs(height - WAINSCOT) < 0.02)[..., None], 0.90, tint)
     tint = np.where((height < SKIRTING)[..., None], 0.55, tint)
-    turned = np.where(points[..., 2] > BACK + 1e-6, 0.90, 1.0)  # the side walls get less light
-    light = turned * (0.78 + 0.125 * np.minimum(height, 2.4)) * (1 - 0.05 * groove)
-    shaded: Array = colour * tint * light[..., None]
-    return shaded
-
-
-def _falloff(points: Array) -> Array:
-    """Light on the floor (h, w): a pool in the middle of the room."""
-    bright: Array = 0.80 + 0.30 * np.exp(-(points[..., 0] ** 2 + (points[..., 2] - 0.3) ** 2) / 4.5)
-    return bright
+    side = np.where(points[..., 2] > BACK + 1e-6, 0.90, 1.0)  # the side walls get less light
+    light = side * (0.78 + 0.125 * np.minimum(height, 2.4)) * (1 - 0.05 * groove)
+    return colour * tint * light[..., None]
 
 
 def _cloud(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
-    """Smooth noise of unit deviation (h, w) with so many cells down and across."""
+    """Smooth noise of unit deviation (h, w), interpolated from `cells` (down, across)."""
     coarse = Image.fromarray(rng.standard_normal(cells).astype(np.float32))
     return np.asarray(coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))

@@ -1,8 +1,8 @@
-"""One performance, in metres and over time: who is there, what they do, what they hold, when the sensor loses them.
+"""One performance, in metres and over time: people, movements, props, and when the sensor loses somebody.
 
 In: a clip's name (SsssCcccPpppRrrrAaaa) and the seed. Out: a Scene; joints (M, T, 25, 3) in the room's frame.
-All that is not the movement itself (person, tempo, style, place, chair, drop-outs) is drawn from generators keyed
-without the action field, and the movement is the same seen by the three cameras. It paints nothing.
+All but the movement itself (person, tempo, style, position, chair, drop-outs) is drawn from generators keyed without
+the action field, and the three cameras see the same movement. It paints nothing.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ SHORTEST, LONGEST = 32, 48  # frames
 
 @dataclass(frozen=True, kw_only=True)
 class Props:
-    """Things that are in the scene, over time; None where a thing is not.
+    """The things in a scene, over time; None for a thing that it lacks.
 
     Attributes:
-        hat: (T, 3) the middle of its brim; `hat_up` (T, 3) the way its crown points.
+        hat: (T, 3) the middle of its brim; `hat_up` (T, 3) the direction of its crown.
         cup: (T, 3) its middle.
         trolley: (T, 3) the middle of its handle; it points along `trolley_ahead` (3,).
-        chair: (3,) the middle of its seat on the floor; its back is turned away from `chair_ahead` (3,).
+        chair: (3,) the middle of its seat on the floor; it faces along `chair_ahead` (3,).
     """
 
     chair: Array
@@ -59,25 +59,19 @@ class Props:
     trolley_ahead: Array | None = None
 
     def backwards(self) -> Props:
-        """The same, read from the last frame to the first."""
-
-        def turned(path: Array | None) -> Array | None:
-            return None if path is None else path[::-1]
-
-        return replace(
-            self, hat=turned(self.hat), hat_up=turned(self.hat_up), cup=turned(self.cup), trolley=turned(self.trolley)
-        )
+        """The same, from the last frame to the first."""
+        paths = {name: getattr(self, name) for name in ("hat", "hat_up", "cup", "trolley")}
+        return replace(self, **{name: path[::-1] for name, path in paths.items() if path is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A whole clip before it is seen.
+    """A whole clip before it is rendered.
 
     Attributes:
-        record: the clip's fields.
         joints: (M, T, 25, 3) metres in the room's frame: each person in each frame, whether the sensor saw it or not.
         lost: (M, T) whether the sensor lost the person in that frame.
-        doubtful: (M, T, 25) whether the sensor only inferred the joint, for reasons of its own.
+        doubtful: (M, T, 25) whether the sensor only inferred the joint, though nothing hid it.
         people: (M,) bodies and looks.
         light: (3,) gain of red, green and blue in this clip.
     """
@@ -104,7 +98,7 @@ def scene(name: str, *, seed: int) -> Scene:
         expected = f"an action of 1 to {len(MOVEMENTS)}, a camera of 1 to {len(ANGLES)}"
         raise DataError(name, "is no clip of the synthetic set", got=got, expected=expected)
     movement, backwards = tuple(MOVEMENTS.values())[record.label]
-    performance = (record.setup, record.subject, record.replication)  # three cameras see the same one
+    performance = (record.setup, record.subject, record.replication)  # the same for the three cameras
     rng = keyed_rng(seed, "synthetic performance", *performance)
     actor, partner = person(seed, "subject", record.subject), person(seed, "partner", *performance)
     style = _style(actor, rng)
@@ -130,7 +124,7 @@ def scene(name: str, *, seed: int) -> Scene:
 
 
 def _style(actor: Person, rng: np.random.Generator) -> Style:
-    """The actor's manner, a little different in each performance."""
+    """The actor's style, a little different in each performance."""
     return Style(
         hand=actor.hand,
         amplitude=actor.amplitude * rng.uniform(0.92, 1.08),
@@ -151,33 +145,34 @@ def _time(actor: Person, rng: np.random.Generator) -> tuple[Array, Array]:
 def _stage(
     act: Act, people: tuple[Person, ...], style: Style, replication: int, rng: np.random.Generator
 ) -> tuple[Array, Props]:
-    """Joints (M, T, 25, 3) and props, once people and things have their places in the room.
+    """Place people and things in the room: joints (M, T, 25, 3) and props.
 
     As in NTU, the actor faces to one side in the first replication and to the other in the second.
     """
     facing = (-0.2 if replication % 2 else 0.2) + rng.uniform(-0.08, 0.08)
     spot = rng.uniform(-0.10, 0.10, 2)
-    chair_turn, chair_way = rng.uniform(-0.2, 0.2), rng.uniform(0.48, 0.54)
+    chair_turn, chair_distance = rng.uniform(-0.2, 0.2), rng.uniform(0.48, 0.54)
     hat_colour: Colour = HATS[rng.integers(len(HATS))]
     gap = act.gap * float(np.mean([member.body.reach for member in people]))
-    joints, ways = [], []
+    joints, directions = [], []
     for member, controls in zip(people, act.persons, strict=True):
         _sway(controls, rng)
         controls.heading = controls.heading + (0.3 * facing if gap else facing)  # two are best seen from the side
-        way = np.array([np.sin(controls.heading[0]), np.cos(controls.heading[0])])
-        joints.append(pose(member.body, controls, spot - gap / 2 * way))
-        ways.append(way)
-    ahead = np.array([ways[0][0], 0.0, ways[0][1]])
+        direction = np.array([np.sin(controls.heading[0]), np.cos(controls.heading[0])])
+        joints.append(pose(member.body, controls, spot - gap / 2 * direction))
+        directions.append(direction)
+    ahead = np.array([directions[0][0], 0.0, directions[0][1]])
+    things = _things(act, joints[0], style, ahead)
     if not act.seated:  # anywhere behind the actor, as seen from the cameras
         ahead = np.array([np.sin(chair_turn), 0.0, np.cos(chair_turn)])
-        chair_way = chair_way + 0.25
+        chair_distance += 0.25
     middle = np.array([spot[0], 0.0, spot[1]]) if not act.gap else np.zeros(3)
-    things = _things(act, joints[0], style, np.array([ways[0][0], 0.0, ways[0][1]]))
-    return np.stack(joints), Props(chair=middle - chair_way * ahead, chair_ahead=ahead, hat_colour=hat_colour, **things)
+    chair = middle - chair_distance * ahead
+    return np.stack(joints), Props(chair=chair, chair_ahead=ahead, hat_colour=hat_colour, **things)
 
 
 def _things(act: Act, joints: Array, style: Style, ahead: Array) -> dict[str, Array]:
-    """Where hat, cup and trolley are, each (T, 3), from the joints (T, 25, 3) of the one who holds them."""
+    """The positions of hat, cup and trolley, each (T, 3), from the joints (T, 25, 3) of the person who holds them."""
     hand = joints[:, HANDS[style.hand]]
     things: dict[str, Array] = {}
     if act.hat is not None:
@@ -199,7 +194,7 @@ def _things(act: Act, joints: Array, style: Style, ahead: Array) -> dict[str, Ar
 
 
 def _sway(controls: Controls, rng: np.random.Generator) -> None:
-    """Let a person stand as people do, never quite still: slow sines in trunk, head and hands."""
+    """Add slow sines in trunk, head and hands: nobody stands quite still."""
     time = np.arange(len(controls.heading)) / FRAMES_PER_SECOND
 
     def slow(size: float) -> Array:

@@ -106,7 +106,7 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_one_frame_of_openpose_is_not_a_video(tmp_path: Path) -> None:
-    with pytest.raises(SkeletonError, match="is one frame"):
+    with pytest.raises(SkeletonError, match="is a single frame"):
         read_skeleton(write(tmp_path / "clip.json", openpose([person(1)])))
 
 
