@@ -43,8 +43,7 @@ def rows_of_folders(root: Path) -> list[FolderRow]:
     A folder of pictures is a video, a folder of .json files a pose, any other folder of a class a subject. Of several
     poses of one stem the first by the order of `SUFFIXES` is used, a folder last.
 
-    Raises:
-        DataError: two videos of one stem, or a folder that cannot be read.
+    Raises DataError: two videos of one stem, or a folder that cannot be read.
     """
     rows: list[FolderRow] = []
     for folder in entries(root):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.datasets.walk import files_below, require_folder
 from pipeline.errors import DataError
@@ -31,27 +31,21 @@ def record_from_name(name: str) -> VideoRecord:
     The key is the name without its action field, "S001C002P003R002": the clips of one performer, camera and
     replication share it on purpose, so that nothing keyed by it can depend on the label.
 
-    Raises:
-        DataError: the name has another form, or a field that is 000.
+    Raises DataError: the name has another form, or a field that is 000.
     """
-    return VideoRecord(**_facts(name))
-
-
-def _facts(name: str) -> dict[str, Any]:
-    """The fields of a name, as arguments of a VideoRecord."""
     match = _NAME.fullmatch(name)
     if match is None or "000" in match.groups()[1:]:
         raise DataError(name, "is not an NTU clip name", expected="SsssCcccPpppRrrrAaaa, each field 001 to 999")
     key, setup, camera, subject, replication, action = match.groups()
-    return {
-        "clip_id": name,
-        "key": key,
-        "label": int(action) - 1,
-        "subject": int(subject),
-        "camera": int(camera),
-        "setup": int(setup),
-        "replication": int(replication),
-    }
+    return VideoRecord(
+        clip_id=name,
+        key=key,
+        label=int(action) - 1,
+        subject=int(subject),
+        camera=int(camera),
+        setup=int(setup),
+        replication=int(replication),
+    )
 
 
 def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: bool = True) -> Listing:
@@ -84,7 +78,7 @@ def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: boo
         elif name not in video_paths:
             reason = "no video file"
         video, skeleton = video_paths.get(name, ""), pose_paths.get(name, "")
-        records.append(VideoRecord(**_facts(name), video=video, skeleton=skeleton, excluded=reason))
+        records.append(replace(record_from_name(name), video=video, skeleton=skeleton, excluded=reason))
     return Listing(
         dataset=dataset,
         class_names=names,

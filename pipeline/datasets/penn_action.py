@@ -28,8 +28,7 @@ def listing(root: Path) -> Listing:
     Args:
         root: folder with `frames` (a folder an id) and `labels` (a .mat an id).
 
-    Raises:
-        DataError: one of the folders is missing, there are no frames, or no label can be used.
+    Raises DataError: one of the folders is missing, there are no frames, or no label can be used.
     """
     frames, labels = Path(root) / "frames", Path(root) / "labels"
     require_folder(frames, what="frames 0001/000001.jpg")

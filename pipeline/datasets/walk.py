@@ -24,8 +24,7 @@ def files_below(root: str | Path) -> Iterator[str]:
 
     Names that begin with a dot are skipped: they belong to the system.
 
-    Raises:
-        DataError: a folder cannot be read.
+    Raises DataError: a folder cannot be read.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [("", os.fspath(root))]

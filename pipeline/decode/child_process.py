@@ -121,10 +121,8 @@ class DecodeProcess:
         """(header, payload, reader) of the first attempt that gets a reply."""
         failures = []
         for reader, budget_s in attempts:
-            if request["call"] == "read_frames":
-                request = {**request, "reader": reader}
             try:
-                header, payload = self._living_child().request(request, budget_s)
+                header, payload = self._living_child().request({**request, "reader": reader}, budget_s)
             except _NoReplyError as failure:
                 failures.append(f"{reader} {failure}")
                 self.close()

@@ -75,8 +75,7 @@ def make_clip(
         key: of the record; keys the random draws.
         allow_corrupt: keep frames that the decoder marks corrupt.
 
-    Raises:
-        DecodeError: the frames cannot be read exactly. SkeletonError: the skeleton cannot be read.
+    Raises DecodeError: the frames cannot be read exactly. SkeletonError: the skeleton cannot be read.
     """
     info = decoder.probe(video, allow_corrupt=allow_corrupt)
     skeleton = _skeleton(pose, topology, size=(info.height, info.width))

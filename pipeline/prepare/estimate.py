@@ -56,8 +56,7 @@ def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, wo
     Returns:
         "bytes" and "seconds" as [low, high], None where no clip of the pilot could be made; "pilot_failures" says why.
 
-    Raises:
-        ArtifactError: `out` holds other content, or its disk is too small.
+    Raises ArtifactError: `out` holds other content, or its disk is too small.
     """
     folder = PreparedFolder.match(out, listing, options)
     todo, _ = unfinished(folder)

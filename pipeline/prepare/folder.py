@@ -168,13 +168,12 @@ class PreparedFolder:
 
     def account(self, entries: Entries | None = None) -> Account:
         """How all rows ended, by `outcomes()` if not given."""
-        entries = self.outcomes() if entries is None else entries
-        return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries])
+        return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries or self.outcomes()])
 
     def content_digest(self, entries: Entries | None = None) -> str:
         """SHA-256 over fingerprint, outcomes, reasons and clips' digests."""
         names = ("id", "outcome", "reason", "corrupt", "sha256")
-        rows = [[entry.get(name, "") for name in names] for entry in (self.outcomes() if entries is None else entries)]
+        rows = [[entry.get(name, "") for name in names] for entry in entries or self.outcomes()]
         return sha256(canonical_json([self.fingerprint, rows]))
 
     @property

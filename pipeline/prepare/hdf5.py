@@ -83,8 +83,7 @@ def decode_picture(data: bytes | memoryview) -> np.ndarray:
     OpenCV's decoder gives the same pixels as Pillow's (a test compares them) in half the time, and releases Python's
     lock, for which the many decoding threads of a GPU would queue.
 
-    Raises:
-        CorruptError: it is not a whole picture.
+    Raises CorruptError: it is not a whole picture.
     """
     import cv2  # not above: without a working OpenCV all that needs no pictures still runs
 
@@ -144,8 +143,7 @@ def known_bytes(rows: int, shards: int, draws: int, num_frames: int, num_joints:
 class ShardReader:
     """Reads clips of one prepared shard; open it in the process that uses it, since HDF5 handles do not cross a fork.
 
-    Raises:
-        CorruptError: the file is missing or is not the HDF5 file that was committed.
+    Raises CorruptError: the file is missing or is not the HDF5 file that was committed.
     """
 
     def __init__(self, path: Path) -> None:

@@ -78,8 +78,7 @@ class Shard:
     def record(self) -> dict[str, Any] | None:
         """The commit record, or None where there is none.
 
-        Raises:
-            CorruptError: it is damaged. ArtifactError: it belongs to another prepared folder.
+        Raises CorruptError: it is damaged. ArtifactError: it belongs to another prepared folder.
         """
         try:
             data = self.commit_path.read_bytes()
@@ -151,8 +150,7 @@ def _read_block(
 def read_meta(folder: Path) -> dict[str, Any]:
     """The content of `dataset.json`.
 
-    Raises:
-        ArtifactError: it cannot be read, or has another format. CorruptError: it is damaged.
+    Raises ArtifactError: it cannot be read, or has another format. CorruptError: it is damaged.
     """
     path = folder / META
     try:
@@ -168,8 +166,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 def read_rows(folder: Path, meta: Mapping[str, Any], wanted: range) -> tuple[VideoRecord, ...]:
     """The `wanted` rows of `rows.jsonl`. Every byte is read and checked, but only those rows are held in memory.
 
-    Raises:
-        ArtifactError: the file cannot be read. CorruptError: it differs from the digest in `dataset.json`.
+    Raises ArtifactError: the file cannot be read. CorruptError: it differs from the digest in `dataset.json`.
     """
     path, digest, lines = folder / ROWS, hashlib.sha256(), []
     try:

@@ -22,8 +22,7 @@ from pipeline.prepare.shard import Shard
 def verify_prepared(path: Path) -> Iterator[Damage]:
     """Every committed shard of a prepared folder, and `manifest.jsonl` against the records it is derived from.
 
-    Raises:
-        ArtifactError: it is not a prepared folder. CorruptError: `dataset.json` or `rows.jsonl` is damaged.
+    Raises ArtifactError: it is not a prepared folder. CorruptError: `dataset.json` or `rows.jsonl` is damaged.
     """
     folder = PreparedFolder.open(path)
     whole = True

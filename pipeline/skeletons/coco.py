@@ -49,8 +49,7 @@ def read_coco(path: str | Path, *, size: Size | None = None) -> Skeleton:
         path: the file.
         size: (height, width) of the video in pixels, needed where coordinates are fractions of the picture.
 
-    Raises:
-        SkeletonError: a file of another form or of several videos, or a track twice in one frame.
+    Raises SkeletonError: a file of another form or of several videos, or a track twice in one frame.
     """
     content = load_json(path)
     file = parsed(path, content, _results if isinstance(content, list) else _annotations)

@@ -31,8 +31,7 @@ def read_penn_label(path: str | Path) -> Skeleton:
     Returns:
         Skeleton (1, T, 13, ...), present in all frames, also where nothing is visible; `xyz` is NaN throughout.
 
-    Raises:
-        SkeletonError: the file cannot be read, or x, y, visibility and nframes do not agree.
+    Raises SkeletonError: the file cannot be read, or x, y, visibility and nframes do not agree.
     """
     facts = _load(path, ("x", "y", "visibility", "nframes"))
     shape = (_scalar(path, facts, "nframes"), PENN_JOINTS)
@@ -44,8 +43,7 @@ def read_penn_label(path: str | Path) -> Skeleton:
 def read_penn_facts(path: str | Path) -> tuple[str, bool]:
     """The class string of a Penn Action label, and whether it is in the training split.
 
-    Raises:
-        SkeletonError: the file cannot be read or lacks them; `train` is neither 1 nor -1.
+    Raises SkeletonError: the file cannot be read or lacks them; `train` is neither 1 nor -1.
     """
     facts = _load(path, ("action", "train"))
     side = _scalar(path, facts, "train")
@@ -62,8 +60,7 @@ def read_jhmdb(path: str | Path) -> Skeleton:
     Returns:
         Skeleton (1, T, 15, ...), every joint with score 1 (the puppet has all of them, hidden or not).
 
-    Raises:
-        SkeletonError: the file cannot be read, or `pos_img` has another shape.
+    Raises SkeletonError: the file cannot be read, or `pos_img` has another shape.
     """
     facts = _load(path, ("pos_img",))
     places = np.asarray(facts["pos_img"])

@@ -42,8 +42,7 @@ def read_pose_folder(path: str | Path, *, size: Size | None = None) -> Skeleton:
         path: the folder.
         size: (height, width) of the video in pixels, needed where places are shares of the picture.
 
-    Raises:
-        SkeletonError: no such file, a file of another form (it is named), or shares without a size.
+    Raises SkeletonError: no such file, a file of another form (it is named), or shares without a size.
     """
     people: People = {}
     for file in sorted(Path(path).iterdir()):

@@ -33,8 +33,7 @@ NAMES = ("joints", "scores", "xyz", "present", "body_ids", "topology")
 def read_own(path: str | Path) -> Skeleton:
     """The skeleton in a .npz or .json file of the form above.
 
-    Raises:
-        SkeletonError: the file cannot be read, `joints` is missing, a name is unknown, or shapes do not agree.
+    Raises SkeletonError: the file cannot be read, `joints` is missing, a name is unknown, or shapes do not agree.
     """
     content = own_content(path)
     joints = _array(path, content, "joints", None)

@@ -37,8 +37,7 @@ def choose_persons(skeleton: Skeleton, *, most: int = 2) -> Skeleton:
     Wide and brief follow public preparations of NTU RGB+D (CTR-GCN: 0.8, 0.69754 and 11 frames); unlike them nothing
     is removed from the frames of a body that stays.
 
-    Raises:
-        ConfigError: `most` is below 1.
+    Raises ConfigError: `most` is below 1.
     """
     if most < 1:
         raise ConfigError("most", "is too small", got=most, expected="at least 1")

@@ -27,8 +27,7 @@ def read_skeleton(path: str | Path, *, size: tuple[int, int] | None = None) -> S
         path: its suffix decides the format; for .mat and .json the content does.
         size: (height, width) of the video in pixels, for pose files in fractions of the picture.
 
-    Raises:
-        SkeletonError: an unknown format, or an error of the reader.
+    Raises SkeletonError: an unknown format, or an error of the reader.
     """
     pose_format = _format(path)
     sized = {"openpose folder": read_pose_folder, "openpose file": read_pose_file, "coco": read_coco}
@@ -41,8 +40,7 @@ def read_skeleton(path: str | Path, *, size: tuple[int, int] | None = None) -> S
 def topology_of(path: str | Path) -> str:
     """The name of the topology of a pose file or folder: from its format, its `topology` entry, or its joint count.
 
-    Raises:
-        SkeletonError: the file cannot be read, or has a number of joints that no known topology has.
+    Raises SkeletonError: the file cannot be read, or has a number of joints that no known topology has.
     """
     pose_format = _format(path)
     if pose_format in _BY_JOINTS.values():

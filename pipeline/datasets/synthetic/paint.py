@@ -100,7 +100,7 @@ def facet(
     area = (points[..., 0] * following[..., 1] - following[..., 0] * points[..., 1]).sum(axis=1)
     edges = (following - points) * np.where(area > 0, 1.0, -1.0)[:, None, None]
     edges = edges / np.maximum(np.linalg.norm(edges, axis=-1, keepdims=True), 1e-6)
-    distance = np.full((*y.shape[:2], x.shape[2]), -np.inf, dtype=np.float32)
+    distance: Canvas = np.full((*y.shape[:2], x.shape[2]), -np.inf, dtype=np.float32)
     for corner in range(points.shape[1]):
         dx, dy = x - _column(points[:, corner, 0]), y - _column(points[:, corner, 1])
         outward = dx * _column(edges[:, corner, 1]) - dy * _column(edges[:, corner, 0])
@@ -115,7 +115,7 @@ def shadow(middle: Array, spread: Array, strength: Array, *, size: tuple[int, in
     across = (x - _column(middle[:, 0])) / _column(spread[:, 0])
     down = (y - _column(middle[:, 1])) / _column(spread[:, 1])
     cover = _column(strength) * np.exp(-0.5 * across * across) * np.exp(-0.5 * down * down)
-    keep, light = (1 - cover).astype(np.float32, copy=False), np.zeros(cover.shape, np.float32)
+    keep, light = np.float32(1.0) - cover, np.zeros_like(cover)
     return PaintLayer(top=top, left=left, keep=keep, light=light, colour=BLACK, depth=np.full(len(middle), np.inf))
 
 

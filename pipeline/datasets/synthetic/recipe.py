@@ -35,8 +35,7 @@ def clip_names(clips_per_class: int, *, seed: int = 0) -> list[str]:
     camera. All classes get the same subjects, cameras and replications. The seed decides which
     subjects come first.
 
-    Raises:
-        ConfigError: less than one clip.
+    Raises ConfigError: less than one clip.
     """
     if clips_per_class < 1:
         raise ConfigError("clips_per_class", "is too small", got=clips_per_class, expected="1 or more")
@@ -78,8 +77,7 @@ def painted_joints(name: str, *, seed: int) -> np.ndarray:
 
     The skeleton file holds the same numbers to seven digits, except in frames in which the sensor lost the person.
 
-    Raises:
-        DataError: the set has no clip of this name.
+    Raises DataError: the set has no clip of this name.
     """
     clip = scene(name, seed=seed)
     return colour_pixels(clip.camera.see(clip.joints))

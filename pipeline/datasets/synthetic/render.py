@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.synthetic.body import Array
 from pipeline.datasets.synthetic.camera import HEIGHT, WIDTH
 from pipeline.datasets.synthetic.figure import Pencil, draw_chair, draw_person, draw_props
 from pipeline.datasets.synthetic.paint import Canvas, PaintLayer
@@ -30,7 +29,7 @@ SHIFT = 64  # the noise is one picture, added in each frame with another shift o
 def frames(scene: Scene, *, seed: int) -> Iterator[NDArray[np.uint8]]:
     """The frames of a scene, "yuv420p": uint8 (540, 640), the planes 360 x 640, 180 x 320, 180 x 320 in one array."""
     layers = layers_of(scene)
-    colours = [_luma_chroma(layer.colour) for layer in layers]
+    colours = [LUMA_CHROMA @ np.array(layer.colour) for layer in layers]
     order = np.argsort(-np.stack([layer.depth for layer in layers]), axis=0, kind="stable")  # far to near
     background = _background(scene, seed=seed)
     canvas, empty = background.copy(), np.empty((HEIGHT * 3 // 2, WIDTH), np.uint8)
@@ -67,12 +66,8 @@ def _background(scene: Scene, *, seed: int) -> Canvas:
     pencil = Pencil(scene.camera)
     draw_chair(pencil, scene.props)
     for layer in sorted(pencil.layers, key=lambda layer: -layer.depth[0]):
-        layer.blend(background, 0, _luma_chroma(layer.colour))
+        layer.blend(background, 0, LUMA_CHROMA @ np.array(layer.colour))
     return background
-
-
-def _luma_chroma(colour: tuple[float, float, float]) -> Array:
-    return LUMA_CHROMA @ np.array(colour)
 
 
 def _painted_window(layers: list[PaintLayer], frame: int) -> list[slice]:

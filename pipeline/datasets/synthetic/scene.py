@@ -89,8 +89,7 @@ class Scene:
 def scene(name: str, *, seed: int) -> Scene:
     """The scene of a clip: a pure function of its name and the seed.
 
-    Raises:
-        DataError: the name is not of the form SsssCcccPpppRrrrAaaa, or the set has no such action or camera.
+    Raises DataError: the name is not of the form SsssCcccPpppRrrrAaaa, or the set has no such action or camera.
     """
     record = record_from_name(name)
     if record.label >= len(MOVEMENTS) or record.camera not in ANGLES:
