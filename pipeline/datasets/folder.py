@@ -33,10 +33,7 @@ def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
     every clip has a subject, and there are two or more, 0.3 of the subjects test and the others train; otherwise 0.3 of
     the clips of each class. A clip's split depends neither on the names of classes nor on any order.
 
-    Args:
-        root: the folder.
-        csv: the list of clips; None: the folders of classes.
-        seed: of the drawn splits.
+    `csv` lists the clips; without it, each folder below `root` is a class.
 
     Raises:
         DataError: the folder or CSV is missing, holds no clip, or does not fit (it says where).

@@ -25,9 +25,6 @@ def listing(root: Path) -> Listing:
     Excluded, with the reason: an id without a frames folder; and, with label -1, an id whose label is absent,
     unreadable, or of an unknown class.
 
-    Args:
-        root: folder with `frames` (a folder an id) and `labels` (a .mat an id).
-
     Raises DataError: one of the folders is missing, there are no frames, or no label can be used.
     """
     frames, labels = Path(root) / "frames", Path(root) / "labels"

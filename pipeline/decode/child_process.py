@@ -3,8 +3,7 @@
 In and out: as there, and the reader that was used. One child is started at the first call and serves all that follow. A
 call that exceeds its budget or kills the child (a crash, no memory) is tried again in a new child, then with another
 reader, and ends as a DecodeError that lists all attempts. The child dies with the process that started it.
-A plain subprocess over pipes, since Dask's workers may not have children of multiprocessing. Not thread-safe. The child
-runs the same `pipeline` as its parent, whatever the working directory holds.
+A plain subprocess over pipes, since Dask's workers may not have children of multiprocessing. Not thread-safe.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ Damage that leaves a valid stream (some flipped bits) gives wrong pixels, in eve
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,24 +117,21 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
     the last key frame before it (unless `allow_corrupt`); or the video ends before the last wanted one: then the
     error's `frames` says how many there are.
     """
-    targets = iter(wanted)
-    target = next(targets)
-    damaged_at, number = None, -1
+    remaining, damaged_at, number = deque(wanted), None, -1
     with opened(path) as (container, stream):
         for number, frame in _numbered(path, container, stream, wanted):
             if frame.is_corrupt:
                 damaged_at = number
             elif frame.key_frame:
                 damaged_at = None
-            if number == target:
+            if number == remaining[0]:
                 if damaged_at is not None and not allow_corrupt:
                     raise DecodeError(path, f"is damaged at frame {damaged_at}", remedy=_REMEDY)
                 yield frame
-                following = next(targets, None)
-                if following is None:
+                remaining.popleft()
+                if not remaining:
                     return
-                target = following
-    raise too_few(path, number + 1, target)
+    raise too_few(path, number + 1, remaining[0])
 
 
 def too_few(path: str | PathLike[str], count: int, target: int) -> DecodeError:
@@ -197,10 +195,10 @@ def _seconds(packet: av.Packet) -> float:
 def _must_be_a_file(path: str | PathLike[str]) -> None:
     file = Path(path)
     try:
-        kind, size = file.is_file(), file.stat().st_size
+        is_file, size = file.is_file(), file.stat().st_size
     except OSError as error:
         raise DecodeError(path, f"cannot be read ({_reason(error)})", remedy="check the path") from error
-    if not kind:
+    if not is_file:
         raise DecodeError(path, "is neither a video file nor a folder of frames", remedy="check the path")
     if size == 0:
         raise DecodeError(path, "is empty", got="0 bytes", expected="a video", remedy=_REMEDY)

@@ -35,9 +35,7 @@ def attempt(
 ) -> tuple[ClipContent | None, Entry]:
     """A row's clip, or None, and its entry.
 
-    Args:
-        roots: folders "videos" and "skeletons", below which the record names its files.
-        topology: of the data set; a skeleton with another number of joints fails.
+    `roots` are the folders "videos" and "skeletons"; a skeleton whose number of joints is not the topology's fails.
     """
     entry: Entry = {"id": record.clip_id}
     if record.excluded:

@@ -60,8 +60,7 @@ class Shard:
     def commit(self, data: bytes | memoryview, entries: list[dict[str, Any]]) -> None:
         """Put the file of clips, then the record that names it: from then on the shard is done.
 
-        Args:
-            entries: for each row {"id", "outcome", ...}: "reason" where it is not done, else the clip's "sha256".
+        Each row's entry is {"id", "outcome", ...}: "reason" where it is not done, else the clip's "sha256".
         """
         write_atomic(self.path, data)
         record = {

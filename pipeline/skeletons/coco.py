@@ -45,9 +45,7 @@ def read_coco(path: str | Path, *, size: Size | None = None) -> Skeleton:
     triple is a flag where the file has only 0, 1 and 2, among them a 2: not labelled, hidden, seen become scores 0, 0.5
     and 1. Otherwise it is the score.
 
-    Args:
-        path: the file.
-        size: (height, width) of the video in pixels, needed where coordinates are fractions of the picture.
+    `size`, (height, width) of the video in pixels, is needed where coordinates are fractions of the picture.
 
     Raises SkeletonError: a file of another form or of several videos, or a track twice in one frame.
     """
@@ -63,7 +61,7 @@ def read_coco(path: str | Path, *, size: Size | None = None) -> Skeleton:
         for found in file.found:
             people[found.frame].append(found.person)
         return tracked(path, people, size=size, num_joints=COCO_JOINTS, length=file.length)
-    return _named(path, file, size=size)
+    return _by_track(path, file, size=size)
 
 
 def _annotations(content: dict[str, Any]) -> _File:
@@ -93,8 +91,7 @@ def _last_number(text: str) -> int:
     return int(numbers[-1])
 
 
-def _named(path: str | Path, file: _File, *, size: Size | None) -> Skeleton:
-    """Annotations with track IDs, into the slots of their tracks."""
+def _by_track(path: str | Path, file: _File, *, size: Size | None) -> Skeleton:
     first = in_order(path, file.frames)
     joints = {len(found.person) for found in file.found}
     if len(joints) > 1:

@@ -38,11 +38,9 @@ def read_pose_folder(path: str | Path, *, size: Size | None = None) -> Skeleton:
     A file is OpenPose's {"people": [{"pose_keypoints_2d": [x, y, score, …]}]} (`pose_keypoints` in old versions), or
     [{"joints": [[x, y], …]}] with -1 for what was not found. Files without a number are passed over.
 
-    Args:
-        path: the folder.
-        size: (height, width) of the video in pixels, needed where places are shares of the picture.
+    `size`, (height, width) of the video in pixels, is needed where coordinates are fractions of the picture.
 
-    Raises SkeletonError: no such file, a file of another form (it is named), or shares without a size.
+    Raises SkeletonError: no such file, a file of another form (it is named), or fractions without a size.
     """
     people: People = {}
     for file in sorted(Path(path).iterdir()):
@@ -110,7 +108,7 @@ def tracked(path: str | Path, people: People, *, size: Size | None, num_joints: 
     """People by frame number -> persons over time, in pixels.
 
     `num_joints` is V where nobody was found; `length` the least T. SkeletonError where the numbering begins late,
-    people differ in their joints, or places are shares and no `size` is given.
+    people differ in their joints, or coordinates are fractions and no `size` is given.
     """
     first = in_order(path, people)
     everyone = [person for found in people.values() for person in found]
