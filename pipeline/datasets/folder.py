@@ -115,7 +115,6 @@ def _drawn(keys: set[str], seed: int) -> set[str]:
 
 
 def _topology(root: Path, poses: list[str]) -> str:
-    """The topology of the first pose file that can be read."""
     first_error: SkeletonError | None = None
     for pose in poses:
         try:

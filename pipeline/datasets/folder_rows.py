@@ -19,7 +19,6 @@ from pipeline.skeletons.read import SUFFIXES
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ("path", "label", "subject", "split", "pose")
-SIDES = ("train", "test", "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,16 +69,14 @@ def _role(entry: os.DirEntry[str]) -> str:
 
 
 def _rows(roles: dict[str, str], where: str, *, label: str, subject: str = "") -> Iterator[FolderRow]:
-    """The rows of one folder, from the role of each of its entries."""
     videos: dict[str, str] = {}
     poses: dict[str, str] = {}
     for name in sorted(roles, key=_pose_order):
         stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in VIDEOS + SUFFIXES else name
         if roles[name] == "video":
             if stem in videos:
-                raise DataError(
-                    f"{where}/{name}", "has the stem of another video", got=videos[stem], remedy="rename one"
-                )
+                problem = "has the stem of another video"
+                raise DataError(f"{where}/{name}", problem, got=videos[stem], remedy="rename one")
             videos[stem] = name
         elif roles[name] == "pose":
             poses.setdefault(stem, name)
@@ -124,7 +121,7 @@ def rows_of_csv(root: Path, csv: Path) -> list[FolderRow]:
 
 def _row_of_line(root: Path, where: str, line: dict[str, str]) -> FolderRow:
     path, label, side = line["path"], line["label"], line.get("split", "")
-    if not path or not label or side not in SIDES:
+    if not path or not label or side not in ("train", "test", ""):
         got = f"path {path!r}, label {label!r}, split {side!r}"
         raise DataError(where, "does not fit", got=got, expected="a path, a label, and a split of train, test or none")
     for below in (path, line.get("pose", "")):

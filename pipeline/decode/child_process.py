@@ -146,8 +146,6 @@ class _NoReplyError(Exception):
 
 
 class _Child:
-    """One started process and its two pipes."""
-
     def __init__(self) -> None:
         self._stderr: BinaryIO = tempfile.TemporaryFile(mode="ab+")  # noqa: SIM115 - closed in kill()
         self.process = subprocess.Popen(

@@ -182,7 +182,6 @@ class PreparedFolder:
         return self.path / "manifest.jsonl"
 
     def manifest(self, entries: Entries) -> bytes:
-        """The content of `manifest.jsonl`."""
         rows = zip(self.listing.records, entries, strict=True)
         return "".join(
             json.dumps({"row": row, **entry, "label": record.label, "video": record.video}) + "\n"
@@ -218,9 +217,8 @@ def refuse_other_content(path: Path, wanted: str | None = None) -> None:
     record = next((path / name for name in names if SHARD_FILE.fullmatch(name) and name.endswith(".json")), None)
     if wanted is None or record is None or unseal(record.read_bytes(), record)["fingerprint"] == wanted:
         return
-    raise ArtifactError(
-        path, "holds shards that were made from something else", remedy="use the same options, or another `out`"
-    )
+    problem = "holds shards that were made from something else"
+    raise ArtifactError(path, problem, remedy="use the same options, or another `out`")
 
 
 def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:

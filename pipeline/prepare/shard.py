@@ -49,12 +49,10 @@ class Shard:
 
     @property
     def path(self) -> Path:
-        """Its HDF5 file."""
         return self.folder / f"clips-{self.number:05d}.h5"
 
     @property
     def commit_path(self) -> Path:
-        """Its commit record."""
         return self.folder / f"clips-{self.number:05d}.json"
 
     def commit(self, data: bytes | memoryview, entries: list[dict[str, Any]]) -> None:

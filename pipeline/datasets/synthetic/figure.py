@@ -129,7 +129,6 @@ def _limbs(pencil: Pencil, member: Person, joints: Array) -> None:
 
 
 def _head(pencil: Pencil, member: Person, joints: Array, left: Array) -> None:
-    """Skull, face and hair about the head's joint."""
     look, head = member.look, joints[:, HEAD]
     up = _unit(head - joints[:, NECK])
     front = np.cross(left, up)

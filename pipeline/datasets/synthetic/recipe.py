@@ -89,7 +89,6 @@ def listing(root: Path) -> Listing:
 
 
 def _train_subjects() -> set[int]:
-    """The subjects that train under xsub."""
     splits = json.loads(files("manifests").joinpath("synthetic/splits.json").read_text(encoding="utf-8"))
     return set(splits["xsub"]["train_subjects"])
 
@@ -105,10 +104,8 @@ def _whole_avi(path: Path, comment: str) -> bool:
     mark = head.find(b"synthetic set, version ")
     found = head[mark : head.find(b"\0", mark)].decode("ascii", "replace") if mark >= 0 else "another video"
     if found != comment:
-        remedy = "choose another folder, or delete this one"
-        raise DataError(
-            path, "exists and was made with another seed or version", got=found, expected=comment, remedy=remedy
-        )
+        problem = "exists and was made with another seed or version"
+        raise DataError(path, problem, got=found, expected=comment, remedy="choose another folder, or delete this one")
     return True
 
 

@@ -42,7 +42,6 @@ def write_set(
 
 
 def write_some(task: int, root: str, clips_per_class: int, seed: int) -> dict[str, Any]:
-    """Write the clips of one task."""
     names = clip_names(clips_per_class, seed=seed)[task * TASK_CLIPS : (task + 1) * TASK_CLIPS]
     for name in names:
         write_clip(Path(root), name, seed=seed)
