@@ -162,7 +162,7 @@ class PreparedFolder:
         for number in range(self.shards):
             shard = self.shard(number)
             record = shard.committed()
-            pending = [{"id": row.clip_id, "outcome": "pending"} for row in shard.records]
+            pending = ({"id": row.clip_id, "outcome": "pending"} for row in shard.records)
             entries += pending if record is None else record["clips"]
         return entries
 
