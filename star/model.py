@@ -72,7 +72,7 @@ class TokenModel(nn.Module):
         """Names of the fields of `Batch` that `forward` uses."""
         return ("gg",) * self.config.uses_gg + ("jm", "joint_mask") * self.config.uses_jm
 
-    def standardise(self, *, gg: tuple[Tensor, Tensor] | None, jm: tuple[Tensor, Tensor] | None) -> None:
+    def standardise(self, *, gg: tuple[Tensor, Tensor] | None = None, jm: tuple[Tensor, Tensor] | None = None) -> None:
         """Take (mean, spread) of each token kind's channels, from the training split."""
         if gg is not None and self.config.uses_gg:
             self.gg_standard.set(*gg)

@@ -97,7 +97,7 @@ def _store(path: str) -> dict[str, Any]:
         "topology": store.attrs["topology"],
         "protocols": store.attrs["protocols"],
         **_account(survey.account),
-        "views": [_count(account) for account in survey.views],
+        "views": [f"{account.done} of {account.total} done" for account in survey.views],
         "gg": list(store.gg.shape),
         "jm": list(store.jm.shape),
         "codec": store.attrs["codec"],
@@ -113,10 +113,6 @@ def _store(path: str) -> dict[str, Any]:
         "content_digest": survey.content_digest,
         "failed_clips": failed,
     }
-
-
-def _count(account: Account) -> str:
-    return f"{account.done} of {account.total} done"
 
 
 def _run(path: str) -> dict[str, Any]:

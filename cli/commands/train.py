@@ -53,7 +53,7 @@ def train(
             return  # the plan is of one process, and the same in all
         from star.train.plan import plan_training
 
-        plan = plan_training(from_cache, config=whole, device=device).summary()
+        plan = vars(plan_training(from_cache, config=whole, device=device))
         print(json.dumps(plan | ({"runs": seeds} if seeds > 1 else {}), indent=1))
         return
     how = {"device": device, "workers": loader_workers, "tensorboard": tensorboard, "stop": StopOnSignal()}

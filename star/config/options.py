@@ -15,9 +15,6 @@ from pipeline.errors import ConfigError
 MODEL_KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
 TOKENS = ("gg", "jm", "both")
 MODULES = ("full", "zigzag", "binary")
-OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("fp32", "bf16")
 VIEW_CHOICES = ("random", "all")
 OF_THE_STORE = ("frames", "cells", "gg_channels", "joints", "jm_channels", "classes")  # of ModelConfig
 
@@ -163,9 +160,9 @@ class OptimConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        one_of("optim.kind", self.kind, OPTIMIZERS)
-        one_of("optim.schedule", self.schedule, SCHEDULES)
-        one_of("optim.precision", self.precision, PRECISIONS)
+        one_of("optim.kind", self.kind, ("sgd", "adamw"))
+        one_of("optim.schedule", self.schedule, ("constant", "cosine"))
+        one_of("optim.precision", self.precision, ("fp32", "bf16"))
         for name in ("epochs", "batch_size"):
             at_least(f"optim.{name}", getattr(self, name), 1)
         for name in ("lr", "weight_decay", "micro_batch", "clip_norm", "mixup"):

@@ -124,10 +124,6 @@ class TokenDataset(Dataset[Batch]):
         return list(self.attrs["class_names"])
 
     @property
-    def in_memory(self) -> bool:
-        return self.held is not None
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all tokens of the split."""
         s = self.sizes

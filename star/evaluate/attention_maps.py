@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.store.token_store import TokenStore
-from star.attention import received_by_frame
 from star.batch import Batch
 from star.config.options import ModelConfig
 from star.model import StarTransformer
@@ -87,7 +86,7 @@ def attention_by_frame(model: StarTransformer, batch: Batch) -> dict[str, np.nda
     The mean over heads and over all queries. In zigzag and binary attention only the other group attends to a frame, so
     shares are comparable within a group only.
     """
-    return {name: received_by_frame(weights).numpy() for name, weights in _weights(model, batch)}
+    return {name: weights.mean(dim=(1, 2, 3)).sum(dim=-1).numpy() for name, weights in _weights(model, batch)}
 
 
 def class_attention(model: StarTransformer, batch: Batch) -> dict[str, dict[str, np.ndarray]]:

@@ -60,7 +60,6 @@ class Spread:
 
 
 def spread_of(scores: Sequence[Scores]) -> Spread:
-    """Of the seeds' scores on the same clips."""
     top1 = [each.top1 for each in scores]
     clips, mean = len(scores[0].labels), float(np.mean(top1))
     return Spread(

@@ -127,7 +127,10 @@ def _steps(
         if run.config.optim.deterministic:
             stack.enter_context(_deterministic())
         with world.agreed():
-            _into_memory(data)
+            for split in (data.train, data.test):
+                if split.fits_in_memory:
+                    split.hold()
+                    require_finite_held(split)  # before the first step, and at little cost
             training = Training(run, data, world, plan, checkpoint)
             if step < plan.steps:
                 require_memory(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
@@ -197,11 +200,3 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         memory.fill_uninitialized_memory = filled
-
-
-def _into_memory(data: Splits) -> None:
-    """Hold the splits that fit; a token that is not finite is then found before the first step, at little cost."""
-    for split in (data.train, data.test):
-        if split.fits_in_memory:
-            split.hold()
-        require_finite_held(split)
