@@ -51,11 +51,7 @@ def leads() -> bool:
 def config_of(
     preset: str, config: Path | None, settings: list[str] | None, *, protocol: str | None, seed: int | None
 ) -> TrainConfig:
-    """The settings of a training, from its options.
-
-    Raises:
-        ConfigError: no such preset, file, setting or value.
-    """
+    """The settings of a training, from its options; ConfigError for a preset, file, setting or value that is wrong."""
     from star.config.presets import preset as preset_of
     from star.config.text import load_config, with_overrides
 

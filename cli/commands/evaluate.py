@@ -60,7 +60,9 @@ def evaluate(
     world = join_world(device)
     with world.agreed():
         wanted = EvaluatedClips(store=store, protocol=protocol, split=split, views=_views(views))
-        _require_score_name(scores_file)
+        if scores_file is not None and scores_file.suffix != ".npz":  # which distinguishes a score file from a run
+            expected = "a name that ends in .npz"
+            raise ConfigError("--scores", "is not the name of a score file", got=scores_file, expected=expected)
     paths = [*runs, *([against] if against is not None else [])]
     found = {str(path): _scores_of(path, wanted, batch=batch, device=device, quiet=quiet) for path in paths}
     name = " + ".join(str(run) for run in runs)
@@ -92,12 +94,6 @@ def _views(text: str) -> str | int:
     if text != "all" and not text.isdecimal():
         raise ConfigError("--views", "no such choice", got=text, expected="all, or a view's number")
     return int(text) if text.isdecimal() else text
-
-
-def _require_score_name(path: Path | None) -> None:
-    """The suffix is what distinguishes a score file from a run."""
-    if path is not None and path.suffix != ".npz":
-        raise ConfigError("--scores", "is not the name of a score file", got=path, expected="a name that ends in .npz")
 
 
 def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_class: bool) -> None:

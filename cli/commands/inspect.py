@@ -29,11 +29,9 @@ def inspect(
         from pipeline.store.compare import compare
         from pipeline.store.token_store import TokenStore
 
-        differing = compare(TokenStore.open(path), TokenStore.open(other))
-        print(json.dumps(differing, indent=1) if as_json else "\n".join(_lines(differing)))
-        return
-    describe = {"prepared": _prepared, "store": _store, "run": _run}[artifact_type(path)]
-    facts = describe(path)
+        facts = compare(TokenStore.open(path), TokenStore.open(other))
+    else:
+        facts = {"prepared": _prepared, "store": _store, "run": _run}[artifact_type(path)](path)
     print(json.dumps(facts, indent=1) if as_json else "\n".join(_lines(facts)))
 
 

@@ -6,10 +6,9 @@ In: values. Out: the parts of `star.config.TrainConfig`. Each default says wheth
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from pipeline.config import at_least, one_of
+from pipeline.config import at_least, finite, one_of
 from pipeline.errors import ConfigError
 
 MODEL_KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
@@ -168,8 +167,7 @@ class OptimConfig:
         for name in ("lr", "weight_decay", "micro_batch", "clip_norm", "mixup"):
             at_least(f"optim.{name}", getattr(self, name), 0)
         for name in ("lr", "weight_decay", "clip_norm", "mixup"):
-            if getattr(self, name) == math.inf:
-                raise ConfigError(f"optim.{name}", "must be a finite number", got=getattr(self, name))
+            finite(f"optim.{name}", getattr(self, name))
         for name in ("momentum", "warmup", "label_smoothing", "ema"):
             _share(f"optim.{name}", getattr(self, name))
 

@@ -86,8 +86,7 @@ def from_dict(values: Mapping[str, Any], *, over: TrainConfig | None = None) -> 
     Raises:
         ConfigError: an unknown key, a value of another type, or an invalid one.
     """
-    config = _build(TrainConfig() if over is None else over, values, "")
-    assert isinstance(config, TrainConfig)
+    config: TrainConfig = _build(TrainConfig() if over is None else over, values, "")
     return config
 
 

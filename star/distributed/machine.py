@@ -16,11 +16,7 @@ from pipeline.torch_device import default_device, parse_device, require_gpu
 
 
 def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
-    """ "auto" is a GPU where there is one; "cuda" is the one of this local rank.
-
-    Raises:
-        ConfigError: no such device.
-    """
+    """ "auto" is a GPU where there is one; "cuda" is that of this local rank. ConfigError where it does not exist."""
     chosen = parse_device(default_device() if device == "auto" else device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local_rank if chosen.index is None else chosen.index)

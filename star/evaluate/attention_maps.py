@@ -45,14 +45,11 @@ def attention_in_run(
 def class_attention_in_run(
     run: Run, rows: Sequence[int], *, store: TokenStore | None = None, view: int = 0
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Attention of the class tokens of a run's newest model, the mean over its modules, as `attention_in_run`.
+    """Attention of the class tokens of a run's newest model, the mean over its modules; errors as `attention_in_run`.
 
     Returns:
         The numbers (t,) of the store's frames, and {"joints": (B, t, V), "cells": (B, t, P)}, as far as the model uses
         these tokens.
-
-    Raises:
-        As `attention_in_run`.
     """
     model, frames, clips = _clips_of_run(run, rows, store, view)
     found = [list(class_attention(model, clip).values()) for clip in clips]

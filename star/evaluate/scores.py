@@ -144,11 +144,7 @@ def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> S
 
 
 def require_same_clips(a: Scores, b: Scores, *, what: str = "score files") -> None:
-    """Refuse to compare scores of different clips, labels or classes; `what` is the item of the error.
-
-    Raises:
-        ConfigError: names the first difference.
-    """
+    """Raise ConfigError, which names the first difference of clips, labels or classes; `what` is its item."""
     if a.class_names != b.class_names:
         raise ConfigError(what, "are of other classes", got=f"{len(a.class_names)} and {len(b.class_names)}")
     if not np.array_equal(a.clip_ids, b.clip_ids) or not np.array_equal(a.labels, b.labels):

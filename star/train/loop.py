@@ -18,7 +18,6 @@ from pipeline.errors import DataError
 from star.batch import Batch
 from star.build import seeded_model
 from star.config.text import TrainConfig, to_dict
-from star.data.dataset import TokenDataset
 from star.data.loader import loader, workers_for
 from star.data.sampler import Batches
 from star.data.splits import Splits, fitted
@@ -34,19 +33,6 @@ from star.train.memory import too_large
 from star.train.optim import MovingAverage, learning_rate, make_optimizer
 from star.train.progress import Clock, StepProgress, TrainEvent
 from star.train.step import train_step
-
-
-def batches(config: TrainConfig, dataset: TokenDataset, world: World, *, start: int) -> Batches:
-    """This process's share of the steps from `start` on."""
-    return Batches(
-        items=len(dataset),
-        batch_size=config.optim.batch_size,
-        epochs=config.optim.epochs,
-        seed=config.seed,
-        start=start,
-        rank=world.rank,
-        world=world.size,
-    )
 
 
 def evaluates(config: TrainConfig, plan: Batches, step: int) -> bool:
