@@ -13,11 +13,8 @@ from pipeline.errors import DataError
 
 
 def require_own_packages() -> None:
-    """Check that the packages are side by side, and keep child processes from importing from the working folder.
-
-    Raises:
-        DataError: another package of the same name is imported first.
-    """
+    """Raise DataError where another package of the same name is imported first, and keep child processes from importing
+    from the working folder."""
     os.environ["PYTHONSAFEPATH"] = "1"
     root = Path(__file__).resolve().parent.parent
     for name in ("pipeline", "star", "cli", "manifests"):

@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from types import FrameType
 
 import typer
 
@@ -41,7 +40,7 @@ app.command("demo")(demo.demo)
 def main() -> None:
     """The entry point of the distribution; exits with a code of `cli.options`."""
     _make_streams_safe()
-    signal.signal(signal.SIGTERM, _interrupt)  # from a batch system: like Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # from a batch system: like Ctrl-C
     try:
         check.require_own_packages()
     except StarError as error:
@@ -78,10 +77,6 @@ def _make_streams_safe() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # stderr does so by default
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

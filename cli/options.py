@@ -37,9 +37,8 @@ Out = Annotated[Path, typer.Option(help="The folder to write; the same command r
 
 # arguments of `pipeline` and `star` whose option has a name of its own
 OTHER_NAMES = {"batch_clips": "batch", "batch_size": "batch", "budget_s": "budget"}
-IN_BACKTICKS = re.compile(
-    r"(?<![^\s(])`([a-z_]+|[a-z_.]+=[^\s`]+)`(?![^\s,.;:)])"
-)  # a word by itself: no part of a path
+# a word by itself: no part of a path
+IN_BACKTICKS = re.compile(r"(?<![^\s(])`([a-z_]+|[a-z_.]+=[^\s`]+)`(?![^\s,.;:)])")
 
 CLIPS_FAILED = 3
 STOPPED = 130
@@ -78,10 +77,7 @@ def sharing(shared: Callable[..., Any]) -> Callable[[Callable[..., None]], Calla
 
         kept = [p for name, p in own.parameters.items() if name != "stage"]
         parameters = [*kept, *extra.parameters.values()]
-        hints = {
-            **typing.get_type_hints(command, include_extras=True),
-            **typing.get_type_hints(shared, include_extras=True),
-        }
+        hints = typing.get_type_hints(command, include_extras=True) | typing.get_type_hints(shared, include_extras=True)
         parameters = [p.replace(kind=p.KEYWORD_ONLY, annotation=hints[p.name]) for p in parameters]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 EVERY_S = 5.0  # between two lines where stderr is no terminal
@@ -50,14 +49,13 @@ class ClipProgress:
         self._bar, self._task = terminal_bar(self.title, quiet=self.quiet, state="rate", warning="failed")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif not self.quiet and self.done and kind is None:
             self._line()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Take one event."""
         with self._lock:
             if "total" in event:
                 self.total, self.before = event["total"], event.get("done", 0)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
@@ -39,8 +39,7 @@ Settings = Annotated[
 FirstSeed = Annotated[int | None, typer.Option(help="Short for --set seed=N.", min=0)]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")]
 LoaderWorkers = Annotated[
-    int | None,
-    typer.Option(help="Threads that prefetch tokens; default: as many as help.", min=0),
+    int | None, typer.Option(help="Threads that prefetch tokens; default: as many as help.", min=0)
 ]
 
 
@@ -52,11 +51,7 @@ def leads() -> bool:
 def config_of(
     preset: str, config: Path | None, settings: list[str] | None, *, protocol: str | None, seed: int | None
 ) -> TrainConfig:
-    """The settings of a training, from its options.
-
-    Raises:
-        ConfigError: no such preset, file, setting or value.
-    """
+    """The settings of a training, from its options; ConfigError for a preset, file, setting or value that is wrong."""
     from star.config.presets import preset as preset_of
     from star.config.text import load_config, with_overrides
 
@@ -119,12 +114,11 @@ class TrainProgress:
         self._bar, self._task = terminal_bar(self.title, quiet=self.quiet, state="state")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
     def __call__(self, event: TrainEvent) -> None:
-        """Take one event."""
         if self.quiet:
             return
         if event.top1 is not None:

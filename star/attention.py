@@ -107,8 +107,3 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, *, uniform: bool) -> Tensor:
 def _require_two_frames(q: Tensor, name: str) -> None:
     if q.shape[2] < 2:
         raise ConfigError(name, "needs two groups of frames", got=f"{q.shape[2]} frame", expected="2 or more")
-
-
-def received_by_frame(weights: Tensor) -> Tensor:
-    """Share of all attention that each frame receives: (B, heads, T, S, T, S) to (B, T), summing to 1 over T."""
-    return weights.mean(dim=(1, 2, 3)).sum(dim=-1)

@@ -63,16 +63,11 @@ class TokenModel(nn.Module):
             self.jm_standard = Standardise(config.jm_channels)
 
     @property
-    def module_names(self) -> list[str]:
-        """Of the attention modules whose weights `forward` can give, in order of use."""
-        return []
-
-    @property
     def reads(self) -> tuple[str, ...]:
         """Names of the fields of `Batch` that `forward` uses."""
         return ("gg",) * self.config.uses_gg + ("jm", "joint_mask") * self.config.uses_jm
 
-    def standardise(self, *, gg: tuple[Tensor, Tensor] | None, jm: tuple[Tensor, Tensor] | None) -> None:
+    def standardise(self, *, gg: tuple[Tensor, Tensor] | None = None, jm: tuple[Tensor, Tensor] | None = None) -> None:
         """Take (mean, spread) of each token kind's channels, from the training split."""
         if gg is not None and self.config.uses_gg:
             self.gg_standard.set(*gg)
@@ -215,7 +210,7 @@ class StarTransformer(TokenModel):
 
     @property
     def module_names(self) -> list[str]:
-        """For instance "encoder 1 full", "encoder 1 zigzag"."""
+        """Of the attention modules, in order of use: "encoder 1 full", "encoder 1 zigzag", ..."""
         config = self.config
         encoder = [f"encoder {i + 1} {m}" for i in range(config.encoder_depth) for m in config.encoder_modules]
         return encoder + [f"decoder {i + 1} {m}" for i in range(config.decoder_depth) for m in config.decoder_modules]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +54,15 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a run: top-1, top-5, mean class accuracy, with a 95 % interval; fuse several, compare with another."""
-    from cli.commands.class_table import class_facts
     from star.distributed.world import join_world
     from star.evaluate.scores import save_scores
 
     world = join_world(device)
     with world.agreed():
         wanted = EvaluatedClips(store=store, protocol=protocol, split=split, views=_views(views))
-        _require_score_name(scores_file)
+        if scores_file is not None and scores_file.suffix != ".npz":  # which distinguishes a score file from a run
+            expected = "a name that ends in .npz"
+            raise ConfigError("--scores", "is not the name of a score file", got=scores_file, expected=expected)
     paths = [*runs, *([against] if against is not None else [])]
     found = {str(path): _scores_of(path, wanted, batch=batch, device=device, quiet=quiet) for path in paths}
     name = " + ".join(str(run) for run in runs)
@@ -71,7 +73,9 @@ def evaluate(
             facts["against"] = {"run": str(against), **_paired(results[name], other, name, against)}
     if not leads():
         return
-    facts |= class_facts(results[name])
+    shares = [None if math.isnan(share) else share for share in results[name].per_class.tolist()]
+    facts["per_class"] = dict(zip(results[name].class_names, shares, strict=True))
+    facts["confusion"] = results[name].confusion.tolist()
     facts["trained_on"] = _trained_on(runs, results[name], store=store)
     if against is not None:
         facts["against"]["trained_on"] = _trained_on([against], results[str(against)], store=store)
@@ -92,20 +96,15 @@ def _views(text: str) -> str | int:
     return int(text) if text.isdecimal() else text
 
 
-def _require_score_name(path: Path | None) -> None:
-    """The suffix is what distinguishes a score file from a run."""
-    if path is not None and path.suffix != ".npz":
-        raise ConfigError("--scores", "is not the name of a score file", got=path, expected="a name that ends in .npz")
-
-
 def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_class: bool) -> None:
     """As text: each run, the classes of the result `name`, the paired test."""
-    from cli.commands.class_table import class_lines
-
     for run, scores in results.items():
         print_result(scores, run, as_json=False)
     if per_class:
-        print("\n".join(class_lines(results[name])))
+        print(f"{'right':>7} {'clips':>6}  class")
+        for label, clips, share, taken_for, wrong in results[name].worst_first():
+            taken = f", {wrong} taken for {taken_for}" if wrong else ""
+            print(f"{100 * share:5.1f} % {clips:6d}  {label}{taken}")
     if "against" in facts:
         other = facts["against"]
         print(
@@ -141,6 +140,7 @@ def _compared(found: dict[str, Scores], name: str) -> tuple[dict[str, Scores], d
 def _scores_of(run: Path, wanted: EvaluatedClips, *, batch: int | None, device: str, quiet: bool) -> Scores:
     """A run's scores, or those of a score file, which must be of the wanted clips."""
     from star.distributed.world import join_world
+    from star.evaluate.scores import load_scores
     from star.evaluate.scoring import evaluate_run
 
     if run.suffix != ".npz":
@@ -149,23 +149,14 @@ def _scores_of(run: Path, wanted: EvaluatedClips, *, batch: int | None, device: 
                 run, **vars(wanted), batch_size=batch, device=device, progress=progress_callback(progress)
             )
     with join_world(device).agreed():
-        return _loaded_scores(run, wanted)
-
-
-def _loaded_scores(run: Path, wanted: EvaluatedClips) -> Scores:
-    from star.evaluate.scores import load_scores
-
-    if wanted.store is not None or wanted.views != "all":
-        raise ConfigError(run, "holds scores already", got="--store or --views", remedy="leave them out, or name a run")
-    scores = load_scores(run)
-    protocol = wanted.protocol or scores.protocol
-    if scores.split != wanted.split or scores.protocol != protocol:
-        raise ConfigError(
-            run,
-            "holds scores of another split",
-            got=f"{scores.protocol} {scores.split}",
-            expected=f"{protocol} {wanted.split}",
-        )
+        if wanted.store is not None or wanted.views != "all":
+            remedy = "leave them out, or name a run"
+            raise ConfigError(run, "holds scores already", got="--store or --views", remedy=remedy)
+        scores = load_scores(run)
+        got = f"{scores.protocol} {scores.split}"
+        expected = f"{wanted.protocol or scores.protocol} {wanted.split}"
+        if got != expected:
+            raise ConfigError(run, "holds scores of another split", got=got, expected=expected)
     return scores
 
 

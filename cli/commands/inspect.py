@@ -29,11 +29,9 @@ def inspect(
         from pipeline.store.compare import compare
         from pipeline.store.token_store import TokenStore
 
-        differing = compare(TokenStore.open(path), TokenStore.open(other))
-        print(json.dumps(differing, indent=1) if as_json else "\n".join(_lines(differing)))
-        return
-    describe = {"prepared": _prepared, "store": _store, "run": _run}[artifact_type(path)]
-    facts = describe(path)
+        facts = compare(TokenStore.open(path), TokenStore.open(other))
+    else:
+        facts = {"prepared": _prepared, "store": _store, "run": _run}[artifact_type(path)](path)
     print(json.dumps(facts, indent=1) if as_json else "\n".join(_lines(facts)))
 
 
@@ -97,7 +95,7 @@ def _store(path: str) -> dict[str, Any]:
         "topology": store.attrs["topology"],
         "protocols": store.attrs["protocols"],
         **_account(survey.account),
-        "views": [_count(account) for account in survey.views],
+        "views": [f"{account.done} of {account.total} done" for account in survey.views],
         "gg": list(store.gg.shape),
         "jm": list(store.jm.shape),
         "codec": store.attrs["codec"],
@@ -113,10 +111,6 @@ def _store(path: str) -> dict[str, Any]:
         "content_digest": survey.content_digest,
         "failed_clips": failed,
     }
-
-
-def _count(account: Account) -> str:
-    return f"{account.done} of {account.total} done"
 
 
 def _run(path: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -24,9 +24,6 @@ from cli.training import (
     print_result,
     print_seeds,
 )
-
-if TYPE_CHECKING:
-    from star.config.text import TrainConfig
 
 
 def train(
@@ -53,40 +50,34 @@ def train(
             return  # the plan is of one process, and the same in all
         from star.train.plan import plan_training
 
-        plan = plan_training(from_cache, config=whole, device=device).summary()
+        plan = vars(plan_training(from_cache, config=whole, device=device))
         print(json.dumps(plan | ({"runs": seeds} if seeds > 1 else {}), indent=1))
         return
-    how = {"device": device, "workers": loader_workers, "tensorboard": tensorboard, "stop": StopOnSignal()}
-    if seeds > 1:
-        _several(from_cache, out, whole, seeds, how=how, quiet=quiet, as_json=as_json)
-    else:
-        _one(from_cache, out, whole, how=how, quiet=quiet, as_json=as_json)
-
-
-def _one(store: str, out: Path, config: TrainConfig, *, how: dict[str, Any], quiet: bool, as_json: bool) -> None:
     from star.evaluate.scoring import final_scores
-    from star.train.start import train as run_training
-
-    with TrainProgress("train", quiet=quiet) as progress:
-        run = run_training(store, out, config=config, progress=progress, **how)
-    scores = final_scores(run, device=how["device"], workers=how["workers"])
-    if leads():
-        print_result(scores, str(out), as_json=as_json)
-
-
-def _several(
-    store: str, out: Path, config: TrainConfig, seeds: int, *, how: dict[str, Any], quiet: bool, as_json: bool
-) -> None:
     from star.study.seeds import spread_of, train_seeds
+    from star.train.start import train as train_one
 
+    how: dict[str, Any] = {
+        "device": device,
+        "workers": loader_workers,
+        "tensorboard": tensorboard,
+        "stop": StopOnSignal(),
+    }
     with TrainProgress("train", quiet=quiet) as progress:
-        scores = train_seeds(
-            store,
-            out,
-            config=config,
-            seeds=seeds,
-            progress=lambda done, event: progress.of_run(f"seed {config.seed + done}", done, seeds, event),
-            **how,
-        )
-    if leads():
-        print_seeds(spread_of(scores), str(out), first=config.seed, as_json=as_json)
+        if seeds == 1:
+            run = train_one(from_cache, out, config=whole, progress=progress, **how)
+        else:
+            several = train_seeds(
+                from_cache,
+                out,
+                config=whole,
+                seeds=seeds,
+                progress=lambda done, event: progress.of_run(f"seed {whole.seed + done}", done, seeds, event),
+                **how,
+            )
+    if seeds == 1:
+        scores = final_scores(run, device=device, workers=loader_workers)
+        if leads():
+            print_result(scores, str(out), as_json=as_json)
+    elif leads():
+        print_seeds(spread_of(several), str(out), first=whole.seed, as_json=as_json)

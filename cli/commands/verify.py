@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cli.options import Debug
 from pipeline.artifacts.kinds import artifact_type
-
-if TYPE_CHECKING:
-    from pipeline.artifacts.outcomes import Damage
 
 MOST_RECORDS = 8  # named in one sentence
 
@@ -44,7 +41,10 @@ def verify(
         from pipeline.store.verify import verify_store
 
         damages, open_artifact = verify_store(path, deep=deep), TokenStore.open
-    found = list(_printed(damages))
+    found = []
+    for damage in damages:
+        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'costs no clip that is done'}")
+        found.append(damage)
     if found:
         records = sorted({damage.record for damage in found} - {damage.file for damage in found})
         shown = ", ".join(records[:MOST_RECORDS])
@@ -60,10 +60,3 @@ def verify(
     pending = open_artifact(path).account().pending
     rest = f"; {pending} clips are pending, which the same command makes" if pending else ""
     print(f"{path}: every byte that was committed is whole{rest}")
-
-
-def _printed(damages: Iterator[Damage]) -> Iterator[Damage]:
-    """The same, each printed as it is found."""
-    for damage in damages:
-        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'costs no clip that is done'}")
-        yield damage

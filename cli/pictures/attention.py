@@ -6,8 +6,6 @@ and `cli.pictures.demo` join a model with frames. Drawing is in `star.report.fig
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from cli.pictures.frames import frames_of
@@ -49,12 +47,17 @@ def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Score
     by_frame = np.mean(list(received.values()), axis=0)  # (B, t)
     shown = evenly_spread(len(frames), FRAMES_SHOWN)
     predicted = predictions(scores.probabilities)
+    cells, joint_shares = shares.get("cells"), shares.get("joints")
+    side = 0 if cells is None else round(cells.shape[-1] ** 0.5)
     clips = [
         {
             "name": scores.class_names[scores.labels[index]],
             "predicted": scores.class_names[predicted[index]],
             "attention": by_frame[i, shown],
-            **_strip(store, folder, rows[i], frames[shown], {name: share[i, shown] for name, share in shares.items()}),
+            "frames": frames_of(store, folder, rows[i])[frames[shown]],
+            "joints": store.joints_of(rows[i], 0)[:, frames[shown]],
+            "cells": None if cells is None else cells[i, shown].reshape(-1, side, side),
+            "joint_shares": None if joint_shares is None else joint_shares[i, shown],
         }
         for i, index in enumerate(indices)
     ]
@@ -78,17 +81,3 @@ def _chosen(scores: Scores) -> np.ndarray:
         _, first = np.unique(scores.labels[indices], return_index=True)
         found += indices[np.sort(first)][:SHOWN].tolist()
     return np.asarray(found)
-
-
-def _strip(
-    store: TokenStore, folder: PreparedFolder, row: int, frames: np.ndarray, shares: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    """Pictures, joints and attention of a clip at some frames; cells as a grid."""
-    cells = shares.get("cells")
-    side = 0 if cells is None else round(cells.shape[-1] ** 0.5)
-    return {
-        "frames": frames_of(store, folder, row)[frames],
-        "joints": store.joints_of(row, 0)[:, frames],
-        "cells": None if cells is None else cells.reshape(-1, side, side),
-        "joint_shares": shares.get("joints"),
-    }

@@ -6,18 +6,14 @@ In: values. Out: the parts of `star.config.TrainConfig`. Each default says wheth
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from pipeline.config import at_least, one_of
+from pipeline.config import at_least, finite, one_of
 from pipeline.errors import ConfigError
 
 MODEL_KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
 TOKENS = ("gg", "jm", "both")
 MODULES = ("full", "zigzag", "binary")
-OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("fp32", "bf16")
 VIEW_CHOICES = ("random", "all")
 OF_THE_STORE = ("frames", "cells", "gg_channels", "joints", "jm_channels", "classes")  # of ModelConfig
 
@@ -163,16 +159,15 @@ class OptimConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        one_of("optim.kind", self.kind, OPTIMIZERS)
-        one_of("optim.schedule", self.schedule, SCHEDULES)
-        one_of("optim.precision", self.precision, PRECISIONS)
+        one_of("optim.kind", self.kind, ("sgd", "adamw"))
+        one_of("optim.schedule", self.schedule, ("constant", "cosine"))
+        one_of("optim.precision", self.precision, ("fp32", "bf16"))
         for name in ("epochs", "batch_size"):
             at_least(f"optim.{name}", getattr(self, name), 1)
         for name in ("lr", "weight_decay", "micro_batch", "clip_norm", "mixup"):
             at_least(f"optim.{name}", getattr(self, name), 0)
         for name in ("lr", "weight_decay", "clip_norm", "mixup"):
-            if getattr(self, name) == math.inf:
-                raise ConfigError(f"optim.{name}", "must be a finite number", got=getattr(self, name))
+            finite(f"optim.{name}", getattr(self, name))
         for name in ("momentum", "warmup", "label_smoothing", "ema"):
             _share(f"optim.{name}", getattr(self, name))
 

@@ -29,8 +29,6 @@ def paper() -> TrainConfig:
         preset="paper",
         eval_every=10,
         log_every=50,
-        model=ModelConfig(),
-        data=DataConfig(),
         optim=OptimConfig(kind="sgd", lr=2e-4, momentum=0.9, epochs=300, batch_size=16),
     )
 
@@ -48,7 +46,6 @@ def fast() -> TrainConfig:
         eval_every=5,
         log_every=10,
         model=ModelConfig(width=256, heads=4, encoder_depth=2, decoder_depth=2),
-        data=DataConfig(),
         optim=OptimConfig(
             kind="adamw",
             lr=1e-3,
@@ -85,10 +82,6 @@ PRESETS = {"paper": paper, "fast": fast, "smoke": smoke}
 
 
 def preset(name: str) -> TrainConfig:
-    """The preset of this name.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """The preset of this name; ConfigError where there is none."""
     one_of("preset", name, tuple(PRESETS))
     return PRESETS[name]()

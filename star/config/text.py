@@ -86,8 +86,7 @@ def from_dict(values: Mapping[str, Any], *, over: TrainConfig | None = None) -> 
     Raises:
         ConfigError: an unknown key, a value of another type, or an invalid one.
     """
-    config = _build(TrainConfig() if over is None else over, values, "")
-    assert isinstance(config, TrainConfig)
+    config: TrainConfig = _build(TrainConfig() if over is None else over, values, "")
     return config
 
 
@@ -129,7 +128,6 @@ def _require_own(sections: list[str], names: Iterable[str]) -> None:
 
 
 def _build(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """`base` with these values replaced."""
     hints = typing.get_type_hints(type(base))
     given: dict[str, Any] = {}
     for name, value in values.items():
@@ -161,7 +159,6 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
 
 
 def _from_text(key: str, text: str, hint: Any) -> Any:
-    """The value of a command line's text."""
     try:
         if hint is bool:
             return {"true": True, "false": False}[text.lower()]
@@ -180,17 +177,16 @@ def _named(hint: Any) -> str:
     return "names separated by commas" if typing.get_origin(hint) is tuple else getattr(hint, "__name__", str(hint))
 
 
-def _keys(cls: type, prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for name, hint in typing.get_type_hints(cls).items():
-        found += (
-            _keys(typing.cast(type, hint), f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
-        )
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names: {"optim.lr": 2e-4, ...}."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return found
 
 
 def _unknown(key: str) -> ConfigError:
-    known = _keys(TrainConfig)
+    known = list(leaves(to_dict(TrainConfig())))
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or [
         name for name in known if name.endswith("." + key.rsplit(".", 1)[-1])
     ]

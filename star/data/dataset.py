@@ -27,12 +27,8 @@ from star.distributed.machine import free_bytes
 READ_AT_ONCE = 64  # clips of one read when a whole split goes into memory
 
 
-def kinds_of(tokens: str | Sequence[str]) -> tuple[str, ...]:
-    """The token kinds behind "gg", "jm" or "both", as a model's config has them, or those that are listed.
-
-    Raises:
-        ConfigError: another kind.
-    """
+def _kinds_of(tokens: str | Sequence[str]) -> tuple[str, ...]:
+    """The token kinds behind "gg", "jm" or "both", as a model's config has them, or those that are listed."""
     kinds = (TOKEN_KINDS if tokens == "both" else (tokens,)) if isinstance(tokens, str) else tuple(tokens)
     for kind in kinds:
         if kind not in TOKEN_KINDS:
@@ -99,7 +95,7 @@ class TokenDataset(Dataset[Batch]):
         self.url, self._store = opened.url, opened
         self.sizes, self.attrs = opened.sizes, opened.attrs
         self.protocol = protocol or self.attrs["protocols"][0]
-        self.split, self.tokens, self.seed, self.frame_step = split, kinds_of(tokens), seed, frame_step
+        self.split, self.tokens, self.seed, self.frame_step = split, _kinds_of(tokens), seed, frame_step
         status = opened.status
         self.views = usable_views(opened, status, views, among)  # (K,) numbers of the views to choose from
         self.view_choice = views
@@ -122,10 +118,6 @@ class TokenDataset(Dataset[Batch]):
     @property
     def class_names(self) -> list[str]:
         return list(self.attrs["class_names"])
-
-    @property
-    def in_memory(self) -> bool:
-        return self.held is not None
 
     @property
     def nbytes(self) -> int:
@@ -220,9 +212,7 @@ class TokenDataset(Dataset[Batch]):
             target[:] = values[:, :: self.frame_step]
 
     def hold(self) -> None:
-        """Read all tokens of the split into memory, in order of the rows, unless they are there."""
-        if self.held is not None:
-            return
+        """Read all tokens of the split into memory, in order of the rows."""
         held = self._empty_batch(len(self.rows) * len(self.views))
         rows, views = np.repeat(self.rows, len(self.views)), np.tile(self.views, len(self.rows))
         for first in range(0, len(rows), READ_AT_ONCE):

@@ -24,7 +24,7 @@ PREFETCHED = 4  # batches for each reader: enough to even out a disk's pauses
 def workers_for(dataset: TokenDataset, device: torch.device) -> int:
     """Default number of reading threads: none where tokens are in memory, except for a GPU, which should not wait while
     they are gathered into pinned memory."""
-    return 0 if dataset.in_memory and device.type == "cpu" else 2
+    return 0 if dataset.held is not None and device.type == "cpu" else 2
 
 
 def loader(

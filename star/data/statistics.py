@@ -41,9 +41,8 @@ def channel_statistics(dataset: TokenDataset, *, most: int = 4096) -> Statistics
 
 
 def require_finite_held(dataset: TokenDataset) -> None:
-    """`require_finite` of the tokens that are in memory, if any."""
-    if dataset.held is None:
-        return
+    """`require_finite` of all tokens; they are in memory."""
+    assert dataset.held is not None
     for first in range(0, len(dataset.held), READ_AT_ONCE):
         require_finite(dataset, dataset.held.rows(slice(first, first + READ_AT_ONCE)))
 

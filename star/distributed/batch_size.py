@@ -8,8 +8,6 @@ from __future__ import annotations
 from star.config.text import TrainConfig
 from star.distributed.world import World
 
-MAX_EVALUATED = 64  # clips: more at once are no faster
-
 
 def clips_at_once(config: TrainConfig, world: World, clips: int) -> int:
     """Of the `clips` of a step, the number in one forward pass of one process."""
@@ -20,4 +18,4 @@ def clips_at_once(config: TrainConfig, world: World, clips: int) -> int:
 def evaluated_at_once(config: TrainConfig, world: World) -> int:
     """Clips of a forward pass in evaluation: four times those in training, since it holds the arrays of one layer at a
     time where training keeps those of all layers."""
-    return min(MAX_EVALUATED, 4 * clips_at_once(config, world, config.optim.batch_size))
+    return min(64, 4 * clips_at_once(config, world, config.optim.batch_size))  # more than 64 at once are no faster

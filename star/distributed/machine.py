@@ -16,11 +16,7 @@ from pipeline.torch_device import default_device, parse_device, require_gpu
 
 
 def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
-    """ "auto" is a GPU where there is one; "cuda" is the one of this local rank.
-
-    Raises:
-        ConfigError: no such device.
-    """
+    """ "auto" is a GPU where there is one; "cuda" is that of this local rank. ConfigError where it does not exist."""
     chosen = parse_device(default_device() if device == "auto" else device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local_rank if chosen.index is None else chosen.index)
@@ -57,7 +53,7 @@ def _control_groups(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/s
 
 def _left_in(group: Path) -> int:
     """Bytes left below the limit of a control group, its reclaimable file cache included; 2^63 without a limit."""
-    try:
+    with contextlib.suppress(OSError, KeyError, ValueError):
         for limit, taken, cache in (
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -68,6 +64,4 @@ def _left_in(group: Path) -> int:
                     return 1 << 63
                 statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
                 return max(0, int(most) - int((group / taken).read_text()) + int(statistics[cache]))
-    except (OSError, KeyError, ValueError):
-        pass
     return 1 << 63

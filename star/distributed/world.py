@@ -88,11 +88,7 @@ class World:
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
-        """Report in one sentence that another process has ended; that process reports why.
-
-        Raises:
-            ArtifactError: it has ended.
-        """
+        """Raise ArtifactError where another process has ended; that process reports why."""
         try:
             yield
         except RuntimeError as error:  # of torch.distributed for a closed connection
@@ -140,7 +136,6 @@ def leave_to_the_first() -> NoReturn:
 
 
 def _require_one_each(device: str, size: int) -> None:
-    """Raise ConfigError where the processes of this machine cannot have a GPU each."""
     if size > 1 and device.startswith("cuda:"):
         raise ConfigError(
             "device", "one GPU for all processes", got=device, remedy="set `device` to cuda: each takes its own"

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.store.token_store import TokenStore
-from star.attention import received_by_frame
 from star.batch import Batch
 from star.config.options import ModelConfig
 from star.model import StarTransformer
@@ -46,14 +45,11 @@ def attention_in_run(
 def class_attention_in_run(
     run: Run, rows: Sequence[int], *, store: TokenStore | None = None, view: int = 0
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Attention of the class tokens of a run's newest model, the mean over its modules, as `attention_in_run`.
+    """Attention of the class tokens of a run's newest model, the mean over its modules; errors as `attention_in_run`.
 
     Returns:
         The numbers (t,) of the store's frames, and {"joints": (B, t, V), "cells": (B, t, P)}, as far as the model uses
         these tokens.
-
-    Raises:
-        As `attention_in_run`.
     """
     model, frames, clips = _clips_of_run(run, rows, store, view)
     found = [list(class_attention(model, clip).values()) for clip in clips]
@@ -87,7 +83,7 @@ def attention_by_frame(model: StarTransformer, batch: Batch) -> dict[str, np.nda
     The mean over heads and over all queries. In zigzag and binary attention only the other group attends to a frame, so
     shares are comparable within a group only.
     """
-    return {name: received_by_frame(weights).numpy() for name, weights in _weights(model, batch)}
+    return {name: weights.mean(dim=(1, 2, 3)).sum(dim=-1).numpy() for name, weights in _weights(model, batch)}
 
 
 def class_attention(model: StarTransformer, batch: Batch) -> dict[str, dict[str, np.ndarray]]:

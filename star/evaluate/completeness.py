@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.store.token_store import TokenStore
-from star.data.dataset import TokenDataset
 from star.data.sampler import Batches
-from star.evaluate.scoring import store_of
+from star.evaluate.scoring import scored_clips, store_of
 from star.runs.run import Run
 
 
@@ -46,17 +45,10 @@ def completeness_of(
     Raises:
         ArtifactError: no checkpoint, no store. ConfigError, DataError: see `TokenDataset`.
     """
-    opened, optim = store_of(run, store), run.config.optim
+    optim = run.config.optim
     items = run.store["clips"]["train"]["count"]  # when it was trained: the store may have more now
     if run.config.data.views == "all":
         items *= len(run.store["views"]["train"])
-    scored = TokenDataset(
-        opened,
-        protocol=run.store["protocol"] if protocol is None else protocol,
-        split=split,
-        views=views,
-        among=run.store["views"]["test"],
-        in_memory=False,
-    )
+    scored = scored_clips(run, store_of(run, store), protocol=protocol, split=split, views=views)
     batches = Batches(items=items, batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
     return Completeness(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)

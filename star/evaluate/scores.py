@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,15 @@ class Scores:
     @property
     def confusion(self) -> np.ndarray:
         return confusion(self.probabilities, self.labels)
+
+    def worst_first(self) -> Iterator[tuple[str, int, float, str, int]]:
+        """Of each class that has clips: name, clips, accuracy, most frequent wrong prediction, its clips (0: none)."""
+        counts, shares = self.confusion, self.per_class
+        for label in sorted(np.flatnonzero(~np.isnan(shares)).tolist(), key=lambda label: (shares[label], label)):
+            wrong = counts[label].copy()
+            wrong[label] = 0
+            taken_for = self.class_names[int(wrong.argmax())]
+            yield self.class_names[label], counts[label].sum(), shares[label], taken_for, wrong.max()
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -135,11 +144,7 @@ def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> S
 
 
 def require_same_clips(a: Scores, b: Scores, *, what: str = "score files") -> None:
-    """Refuse to compare scores of different clips, labels or classes; `what` is the item of the error.
-
-    Raises:
-        ConfigError: names the first difference.
-    """
+    """Raise ConfigError, which names the first difference of clips, labels or classes; `what` is its item."""
     if a.class_names != b.class_names:
         raise ConfigError(what, "are of other classes", got=f"{len(a.class_names)} and {len(b.class_names)}")
     if not np.array_equal(a.clip_ids, b.clip_ids) or not np.array_equal(a.labels, b.labels):

@@ -89,7 +89,6 @@ def score(
 
 
 def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
-    """(B, A) float32 on the CPU."""
     try:
         return model(batch.to(device, non_blocking=True)).float().cpu()  # type: ignore[no-any-return]
     except torch.OutOfMemoryError:
@@ -128,16 +127,7 @@ def evaluate_run(
         model = restored_model(checkpoint)
         opened = store_of(run, store)
         require_same_store(run.path, checkpoint.store, identity_of_store(opened), remedy=ITS_OWN)
-        dataset = TokenDataset(
-            opened,
-            protocol=run.store["protocol"] if protocol is None else protocol,
-            split=split,
-            tokens=run.config.model.tokens,
-            views=views,
-            among=run.store["views"]["test"],
-            frame_step=run.config.data.frame_step,
-            in_memory=False,  # a single pass
-        )
+        dataset = scored_clips(run, opened, protocol=protocol, split=split, views=views)
         found = dataset_identity(dataset)
         if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # as in its metrics
             found["clips"] = {"test": split_digest(dataset)}
@@ -147,13 +137,24 @@ def evaluate_run(
     return score(model, dataset, batch_size=clips, world=world, workers=workers, progress=progress)
 
 
+def scored_clips(run: Run, store: TokenStore, *, protocol: str | None, split: str, views: str | int) -> TokenDataset:
+    """The clips that `evaluate_run` scores, for its arguments."""
+    return TokenDataset(
+        store,
+        protocol=run.store["protocol"] if protocol is None else protocol,
+        split=split,
+        tokens=run.config.model.tokens,
+        views=views,
+        among=run.store["views"]["test"],
+        frame_step=run.config.data.frame_step,
+        in_memory=False,  # a single pass
+    )
+
+
 def final_scores(
     run: Run, *, store: TokenStore | Path | str | None = None, device: str = "auto", workers: int | None = None
 ) -> Scores:
-    """Test scores of a finished run: those saved by its last evaluation, or else `evaluate_run`.
-
-    Raises: as `evaluate_run`.
-    """
+    """Test scores of a finished run: those saved by its last evaluation, or else `evaluate_run`."""
     world = join_world(device)
     saved = _saved_by_training(run)
     if world.any(saved is None):

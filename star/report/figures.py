@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from star.report.panels import (
@@ -29,13 +28,6 @@ from star.report.panels import (
 PANEL = 3.3  # inches: height of the demo's lower panels, and side of its confusion matrix
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size in inches, with an Agg canvas."""
-    figure = Figure(figsize=(width, height), facecolor=PAPER)
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def png(figure: Figure, *, dpi: int = 150) -> bytes:
     """The figure as a PNG file's bytes."""
     buffer = io.BytesIO()
@@ -45,7 +37,7 @@ def png(figure: Figure, *, dpi: int = 150) -> bytes:
 
 def curve_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """Training loss and test accuracy over the epochs, from the lines of a run's metrics.jsonl."""
-    figure = new_figure(6.4, 3.6)
+    figure = Figure(figsize=(6.4, 3.6), facecolor=PAPER)
     axes = figure.add_subplot()
     draw_curve(axes, metrics)
     axes.set_title("", loc="left")  # the page has a heading over it
@@ -60,7 +52,7 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     label = 0.6 / 72 * label_size(class_names, side=side) * max(map(len, short_names(class_names)))
     left, below = label + 0.5, 0.8 * label + 0.5
     width, height = left + side + 0.3, below + side + 0.5
-    figure = new_figure(width, height)
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
     axes = figure.add_axes((left / width, below / height, side / width, side / height))
     draw_confusion(axes, counts, class_names, side=side)
     return figure
@@ -71,7 +63,7 @@ def attention_figure(received: Mapping[str, np.ndarray], *, frames: np.ndarray) 
 
     `frames` (t,): their numbers in the store, from 0; a model may use every second one only.
     """
-    figure = new_figure(6.4, 3.6)
+    figure = Figure(figsize=(6.4, 3.6), facecolor=PAPER)
     axes = figure.add_subplot()
     draw_attention(axes, received, frames)
     axes.set_title("", loc="left")
@@ -82,7 +74,7 @@ def attention_figure(received: Mapping[str, np.ndarray], *, frames: np.ndarray) 
 def comparison_figure(labels: Sequence[str], values: Sequence[Sequence[float]], *, title: str) -> Figure:
     """Shares of several seeds for each label: a bar to their mean, a dot for each; in the given order, from the top."""
     width, height = 7.2, 1.3 + 0.42 * len(labels)
-    figure = new_figure(width, height)
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
     axes = figure.add_axes((2.5 / width, 0.6 / height, 4.3 / width, 1 - 1.1 / height))
     draw_comparison(axes, labels, values, title)
     return figure
@@ -98,7 +90,7 @@ def class_attention_figure(clips: Sequence[Mapping[str, Any]], *, bones: Sequenc
             largest; cells above the strip's mean are shaded, up to its largest.
         bones: pairs of joint numbers.
     """
-    figure = new_figure(15, 0.25 + 1.95 * len(clips))
+    figure = Figure(figsize=(15, 0.25 + 1.95 * len(clips)), facecolor=PAPER)
     height = figure.get_figheight()
     bands = figure.add_gridspec(
         len(clips), 1, left=0.01, right=0.995, top=1 - 0.08 / height, bottom=0.17 / height, hspace=0.14
@@ -141,7 +133,7 @@ def demo_figure(
         received, frames: see `attention_figure`. bones: pairs of joint numbers. title, subtitle: text at the top.
     """
     strips = len(clips)
-    figure = new_figure(15, 4.9 + 2.0 * strips)
+    figure = Figure(figsize=(15, 4.9 + 2.0 * strips), facecolor=PAPER)
     height = figure.get_figheight()
     figure.text(0.03, 1 - 0.36 / height, title, size=19, weight="bold", color=INK, va="center")
     figure.text(0.03, 1 - 0.72 / height, subtitle, size=11, color="#52606d", va="center")
@@ -156,14 +148,10 @@ def demo_figure(
     draw_curve(figure.add_subplot(below[0]), metrics)
     draw_confusion(figure.add_subplot(below[1]), counts, class_names, side=PANEL)
     draw_attention(figure.add_subplot(below[2]), received, frames)
-    # the panels' labels need more margin than the strips of frames
-    for axes, (x, width) in zip(figure.axes[-4:], _panel_positions(figure), strict=False):
+    # left edge and width of curve (two axes), confusion matrix and attention, as shares of the figure: the panels'
+    # labels need more margin than the strips of frames
+    positions = [(0.055, 0.22), (0.055, 0.22), (0.415, PANEL / figure.get_figwidth()), (0.705, 0.165)]
+    for axes, (x, width) in zip(figure.axes[-4:], positions, strict=False):
         box = axes.get_position()
         axes.set_position((x, box.y0, width, box.height))
     return figure
-
-
-def _panel_positions(figure: Figure) -> list[tuple[float, float]]:
-    """Left edge and width of curve (two axes), confusion matrix and attention, as shares of the figure."""
-    square = PANEL / figure.get_figwidth()
-    return [(0.055, 0.22), (0.055, 0.22), (0.415, square), (0.705, 0.165)]

@@ -7,16 +7,16 @@ escaped. Reads no store and runs no model.
 from __future__ import annotations
 
 import base64
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from star.config.text import to_dict
+from star.config.text import leaves, to_dict
 from star.evaluate.completeness import Completeness
 from star.evaluate.scores import Scores
 from star.report.figures import confusion_figure, curve_figure, png
@@ -70,20 +70,19 @@ def report(run: Run, scores: Scores, *, completeness: Completeness, pictures: Se
         _figure_section("Where it errs", confusion_figure(scores.confusion, scores.class_names)),
         *(_figure_section(each.heading, each.figure, each.caption) for each in pictures),
         _section("Classes, worst first", _class_table(scores)),
-        _section("Settings", _table(_leaves(to_dict(run.config) | {"model": run.checkpoint().model_config}))),
-        _section("Tokens it was trained on", _table(_leaves(run.store))),
+        _section("Settings", _table(to_dict(run.config) | {"model": run.checkpoint().model_config})),
+        _section("Tokens it was trained on", _table(run.store)),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{_text(run.path.name)}: {100 * scores.top1:.1f} %</title>'
+        f'<link rel="icon" href="data:,"><title>{escape(run.path.name)}: {100 * scores.top1:.1f} %</title>'
         f"<style>{STYLE}</style></head><body>{_head(run, scores, completeness)}"
         f'<div class="sections">{"".join(sections)}</div></body></html>\n'
     )
 
 
 def _head(run: Run, scores: Scores, completeness: Completeness) -> str:
-    """Name and settings of the run, its caveats, its accuracy."""
     low, high = scores.interval
     classes = len(np.unique(scores.labels))
     model, optim = run.config.model, run.config.optim
@@ -92,14 +91,15 @@ def _head(run: Run, scores: Scores, completeness: Completeness) -> str:
         (f"{100 * scores.top5:.1f} %", "top-5 accuracy"),
         (f"{100 * scores.mean_class_accuracy:.1f} %", f"mean class accuracy over {classes} classes"),
     ]
+    boxes = (f'<div class="number"><b>{escape(value)}</b><span>{escape(what)}</span></div>' for value, what in numbers)
     return (
-        f"<h1>{_text(run.path.name)}</h1>"
-        f'<p class="sub">{len(scores.labels)} clips of {_text(scores.protocol)} {_text(scores.split)}; '
-        f"{_text(model.kind)}, {_text(model.tokens)} tokens, width {model.width}, {model.encoder_depth} + "
+        f"<h1>{escape(run.path.name)}</h1>"
+        f'<p class="sub">{len(scores.labels)} clips of {escape(scores.protocol)} {escape(scores.split)}; '
+        f"{escape(model.kind)}, {escape(model.tokens)} tokens, width {model.width}, {model.encoder_depth} + "
         f"{model.decoder_depth} layers; {completeness.step} steps of {optim.batch_size} clips, "
         f"seed {run.config.seed}</p>"
         f"{_cautions(scores, completeness)}"
-        f'<div class="numbers">{"".join(_number(value, what) for value, what in numbers)}</div>'
+        f'<div class="numbers">{"".join(boxes)}</div>'
     )
 
 
@@ -112,56 +112,39 @@ def _cautions(scores: Scores, completeness: Completeness) -> str:
         cautions.append(
             f"{completeness.left_out} clips of {split} have no tokens (failed or excluded) and are not scored."
         )
-    return f'<p class="caution">{_text(" ".join(cautions))}</p>' if cautions else ""
+    return f'<p class="caution">{escape(" ".join(cautions))}</p>' if cautions else ""
 
 
 def _section(heading: str, content: str, caption: str = "", *, wide: bool = False) -> str:
-    paragraph = f'<p class="sub">{_text(caption)}</p>' if caption else ""
+    paragraph = f'<p class="sub">{escape(caption)}</p>' if caption else ""
     width = "wide" if wide else "half"
-    return f'<section class="{width}"><h2>{_text(heading)}</h2>{paragraph}{content}</section>'
+    return f'<section class="{width}"><h2>{escape(heading)}</h2>{paragraph}{content}</section>'
 
 
 def _figure_section(heading: str, figure: Figure, caption: str = "") -> str:
-    return _section(heading, _image(figure, heading), caption, wide=figure.get_figwidth() > HALF_PAGE)
-
-
-def _number(value: str, what: str) -> str:
-    return f'<div class="number"><b>{_text(value)}</b><span>{_text(what)}</span></div>'
-
-
-def _image(figure: Figure, alt: str) -> str:
-    data = base64.b64encode(png(figure, dpi=110)).decode()
-    width = round(figure.get_figwidth() * 96)
-    return f'<figure><img width="{width}" alt="{_text(alt)}" src="data:image/png;base64,{data}"></figure>'
+    data, inches = base64.b64encode(png(figure, dpi=110)).decode(), figure.get_figwidth()
+    size = f'width="{round(inches * 96)}"'
+    image = f'<figure><img {size} alt="{escape(heading)}" src="data:image/png;base64,{data}"></figure>'
+    return _section(heading, image, caption, wide=inches > HALF_PAGE)
 
 
 def _class_table(scores: Scores) -> str:
-    """A row for each class that has clips: name, clips, accuracy with a bar, most frequent wrong prediction."""
-    counts, shares = scores.confusion, scores.per_class
     rows = []
-    for label in sorted(np.flatnonzero(~np.isnan(shares)).tolist(), key=lambda label: (shares[label], label)):
-        wrong = counts[label].copy()
-        wrong[label] = 0
-        predicted = f"{scores.class_names[int(wrong.argmax())]} ({wrong.max()})" if wrong.any() else ""
-        bar = f'<div class="bar"><i style="width:{100 * shares[label]:.1f}%"></i></div>'
+    for name, clips, share, taken_for, wrong in scores.worst_first():
+        bar = f'<div class="bar"><i style="width:{100 * share:.1f}%"></i></div>'
+        predicted = f"{escape(taken_for)} ({wrong})" if wrong else ""
         rows.append(
-            f'<tr><td>{_text(scores.class_names[label])}</td><td class="n">{counts[label].sum()}</td>'
-            f'<td class="n">{100 * shares[label]:.1f} %</td><td>{bar}</td><td>{_text(predicted)}</td></tr>'
+            f'<tr><td>{escape(name)}</td><td class="n">{clips}</td>'
+            f'<td class="n">{100 * share:.1f} %</td><td>{bar}</td><td>{predicted}</td></tr>'
         )
     head = '<th>class</th><th class="n">clips</th><th class="n">right</th><th></th><th>taken for</th>'
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
-def _table(rows: Sequence[tuple[str, Any]]) -> str:
-    cells = (f"<tr><td><code>{_text(name)}</code></td><td>{_text(_plain(value))}</td></tr>" for name, value in rows)
+def _table(values: Mapping[str, Any]) -> str:
+    rows = leaves(values).items()
+    cells = (f"<tr><td><code>{escape(name)}</code></td><td>{escape(_plain(value))}</td></tr>" for name, value in rows)
     return f"<table>{''.join(cells)}</table>"
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        found += _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
-    return found
 
 
 def _plain(value: Any) -> str:
@@ -170,7 +153,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:g}"
     return str(value)
-
-
-def _text(value: str) -> str:
-    return html.escape(str(value), quote=True)

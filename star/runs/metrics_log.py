@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import unwritable, write_atomic, write_unbuffered
+from pipeline.artifacts.files import write_atomic, write_unbuffered
 from pipeline.errors import CorruptError
+from star.runs.tensorboard import Board, write_errors
 
 METRICS = "metrics.jsonl"
 
@@ -52,31 +53,21 @@ class MetricsLog:
         self.path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] <= step]
         write_atomic(self.path, b"".join(_line(values) for values in kept))
-        try:  # unbuffered: an error is raised by the line that cannot be written, not by a later one
+        with write_errors(self.path):  # unbuffered: the line that cannot be written raises, not a later one
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-        self._board = None
-        if tensorboard:
-            from star.runs.tensorboard import Board  # takes seconds to import
-
-            self._board = Board(run, step=step)
+        self._board = Board(run, step=step) if tensorboard else None
 
     def write(self, values: Mapping[str, Any]) -> None:
         """One line, passed to the system at once, so that readers of the file see it."""
-        try:
+        with write_errors(self.path):
             write_unbuffered(self._file, _line(values))
-        except OSError as error:
-            raise unwritable(self.path, error) from error
         if self._board is not None:
             self._board.write(values)
 
     def sync(self) -> None:
         """Make the lines survive a power cut, before a checkpoint that relies on them."""
-        try:
+        with write_errors(self.path):
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise unwritable(self.path, error) from error
 
     def close(self) -> None:
         self._file.close()

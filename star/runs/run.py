@@ -114,11 +114,7 @@ def run_there(path: Path) -> Run | None:
 
 
 def require_place(path: Path) -> None:
-    """Refuse a folder that holds something other than a run.
-
-    Raises:
-        ArtifactError: it does.
-    """
+    """Raise ArtifactError for a folder that holds something other than a run."""
     if run_there(path) is None and path.is_dir() and any(not name.startswith(".") for name in os.listdir(path)):
         raise ArtifactError(path, "is not empty and is no training run", remedy="choose another `out`")
 
@@ -138,11 +134,9 @@ def start_run(run: Run) -> None:
         ConfigError: the existing run has other settings (they are named). ArtifactError: it has another store, or the
             file cannot be written.
     """
+    require_place(run.path)
     before = run_there(run.path)
-    if before is not None and not has_begun(run.path):
-        _write_config(run)
-        return
-    if before is not None:
+    if before is not None and has_begun(run.path):
         lines = differences(to_dict(before.config), to_dict(run.config))
         if lines:
             raise ConfigError(
@@ -151,14 +145,8 @@ def start_run(run: Run) -> None:
                 remedy="use the same settings again, or another `out`",
             )
         require_same_store(run.path, before.store, run.store, remedy=ITS_OWN_OR_NEW)
-        if before.store["url"] != run.store["url"]:
-            _write_config(run)
-        return
-    require_place(run.path)
-    _write_config(run)
-
-
-def _write_config(run: Run) -> None:
+        if before.store["url"] == run.store["url"]:
+            return
     about = {
         "format": FORMAT,
         "config": to_dict(run.config),

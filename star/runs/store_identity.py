@@ -49,11 +49,8 @@ def clips_digest(clip_ids: np.ndarray, labels: np.ndarray) -> str:
 
 
 def require_same_store(run: Path, trained_on: dict[str, Any], found: dict[str, Any], *, remedy: str) -> None:
-    """Refuse a store of another fingerprint, naming the differences, or with other clips in a split of `found`.
-
-    Raises:
-        ArtifactError: they differ.
-    """
+    """Raise ArtifactError for a store of another fingerprint (it names the differences), or with other clips in a split
+    of `found`."""
     if trained_on["fingerprint"] != found["fingerprint"]:
         lines = differences(trained_on["made_from"], found["made_from"]) or ["the fingerprint alone"]
         raise ArtifactError(

@@ -15,6 +15,15 @@ from pipeline.artifacts.files import unwritable
 from pipeline.errors import ConfigError
 
 
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise ArtifactError where the block cannot write to `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 class Board:
     """Writes scalars "train/loss", "train/lr", "test/top1", ... by step.
 
@@ -34,24 +43,17 @@ class Board:
                 "tensorboard", "TensorBoard is not installed", remedy="run `pip install 'star-tokens[tensorboard]'`"
             ) from None
         self.path = run / "tensorboard"
-        with self._write_errors():
+        with write_errors(self.path):
             self._writer = SummaryWriter(str(self.path), purge_step=step + 1)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """The float values of one line of metrics.jsonl."""
         part = values.get("split", "train")
-        with self._write_errors():
+        with write_errors(self.path):
             for name, value in values.items():
                 if isinstance(value, float):
                     self._writer.add_scalar(f"{part}/{name}", value, values["step"])
             self._writer.flush()  # else an error of the writer's thread would show at a later line
-
-    @contextlib.contextmanager
-    def _write_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise unwritable(self.path, error) from error
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # `write` has raised it already, and every line has been flushed

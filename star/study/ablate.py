@@ -38,18 +38,13 @@ StudyProgress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs
 
 @dataclass(frozen=True, kw_only=True)
 class VariantResult(Spread):
-    """One variant of a study.
-
-    Attributes:
-        label: of the variant.
-        p_value: exact McNemar test of the seeds' fused scores against the first variant's; NaN for the first.
-    """
+    """One variant of a study; `p_value`: exact McNemar test of the seeds' fused scores against the first variant's (NaN
+    for the first)."""
 
     label: str
     p_value: float
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for JSON, which knows no NaN."""
         p_value = None if math.isnan(self.p_value) else self.p_value
         return {"label": self.label, **super().summary(), "p_value": p_value}
 
@@ -160,16 +155,11 @@ def ablate(
         rows.append(row_of(variant.label, scores, reference))
         reference = reference if reference is not None else fuse(scores)
     if world.leads:
-        write_tables(folder, study, rows)
+        write_atomic(folder / "table.md", markdown(study, rows).encode())
+        write_atomic(folder / "table.csv", as_csv(rows).encode())
+        figure = comparison_figure([row.label for row in rows], [row.top1 for row in rows], title=f"Study: {study}")
+        write_atomic(folder / "figure.png", png(figure))
     return rows
-
-
-def write_tables(folder: Path, study: str, rows: Sequence[VariantResult]) -> None:
-    """table.md, table.csv and figure.png of a study."""
-    write_atomic(folder / "table.md", markdown(study, rows).encode())
-    write_atomic(folder / "table.csv", as_csv(rows).encode())
-    figure = comparison_figure([row.label for row in rows], [row.top1 for row in rows], title=f"Study: {study}")
-    write_atomic(folder / "figure.png", png(figure))
 
 
 def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> VariantResult:
@@ -210,7 +200,6 @@ def as_csv(rows: Sequence[VariantResult]) -> str:
 
 
 def file_name(label: str) -> str:
-    """A folder name for the label."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 

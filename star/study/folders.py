@@ -48,7 +48,6 @@ def _is_study(path: Path) -> bool:
 
 
 def _require(out: Path, holds: Callable[[], bool], what: str) -> None:
-    """Refuse a file, another artifact, and a folder that is not empty but has no `what` in it."""
     if out.exists() and not out.is_dir():
         raise ArtifactError(out, "is no folder", remedy=REMEDY)
     found = type_of(out)

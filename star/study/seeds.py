@@ -60,7 +60,6 @@ class Spread:
 
 
 def spread_of(scores: Sequence[Scores]) -> Spread:
-    """Of the seeds' scores on the same clips."""
     top1 = [each.top1 for each in scores]
     clips, mean = len(scores[0].labels), float(np.mean(top1))
     return Spread(
@@ -73,11 +72,7 @@ def spread_of(scores: Sequence[Scores]) -> Spread:
 
 
 def seed_folders(out: Path, *, config: TrainConfig, seeds: int) -> dict[int, Path]:
-    """{seed: its run's folder} for the seeds config.seed, config.seed + 1, ...
-
-    Raises:
-        ConfigError: no seeds.
-    """
+    """{seed: its run's folder} for the seeds config.seed, config.seed + 1, ...; ConfigError without seeds."""
     at_least("seeds", seeds, 1)
     return {seed: out / f"seed-{seed}" for seed in range(config.seed, config.seed + seeds)}
 

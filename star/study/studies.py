@@ -106,11 +106,7 @@ STUDIES: dict[str, Callable[[TrainConfig], Variants]] = {
 
 
 def variants(study: str, config: TrainConfig, *, views: int) -> Variants:
-    """The variants of a study on a store of so many views.
-
-    Raises:
-        ConfigError: no such study.
-    """
+    """The variants of a study on a store of so many views; ConfigError where there is no such study."""
     one_of("study", study, tuple(STUDIES))
     found = STUDIES[study](config)
     return found if views > 1 else {label: settings for label, settings in found.items() if label not in VIEWS}

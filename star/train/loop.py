@@ -8,7 +8,7 @@ made before the next step. Opens and checks nothing: `star.train.start` does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,36 +18,21 @@ from pipeline.errors import DataError
 from star.batch import Batch
 from star.build import seeded_model
 from star.config.text import TrainConfig, to_dict
-from star.data.dataset import TokenDataset
 from star.data.loader import loader, workers_for
 from star.data.sampler import Batches
 from star.data.splits import Splits, fitted
 from star.data.statistics import channel_statistics, require_finite
-from star.distributed.batch_size import evaluated_at_once
+from star.distributed.batch_size import clips_at_once, evaluated_at_once
 from star.distributed.world import World
 from star.evaluate.scores import Scores, save_scores
 from star.evaluate.scoring import score
-from star.model import TokenModel
 from star.runs.checkpoint import Checkpoint, save_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import TEST_SCORES, Run, restored_model
-from star.train.memory import out_of_memory
-from star.train.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
+from star.train.memory import too_large
+from star.train.optim import MovingAverage, learning_rate, make_optimizer
 from star.train.progress import Clock, StepProgress, TrainEvent
 from star.train.step import train_step
-
-
-def batches(config: TrainConfig, dataset: TokenDataset, world: World, *, start: int) -> Batches:
-    """This process's share of the steps from `start` on."""
-    return Batches(
-        items=len(dataset),
-        batch_size=config.optim.batch_size,
-        epochs=config.optim.epochs,
-        seed=config.seed,
-        start=start,
-        rank=world.rank,
-        world=world.size,
-    )
 
 
 def evaluates(config: TrainConfig, plan: Batches, step: int) -> bool:
@@ -64,22 +49,18 @@ class Training:
         self.model_config = fitted(self.config.model, data.train)
         self.step = plan.start
         optim = self.config.optim
-        self.model = self._model(checkpoint)
+        model = seeded_model(self.model_config, seed=self.config.seed)
+        if checkpoint is not None:
+            model.load_state_dict(checkpoint.model)
+        elif self.config.data.standardise:
+            model.standardise(**channel_statistics(data.train, most=self.config.data.statistics_clips))
+        self.model = model.to(world.device)
         self.optimizer = make_optimizer(self.model, optim)
         self.average = MovingAverage(self.model, optim.ema) if optim.ema > 0 else None
         if checkpoint is not None:
             self.optimizer.load_state_dict(checkpoint.optimizer)
             if self.average is not None:
                 self.average.weights = {name: w.to(world.device) for name, w in checkpoint.average.items()}
-
-    def _model(self, checkpoint: Checkpoint | None) -> TokenModel:
-        model = seeded_model(self.model_config, seed=self.config.seed)
-        if checkpoint is not None:
-            model.load_state_dict(checkpoint.model)
-        elif self.config.data.standardise:
-            statistics = channel_statistics(self.data.train, most=self.config.data.statistics_clips)
-            model.standardise(gg=statistics.get("gg"), jm=statistics.get("jm"))
-        return model.to(self.world.device)
 
     def loop(
         self,
@@ -97,7 +78,9 @@ class Training:
             self._evaluation(log, clock, workers)
         forward = torch.compile(self.model) if self.config.optim.compile else self.model
         saved_at = time.monotonic()
-        for batch in clock.waiting(self._loader(workers)):
+        dataset, device = self.data.train, self.world.device
+        readers = workers_for(dataset, device) if workers is None else workers
+        for batch in clock.waiting(loader(dataset, self.batches, workers=readers, pin=device.type == "cuda")):
             event = self._one_step(forward, batch, clock)
             last, due = self.step == self.batches.steps, evaluates(self.config, self.batches, self.step)
             if log is not None:
@@ -127,8 +110,12 @@ class Training:
             save_checkpoint(self.run.path, self.checkpoint())
 
     def _evaluation(self, log: MetricsLog | None, clock: Clock, workers: int | None) -> Scores:
-        """Of the last step; its line is on the disk when this returns."""
-        scores = self.evaluate(workers=workers)
+        """Of the last step, on the test split, with the averaged weights if the run keeps them; its line is on the disk
+        when this returns."""
+        averaged = self.average is not None
+        model = restored_model(self.checkpoint()).to(self.world.device) if averaged else self.model
+        clips = evaluated_at_once(self.config, self.world)
+        scores = score(model, self.data.test, batch_size=clips, world=self.world, workers=workers)
         if log is not None:
             if self.step == self.batches.steps:  # before the line: without that line the next call evaluates again
                 save_scores(scores, self.run.path / TEST_SCORES)
@@ -136,15 +123,11 @@ class Training:
             log.sync()
         return scores
 
-    def _loader(self, workers: int | None) -> Iterator[Batch]:
-        dataset = self.data.train
-        workers = workers_for(dataset, self.world.device) if workers is None else workers
-        return loader(dataset, self.batches, workers=workers, pin=self.world.device.type == "cuda")
-
     def _one_step(self, forward: Any, batch: Batch, clock: Clock) -> TrainEvent:
         optim, step = self.config.optim, self.step
         rate = learning_rate(step, self.batches.steps, optim)
-        set_learning_rate(self.optimizer, rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.model.train()
         clips = self.batches.count(step)
         try:
@@ -164,20 +147,14 @@ class Training:
             with self.world.agreed():  # every process gets here: the loss is summed over all
                 raise
         except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.config, self.world, clips=clips) from error
+            held = clips_at_once(self.config, self.world, clips)
+            raise too_large(held, self.world, fits=held // 2) from error  # although `require_memory` allowed it
         if self.average is not None:
             self.average.update(self.model)
         self.step += 1
         return clock.event(done=self.step, clips=clips, loss=loss, lr=rate)
 
-    def evaluate(self, *, workers: int | None = None) -> Scores:
-        """Scores of the test split, with the averaged weights if the run keeps them."""
-        model = restored_model(self.checkpoint()).to(self.world.device) if self.average is not None else self.model
-        clips = evaluated_at_once(self.config, self.world)
-        return score(model, self.data.test, batch_size=clips, world=self.world, workers=workers)
-
     def checkpoint(self) -> Checkpoint:
-        """The current state."""
         return Checkpoint(
             step=self.step,
             seed=self.config.seed,

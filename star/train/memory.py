@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline import torch_device
 from pipeline.errors import ConfigError
+from pipeline.torch_device import out_of_memory
 from star.batch import Batch
 from star.config.options import ModelConfig
 from star.config.text import TrainConfig
@@ -67,23 +67,15 @@ def require_memory(model: TokenModel, config: TrainConfig, world: World, *, clip
     (fixed, each), held = kept_for_backward(model, config, world), clips_at_once(config, world, clips)
     needed, most = fixed + each * held, MAX_MEMORY_SHARE * free_bytes(world.device)
     if needed > most:
-        facts = (f"{needed / 1e9:.1f} GB", f"at most {most / 1e9:.1f} GB")
-        raise _too_large(held, world, fits=int((most - fixed) / each), facts=facts)
+        facts = {"got": f"{needed / 1e9:.1f} GB", "expected": f"at most {most / 1e9:.1f} GB"}
+        raise too_large(held, world, fits=int((most - fixed) / each), **facts)
     return needed
 
 
-def out_of_memory(config: TrainConfig, world: World, *, clips: int) -> ConfigError:
-    """The error for a step of `clips` that ran out of memory although `require_memory` allowed it."""
-    held = clips_at_once(config, world, clips)
-    return _too_large(held, world, fits=held // 2, facts=(None, None))
-
-
-def _too_large(held: int, world: World, *, fits: int, facts: tuple[str | None, str | None]) -> ConfigError:
+def too_large(held: int, world: World, *, fits: int, **facts: str) -> ConfigError:
+    """The error for a step of `held` clips at once in a process, where about `fits` clips have enough memory."""
     remedy = "make the model smaller, or use a device with more memory"
     if fits > 0:
         part = 1 << (fits.bit_length() - 1)  # a power of two, as batches mostly are
         remedy = f"`optim.micro_batch={part}` takes the same steps in smaller pieces"
-    got, expected = facts
-    return torch_device.out_of_memory(
-        "optim.micro_batch", held, world.device, got=got, expected=expected, remedy=remedy
-    )
+    return out_of_memory("optim.micro_batch", held, world.device, remedy=remedy, **facts)

@@ -39,12 +39,6 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """One rate for all groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
 class MovingAverage:
     """An exponential moving average of a model's parameters, starting from their initial values.
 

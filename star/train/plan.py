@@ -7,9 +7,8 @@ writes nothing. Its time leaves out reading, evaluation and `torch.compile`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -57,10 +56,6 @@ class TrainingPlan:
     epoch_s: tuple[float, float]
     timed_clips: int
     device: str
-
-    def summary(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device: str = "auto") -> TrainingPlan:

@@ -51,15 +51,12 @@ class Clock:
 
     def waiting(self, items: Iterator[Item]) -> Iterator[Item]:
         """The same items; the time until each comes counts as waiting."""
-        while True:
-            requested = time.perf_counter()
-            try:
-                item = next(items)
-            except StopIteration:
-                return
+        requested = time.perf_counter()
+        for item in items:
             self._since = time.perf_counter()
             self.waited += self._since - requested
             yield item
+            requested = time.perf_counter()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

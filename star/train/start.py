@@ -24,6 +24,7 @@ from pipeline.artifacts.lock import sole_writer
 from pipeline.errors import ArtifactError
 from pipeline.store.token_store import TokenStore
 from star.config.text import TrainConfig, to_dict
+from star.data.sampler import Batches
 from star.data.splits import Splits, fitted, open_splits
 from star.data.statistics import require_finite_held
 from star.distributed.world import World, join_world
@@ -31,7 +32,7 @@ from star.runs.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import ITS_OWN_OR_NEW, Run, has_begun, require_place, run_there, start_run
 from star.runs.store_identity import identity_of_store, require_same_store, run_inputs
-from star.train.loop import Training, batches, evaluates
+from star.train.loop import Training, evaluates
 from star.train.memory import require_memory
 from star.train.progress import StepProgress
 
@@ -111,7 +112,15 @@ def _steps(
 ) -> None:
     """The remaining steps of a run; reads no tokens if there are none."""
     step = 0 if checkpoint is None else checkpoint.step
-    plan = batches(run.config, data.train, world, start=step)
+    plan = Batches(
+        items=len(data.train),
+        batch_size=run.config.optim.batch_size,
+        epochs=run.config.optim.epochs,
+        seed=run.config.seed,
+        start=step,
+        rank=world.rank,
+        world=world.size,
+    )
     with world.agreed():
         missing = (
             world.leads
@@ -127,7 +136,10 @@ def _steps(
         if run.config.optim.deterministic:
             stack.enter_context(_deterministic())
         with world.agreed():
-            _into_memory(data)
+            for split in (data.train, data.test):
+                if split.fits_in_memory:
+                    split.hold()
+                    require_finite_held(split)  # before the first step, and at little cost
             training = Training(run, data, world, plan, checkpoint)
             if step < plan.steps:
                 require_memory(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
@@ -160,11 +172,7 @@ def _opened(
 
 
 def _require_same_everywhere(run: Run, world: World) -> None:
-    """Refuse processes with different settings, stores or checkpoints: hosts may not see the same folder.
-
-    Raises:
-        ArtifactError: they do not.
-    """
+    """Refuse processes with different settings, stores or checkpoints: hosts may not see the same folder."""
     if world.size == 1:
         return
     newest = checkpoints(run.path)[-1:]
@@ -197,11 +205,3 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         memory.fill_uninitialized_memory = filled
-
-
-def _into_memory(data: Splits) -> None:
-    """Hold the splits that fit; a token that is not finite is then found before the first step, at little cost."""
-    for split in (data.train, data.test):
-        if split.fits_in_memory:
-            split.hold()
-        require_finite_held(split)

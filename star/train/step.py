@@ -7,7 +7,6 @@ step's mean loss. Its randomness (dropout, mixup) is a function of (seed, step, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +44,9 @@ def train_step(
     torch.manual_seed(int(rng.integers(2**62)))
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=world.device)
-    for part in _micro_batches(batch, config.micro_batch):
-        part = part.to(world.device, non_blocking=True)
+    size = config.micro_batch or max(1, len(batch))
+    for first in range(0, len(batch), size):
+        part = batch.rows(slice(first, first + size)).to(world.device, non_blocking=True)
         targets = part.labels
         if config.mixup > 0 and len(part) > 1:
             share = float(rng.beta(config.mixup, config.mixup))
@@ -59,12 +59,12 @@ def train_step(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loss = _summed(total, parameters, world)
     norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
-    mean, size = torch.stack([loss, norm]).tolist()  # in one copy: each waits until the GPU is idle
-    if not math.isfinite(mean) or not math.isfinite(size):
+    mean, gradient = torch.stack([loss, norm]).tolist()  # in one copy: each waits until the GPU is idle
+    if not math.isfinite(mean) or not math.isfinite(gradient):
         raise DataError(
             f"training step {step + 1}",
             "the loss or its gradient is not a finite number",
-            got=f"loss {mean}, gradient norm {size}",
+            got=f"loss {mean}, gradient norm {gradient}",
             remedy="lower optim.lr or set optim.clip_norm; the last checkpoint is intact",
         )
     optimizer.step()
@@ -88,12 +88,6 @@ def mix(batch: Batch, *, share: float, classes: int) -> tuple[Batch, Tensor]:
     targets = one_hot(batch.labels, classes).float()
     mixed = Batch(gg, jm, batch.joint_mask | other.joint_mask, batch.labels, batch.clips)
     return mixed, share * targets + (1 - share) * targets.roll(1, 0)
-
-
-def _micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
-    clips = len(batch)
-    for first in range(0, clips, size or max(1, clips)):
-        yield batch.rows(slice(first, first + (size or clips)))
 
 
 def _summed(loss: Tensor, parameters: list[nn.Parameter], world: World) -> Tensor:

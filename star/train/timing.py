@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-BUDGET_S = 10.0  # for all pieces together
 REPEATS = 3  # steps of each size; the first one is a warm-up and does not count
 
 Pieces = dict[int, list[float]]  # {clips: seconds of each step}, sizes rising
@@ -20,7 +19,7 @@ def timed_pieces(
     step: Callable[[int], None],
     most: int,
     *,
-    budget_s: float = BUDGET_S,
+    budget_s: float = 10.0,  # for all pieces together
     clock: Callable[[], float] = time.perf_counter,
 ) -> Pieces:
     """Take steps of 1, 2, 4, ... and finally `most` clips until the budget is spent; at least one step of one clip.
