@@ -49,14 +49,11 @@ def make_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        with contextlib.suppress(
-            PermissionError
-        ):  # making folders in the old parent may be allowed, but not listing it
+        with contextlib.suppress(PermissionError):  # one may be allowed to make folders in it, but not to list it
             _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names of the files in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -38,9 +38,7 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, exact: b
 
 
 def _plain(value: Any, name: str) -> Any:
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
