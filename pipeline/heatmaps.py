@@ -54,7 +54,6 @@ def joint_heatmaps(joints: Array, visible: Array, *, size: tuple[int, int], sigm
         raise DataError(
             "heatmaps", "have shapes that do not match", got=got, expected="(..., M, T, V, 2) and (..., M, T, V)"
         )
-    assert isinstance(visible, Tensor)
     height, width = size
     *leading, persons, frames, count, _ = joints.shape
     if persons == 0:

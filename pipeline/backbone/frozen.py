@@ -95,7 +95,7 @@ class FrozenMC18:
     ) -> None:
         """
         Args:
-            weights: "kinetics400", "random" (with `seed`), or the path of a state dict of `mc3_18`.
+            weights, seed: as for `load_weights`.
             layers: of "layer1" to "layer4"; layers after the deepest of these are not computed.
             precision: "fp32", "bf16" or "auto" (`resolve_precision`).
             deterministic: eager kernels, each clip alone, so that its features do not depend on the batch: bit-equal
@@ -108,9 +108,7 @@ class FrozenMC18:
         unknown = [name for name in layers if name not in LAYERS]
         if unknown or not layers:
             raise ConfigError("layers", "no such layer", got=unknown or "none", expected=f"some of {', '.join(LAYERS)}")
-        self.layers = tuple(layers)
-        self.deterministic = deterministic
-        self.device = torch.device(device)
+        self.layers, self.deterministic, self.device = tuple(layers), deterministic, torch.device(device)
         self.precision = resolve_precision(precision, self.device)
         loaded = load_weights(weights, seed=seed)
         self.digest = loaded.digest

@@ -48,11 +48,8 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by torchvision's names, their source, and their SHA-256.
-
-    Attributes:
-        source: "random", "kinetics400" (the published file, at any path) or "file" (any other).
-    """
+    """Tensors by torchvision's names, their SHA-256, and their source: "random", "kinetics400" (the published file, at
+    any path) or "file" (any other)."""
 
     tensors: Mapping[str, Tensor] = field(repr=False)
     source: str

@@ -54,12 +54,7 @@ class TokenComputer:
     """Frames and joints to tokens: normalise, backbone, heatmaps, pooling, all on the backbone's device."""
 
     def __init__(
-        self,
-        backbone: FrozenMC18,
-        *,
-        jm_layer: str = "layer2",
-        sigma: float = 1.0,
-        normalize: bool = False,
+        self, backbone: FrozenMC18, *, jm_layer: str = "layer2", sigma: float = 1.0, normalize: bool = False
     ) -> None:
         """`sigma` in cells of the JM layer's grid; `normalize` as in `joint_map_tokens`."""
         missing = {jm_layer, GG_LAYER} - set(backbone.layers)

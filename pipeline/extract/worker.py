@@ -31,14 +31,7 @@ from pipeline.extract.shard import begin_group, decode_group, load_job
 from pipeline.extract.values import ComputedGroup, ShardJob
 from pipeline.prepare.shard import read_shard
 from pipeline.store.blobs import Blobs, open_blobs
-from pipeline.store.commit_records import (
-    ViewShard,
-    each_record,
-    is_whole,
-    record_key,
-    view_shards,
-    write_record,
-)
+from pipeline.store.commit_records import ViewShard, each_record, is_whole, record_key, view_shards, write_record
 from pipeline.store.layout import StoreSizes
 from pipeline.store.write import put_shard
 
@@ -162,11 +155,7 @@ def _read_job(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> ShardJo
 
 
 def _commit(plan: ExtractPlan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None]]) -> None:
-    """Put a shard once all of its tokens are absorbed.
-
-    `absorbing` was submitted earlier to the same pool, so waiting for it here cannot deadlock.
-    """
-    for part in absorbing:
+    for part in absorbing:  # submitted earlier to the same pool, so waiting for it here cannot deadlock
         part.result()
     if job.unchanged:
         return
@@ -190,9 +179,7 @@ def _record(
 ) -> bool:
     """Commit the files just put, unless another worker has committed meanwhile; whether this one did.
 
-    Raises:
-        ArtifactError: the coordinator has lost its lease, or the other worker has overwritten some of these files. No
-            record is left then that does not match its files.
+    ArtifactError where the other has overwritten some of these files: no record is left that does not match its files.
     """
     other = _record_or_none(blobs, plan.fingerprint, view_shard)
     if other is not None:

@@ -19,7 +19,6 @@ from pipeline.artifacts.checksum import CRC_BYTES, crc_tail
 from pipeline.errors import CorruptError
 from pipeline.store.layout import ArraySpec, StoreSizes
 
-ABSENT = np.uint64(2**64 - 1)
 ZSTD = Zstd(level=1)  # as zarr makes it from the metadata in `pipeline.store.layout`
 REMEDY = "run `star verify` on the store, which names every damaged clip"
 
@@ -35,21 +34,16 @@ def encode_chunk(spec: ArraySpec, values: np.ndarray, sizes: StoreSizes) -> byte
         data = whole.tobytes()
         return data + crc_tail(data)
     pieces: list[Any] = []
-    index = np.full((sizes.shard_clips, 2), ABSENT)
+    index = np.full((sizes.shard_clips, 2), 2**64 - 1, "<u8")
     offset = 0
     for row, value in enumerate(values):
-        encoded = encode_clip(value, sizes.codec)
+        flat = value.reshape(-1).view(np.uint8).data
+        encoded = flat if sizes.codec == "none" else ZSTD.encode(flat)
         pieces += [encoded, crc_tail(encoded)]
         index[row] = offset, len(encoded) + CRC_BYTES
         offset += len(encoded) + CRC_BYTES
-    table = index.astype("<u8").tobytes()
+    table = index.tobytes()
     return b"".join([*pieces, table, crc_tail(table)])
-
-
-def encode_clip(value: np.ndarray, codec: str) -> Any:
-    """The bytes of one clip in a shard's file, without their checksum."""
-    flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-    return flat.data if codec == "none" else ZSTD.encode(flat)
 
 
 def decode_chunk(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, item: str) -> np.ndarray:

@@ -27,7 +27,8 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MAX_CLIPS) -> dict[str,
         latter. "gg", "jm": over at most `most` unequal ones the largest difference, absolute and in units of A's
         standard deviation, and the root mean square in these units; absent where shapes differ or nothing is unequal.
     """
-    rows = _rows_of_both(a, b)
+    _, of_a, of_b = np.intersect1d(a.clip_ids, b.clip_ids, assume_unique=True, return_indices=True)
+    rows = list(zip(of_a.tolist(), of_b.tolist(), strict=True))  # of each clip that both have
     views = min(a.sizes.views, b.sizes.views)
     report: dict[str, Any] = {
         "same_content": a.content_digest() == b.content_digest(),
@@ -54,12 +55,6 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MAX_CLIPS) -> dict[str,
                     unequal.append((i, j, view))
     report["unequal_clips"] = [f"{a.clip_ids[i]}, view {view}" for i, _, view in unequal[:most]]
     return report | _token_differences(a, b, unequal, most)
-
-
-def _rows_of_both(a: TokenStore, b: TokenStore) -> list[tuple[int, int]]:
-    """The rows of each clip that both have."""
-    _, of_a, of_b = np.intersect1d(a.clip_ids, b.clip_ids, assume_unique=True, return_indices=True)
-    return list(zip(of_a.tolist(), of_b.tolist(), strict=True))
 
 
 def _token_differences(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], most: int) -> dict[str, Any]:

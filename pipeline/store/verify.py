@@ -123,10 +123,8 @@ def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
 
 def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> list[str]:
     """The done clips of a shard that cannot be read, or whose digest has changed."""
-    files = {}
-    for spec in specs(sizes):
-        key = chunk_key(spec, record["shard"], record["view"])
-        files[spec.name] = blobs.get(key) or b""
+    view, shard = record["view"], record["shard"]
+    files = {spec.name: blobs.get(chunk_key(spec, shard, view)) or b"" for spec in specs(sizes)}
     damaged = []
     for row, entry in enumerate(record["clips"]):
         if entry["outcome"] != "done":
