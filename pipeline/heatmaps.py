@@ -29,16 +29,13 @@ def to_cells(joints: Array, stride: int) -> Array:
 
 
 def joint_heatmaps(joints: Array, visible: Array, *, size: tuple[int, int], sigma: float) -> Array:
-    """Gaussian heatmaps of all joints, the maximum over persons.
+    """Gaussian heatmaps (..., T, V, h, w) float32, in [0, 1], of all joints: the maximum over persons.
 
     Args:
         joints: (..., M, T, V, 2), (x, y) in cells; may lie outside the grid; M may be 0. NaN or infinite: absent.
         visible: (..., M, T, V) bool; False: absent, whatever the coordinates are.
         size: (h, w) of the grid.
         sigma: standard deviation in cells, > 0.
-
-    Returns:
-        (..., T, V, h, w) float32, in [0, 1]; numpy for numpy, torch (same device) for torch.
 
     Raises:
         ConfigError: sigma is not positive.

@@ -76,11 +76,10 @@ def unwritable(path: Path | str, error: OSError) -> ArtifactError:
 
 def sweep_temporaries(folder: Path) -> int:
     """Remove the temporary files of killed writers, at any depth; returns their number."""
-    swept = 0
-    for path in folder.rglob(f".*{TEMPORARY}*"):
+    found = list(folder.rglob(f".*{TEMPORARY}*"))
+    for path in found:
         path.unlink(missing_ok=True)
-        swept += 1
-    return swept
+    return len(found)
 
 
 def bytes_free(out: Path) -> int:

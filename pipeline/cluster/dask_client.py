@@ -47,10 +47,11 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
     }
-    if scheduler is not None and not _is_address(scheduler):
-        raise ConfigError(
-            "scheduler", "is not the address of a Dask scheduler", got=scheduler, expected="tcp://host:port"
-        )
+    if scheduler is not None:
+        found = ADDRESS.fullmatch(scheduler)
+        if found is None or int(found["port"] or 0) >= 1 << 16:  # some systems take a larger port modulo 65536
+            problem = "is not the address of a Dask scheduler"
+            raise ConfigError("scheduler", problem, got=scheduler, expected="tcp://host:port")
     with _quiet(), _environment(), dask.config.set(settings):
         if scheduler is None:
             with _local_cluster(workers) as cluster, Client(cluster, set_as_default=False) as client:
@@ -71,12 +72,6 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
             except TimeoutError:
                 raise no_worker(scheduler) from None
             yield client
-
-
-def _is_address(text: str) -> bool:
-    """Also checks the port: some systems take a larger one modulo 65536."""
-    found = ADDRESS.fullmatch(text)
-    return found is not None and int(found["port"] or 0) < 1 << 16
 
 
 def _require_greeting(address: str) -> None:

@@ -84,11 +84,7 @@ def _loaded(options: ExtractOptions, weights_sha256: str) -> Compute:
 
 
 def computer_for(options: ExtractOptions) -> TokenComputer:
-    """Backbone and pooling on one device.
-
-    Raises:
-        ConfigError: no such device or precision here. DataError: weights of another network than mc3_18.
-    """
+    """Backbone and pooling on one device; raises what `resolve` does."""
     from pipeline.backbone.frozen import FrozenMC18
     from pipeline.extract.token_computer import TokenComputer
 

@@ -33,7 +33,6 @@ from pipeline.store.write import create_store, grow_views
 
 SOURCE = "log/source.json"
 LONGEST_RUN = {"cpu": 4, "cuda": 64}  # shards; stages overlap only within a run
-CLUSTER_WORKERS = 8  # a guess: the coordinator does not know how many workers a cluster has
 
 
 def extract(
@@ -87,7 +86,7 @@ def extract(
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
-        how_many = workers if scheduler is None else CLUSTER_WORKERS
+        how_many = workers if scheduler is None else 8  # a guess: it does not know how many workers a cluster has
         plan = ExtractPlan(
             prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, fingerprint=fingerprint,
             weights=weights["sha256"], lease=lease, threads=threads_of(options, workers, scheduler), retry=retry,

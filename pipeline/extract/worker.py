@@ -2,9 +2,9 @@
 
 In: the number of the run's first shard and an ExtractPlan. Out: shards of the store. Inside a run four things
 overlap: the next shard is read, pictures of the next clips are decoded, the device computes, and computed tokens are
-hashed and put, each commit record after all files that it names. Each stage waits for the next one, so that a worker
-holds the tokens of no more than `IN_FLIGHT` + 2 shards (60 MB each; on a GPU one more for each writing thread; on a
-retry, where few clips of a shard are recomputed, one more for each decoding thread), whatever the number of clips.
+hashed and put, each commit record after all files that it names. Each stage waits for the next one: a worker holds
+the tokens of at most `IN_FLIGHT` + 2 shards (60 MB each; on a GPU one more for each writing thread; on a retry, where
+few clips of a shard are recomputed, one more for each decoding thread).
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ class ExtractPlan:
     """All that a worker needs to know; sent as JSON.
 
     Attributes:
-        prepared, out: where to read and write. options: as resolved, without "auto". sizes: of the store.
-        fingerprint: of the store. weights: SHA-256 of the backbone's. lease: of the coordinator.
+        options: as resolved, without "auto". weights: SHA-256 of the backbone's. lease: of the coordinator.
         threads: for the backbone; 0: a share of the cores. retry: also shards with failed clips. run: shards in a run.
     """
 

@@ -15,9 +15,7 @@ from urllib.parse import unquote, urlsplit
 from zarr.abc.store import Store
 
 from pipeline.store.blobs_local import LocalBlobs
-from pipeline.store.blobs_object import ObjectBlobs, ReplacedError
-
-__all__ = ["Blobs", "Parts", "ReplacedError", "open_blobs"]
+from pipeline.store.blobs_object import ObjectBlobs
 
 
 class Parts(Protocol):

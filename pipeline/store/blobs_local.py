@@ -65,7 +65,6 @@ class LocalFile:
         return crc32c(piece, crc)
 
     def checksum(self) -> tuple[int, int]:
-        """The size in bytes and the CRC-64."""
         buffer = _buffer()
         position = crc = 0
         with _reading(self.path):

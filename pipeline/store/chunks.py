@@ -47,11 +47,7 @@ def encode_chunk(spec: ArraySpec, values: np.ndarray, sizes: StoreSizes) -> byte
 
 
 def decode_chunk(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(clips, *tail) of an unsharded chunk.
-
-    Raises:
-        CorruptError: the bytes do not match their checksum; `item` is what the error names.
-    """
+    """(clips, *tail) of an unsharded chunk. Raises CorruptError, about `item`, where its checksum does not match."""
     count = sizes.shard_clips * spec.clip_bytes
     if len(data) != count + CRC_BYTES or crc_tail(memoryview(data)[:count]) != data[count:]:
         raise CorruptError(item, "does not match its checksum", remedy=REMEDY)
@@ -64,11 +60,7 @@ def index_bytes(sizes: StoreSizes) -> int:
 
 
 def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(shard_clips, 2) int64 offsets and lengths, -1 for a missing row, from the last bytes of a shard.
-
-    Raises:
-        CorruptError: they do not match their checksum.
-    """
+    """(shard_clips, 2) int64 offsets and lengths, -1 for a missing row, from a shard's end. As `decode_chunk`."""
     table = data[: 16 * sizes.shard_clips]
     if len(data) != index_bytes(sizes) or crc_tail(table) != data[len(table) :]:
         raise CorruptError(item, "the index of its shard does not match its checksum", remedy=REMEDY)
@@ -76,11 +68,7 @@ def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
 
 
 def decode_clip(spec: ArraySpec, data: bytes, row: int, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(*tail) of one row of a whole shard in memory; `pipeline.store.clip_reader` reads batches.
-
-    Raises:
-        CorruptError: the bytes of the index, or of this row, do not match their checksum.
-    """
+    """(*tail) of one row of a whole shard in memory; `pipeline.store.clip_reader` reads batches. As `decode_chunk`."""
     offset, length = decode_index(data[-index_bytes(sizes) :], sizes, item)[row].tolist()
     encoded = memoryview(data)[offset : offset + length - CRC_BYTES]
     if offset < 0 or crc_tail(encoded) != data[offset + length - CRC_BYTES : offset + length]:
@@ -98,17 +86,13 @@ def decode_file(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, ite
 
 
 def decompress(encoded: memoryview, out: memoryview, codec: str, item: str) -> None:
-    """The bytes of one clip, without their checksum, into the bytes of an array.
-
-    Raises:
-        CorruptError: the codec cannot decode them (their checksum is right: another program wrote them).
-    """
+    """The bytes of one clip, without their checksum, into the bytes of an array. Raises CorruptError."""
     try:
         if codec == "none":
             out[:] = encoded
         else:
             ZSTD.decode(encoded, out=out)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:  # their checksum is right: another program wrote them
         raise CorruptError(item, f"cannot be decoded by {codec} ({error})", remedy=REMEDY) from error
 
 

@@ -94,10 +94,7 @@ class ClipReader:
 
     def small(self, spec: ArraySpec, shard: int, view: int) -> np.ndarray:
         """(n, *tail) of an unsharded array for the n rows of a shard; all fill value where nothing is written yet.
-
-        Raises:
-            CorruptError: its bytes do not match their checksum.
-        """
+        Raises CorruptError where its bytes do not match their checksum."""
         key = chunk_key(spec, shard, view)
         return self._small(spec, shard, key, self._blobs.get(key))
 

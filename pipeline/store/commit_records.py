@@ -100,11 +100,7 @@ def write_record(
 
 
 def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:
-    """The record of the coordinator's files, or None.
-
-    Raises:
-        CorruptError: it is damaged.
-    """
+    """The record of the coordinator's files, or None. Raises CorruptError where it is damaged."""
     data = blobs.get(METADATA_RECORD)
     return None if data is None else unseal(data, f"{blobs.url}/{METADATA_RECORD}")
 

@@ -211,10 +211,6 @@ class TokenStore:
         return str(self.clip_ids[row])
 
     def joints_of(self, row: int, view: int) -> np.ndarray:
-        """(M, T, V, 2) float32, in pixels of the crop, of one clip.
-
-        Raises:
-            CorruptError: its bytes do not match their checksum.
-        """
+        """(M, T, V, 2) float32, in pixels of the crop, of one clip. CorruptError where the checksum differs."""
         shard, row_in_shard = divmod(row, self.sizes.shard_clips)
         return self._reader.small(spec_of(self.sizes, "joints"), shard, view)[row_in_shard]
