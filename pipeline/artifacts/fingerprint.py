@@ -24,8 +24,7 @@ def fingerprint(made_from: Mapping[str, Any]) -> str:
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, exact: bool = False) -> list[str]:
     """One line, "name: found, wanted", for each leaf in which two descriptions differ, in order of name.
 
-    Args:
-        exact: 1 and 1.0 differ, as they do in a fingerprint.
+    With `exact`, 1 and 1.0 differ, as they do in a fingerprint.
     """
     left, right = _leaves(found), _leaves(wanted)
     missing = object()

@@ -79,8 +79,7 @@ class FrozenMC18:
     """torchvision's `mc3_18` in eval mode, without its classifier; callable on clips.
 
     Attributes:
-        layers: the layers it returns. device, precision: as resolved. deterministic: as given.
-        trunk: the network. digest: the SHA-256 of the weights' tensors (for the fingerprint).
+        device, precision: as resolved. trunk: the network. digest: the SHA-256 of the weights' tensors.
     """
 
     def __init__(

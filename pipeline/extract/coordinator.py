@@ -45,7 +45,7 @@ def extract(
     retry: bool = False,
     progress: ShardProgress | None = None,
 ) -> Account:
-    """Compute the tokens of every clip and view that the store does not hold yet.
+    """Compute the tokens of every clip and view that the store lacks; returns each clip's outcome in its worst view.
 
     The missing views are added to a finished store with fewer than `options.views`; those it holds are not touched.
 
@@ -55,9 +55,6 @@ def extract(
         retry: try failed clips again (done and excluded ones are kept as they are).
         progress: called in this process, once with {"total", "done", "how"}, then with {"clip", "outcome"} for each
             clip and view.
-
-    Returns:
-        How the clips ended, each in its worst view.
 
     Raises:
         ArtifactError: `prepared` is unfinished or no prepared folder; the store was made from something else, cannot be

@@ -60,7 +60,7 @@ def index_bytes(sizes: StoreSizes) -> int:
 
 
 def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(shard_clips, 2) int64 offsets and lengths, -1 for a missing row, from a shard's end. As `decode_chunk`."""
+    """(shard_clips, 2) int64 offsets and lengths, -1 for a missing row, from a shard's end. Raises CorruptError."""
     table = data[: 16 * sizes.shard_clips]
     if len(data) != index_bytes(sizes) or crc_tail(table) != data[len(table) :]:
         raise CorruptError(item, "the index of its shard does not match its checksum", remedy=REMEDY)
@@ -68,7 +68,7 @@ def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
 
 
 def decode_clip(spec: ArraySpec, data: bytes, row: int, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(*tail) of one row of a whole shard in memory; `pipeline.store.clip_reader` reads batches. As `decode_chunk`."""
+    """(*tail) of one row of a whole shard; `pipeline.store.clip_reader` reads batches. Raises as `decode_chunk`."""
     offset, length = decode_index(data[-index_bytes(sizes) :], sizes, item)[row].tolist()
     encoded = memoryview(data)[offset : offset + length - CRC_BYTES]
     if offset < 0 or crc_tail(encoded) != data[offset + length - CRC_BYTES : offset + length]:

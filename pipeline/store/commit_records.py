@@ -45,8 +45,7 @@ def each_record(
 ) -> Iterator[tuple[ViewShard, dict[str, Any] | None]]:
     """Commit records in the order of `wanted`, None where one is missing; a few are held at a time.
 
-    Args:
-        skip_damaged: a damaged record counts as missing, so that its shard is made again.
+    With `skip_damaged`, a damaged record counts as missing, so that its shard is made again.
 
     Raises:
         CorruptError: one is damaged. ArtifactError: it belongs to another store.
