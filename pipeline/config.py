@@ -109,6 +109,9 @@ class ExtractOptions:
 
     weights: str = "kinetics400"
     jm_layer: str = "layer2"
+    # The sum of a Gaussian sampled at integers varies with its position between them by 2 exp(-2 pi^2 sigma^2): 5e-9 at
+    # 1.0, 0.2 % at 0.6, 1.4 % at 0.5. At 1.0 a token does not flicker as its joint moves through a cell, and two joints
+    # three cells apart share less than 5 % of their weight.
     sigma: float = 1.0
     normalize: bool = False
     views: int = 1

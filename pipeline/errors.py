@@ -6,6 +6,7 @@ In: the facts. Out: one sentence, printed by the command line without a tracebac
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 
@@ -40,13 +41,8 @@ class StarError(Exception):
         return " ".join(text.split())
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.item, self.problem, self.got, self.expected, self.remedy))
-
-
-def _rebuild(
-    error: type[StarError], item: str, problem: str, got: object, expected: object, remedy: str | None
-) -> StarError:
-    return error(item, problem, got=got, expected=expected, remedy=remedy)
+        rebuild = partial(type(self), got=self.got, expected=self.expected, remedy=self.remedy)
+        return (rebuild, (self.item, self.problem))
 
 
 class ConfigError(StarError):

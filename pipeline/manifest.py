@@ -25,7 +25,6 @@ class Topology:
     """The joints of a skeleton: V names, pairs to swap under a mirror, and bones to draw.
 
     Attributes:
-        name: one of `TOPOLOGIES`.
         joint_names: V names, in the order of the files.
         pairs: (left, right) joint indices; joints in no pair lie on the body's axis.
         bones: (from, to) joint indices; together they are one connected figure.
@@ -80,11 +79,6 @@ def split(records: Iterable[VideoRecord], dataset: str, protocol: str) -> dict[s
     Excluded records are split too: filter them first to get the published counts with or without the missing list. A
     record without a side of its own (`split == ""` under `official` and `given`) is on neither side.
 
-    Args:
-        records: of that data set.
-        dataset: one of `DATASETS`.
-        protocol: one of `protocols(dataset)`.
-
     Returns:
         {"train": [...], "test": [...]}. `oneshot` (NTU RGB+D 120) has three: "train" holds
         the auxiliary classes, "exemplars" one clip of each novel class, "test" the other clips of the novel classes.
@@ -96,24 +90,18 @@ def split(records: Iterable[VideoRecord], dataset: str, protocol: str) -> dict[s
     if protocol not in rules:
         raise ConfigError(protocol, f"is not a protocol of {dataset}", expected=" | ".join(rules))
     rule = rules[protocol]
-    sides: dict[str, list[VideoRecord]] = {"train": [], "test": []}
-    if "exemplars" in rule:
-        sides = {"train": [], "exemplars": [], "test": []}
+    names = ("train", "exemplars", "test") if "exemplars" in rule else ("train", "test")
+    sides: dict[str, list[VideoRecord]] = {name: [] for name in names}
     for record in records:
-        side = _side(record, rule)
-        if side:
+        if side := _side(record, rule):
             sides[side].append(record)
     return sides
 
 
 def _side(record: VideoRecord, rule: dict[str, Any]) -> str:
-    """The side of one record under one rule of a `splits.json`."""
-    if "train_subjects" in rule:
-        return "train" if record.subject in rule["train_subjects"] else "test"
-    if "train_cameras" in rule:
-        return "train" if record.camera in rule["train_cameras"] else "test"
-    if "train_setups" in rule:
-        return "train" if record.setup in rule["train_setups"] else "test"
+    for field in ("subject", "camera", "setup"):
+        if f"train_{field}s" in rule:
+            return "train" if getattr(record, field) in rule[f"train_{field}s"] else "test"
     if "novel_actions" in rule:
         if record.label + 1 not in rule["novel_actions"]:
             return "train"
@@ -124,7 +112,6 @@ def _side(record: VideoRecord, rule: dict[str, Any]) -> str:
 
 @cache
 def _rules(dataset: str) -> dict[str, dict[str, Any]]:
-    """The split rules of a data set, by protocol."""
     _require_dataset(dataset)
     rules: dict[str, dict[str, Any]] = _load(dataset, "splits.json")
     return rules

@@ -49,11 +49,9 @@ class Listing:
     Attributes:
         dataset: "ntu60", "ntu120", "penn-action", "folder", "synthetic".
         class_names: by label.
-        topology: the name of the skeleton's topology (`pipeline.manifest.topology`), which gives joint names and
-            left/right pairs.
+        topology: the name of the skeleton's topology (`pipeline.manifest.topology`).
         protocols: the names `pipeline.manifest.split` knows for this data set.
         roots: absolute folders, "videos" and "skeletons"; they are part of no digest.
-        records: one for each video.
     """
 
     dataset: str

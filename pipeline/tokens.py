@@ -19,15 +19,13 @@ def global_grid_tokens(features: Tensor) -> Tensor:
 
 
 def joint_map_tokens(features: Tensor, heatmaps: Tensor, *, normalize: bool = False) -> Tensor:
-    """JM tokens: j_n = concatenation over channels c of the sum over (x, y) of F_c(x, y) * h_n(x, y).
+    """JM tokens (B, T, V, D') float32: j_n = concatenation over channels c of the sum over (x, y) of
+    F_c(x, y) * h_n(x, y), zero where the heatmap is zero.
 
     Args:
         features: F, (B, D', T, h, w). heatmaps: h, (B, T, V, h, w), of the same grid.
         normalize: divide each token by its heatmap's sum, so that it is a mean over cells: a joint at the border, with
             half of its heatmap outside, then weighs as much as one in the middle.
-
-    Returns:
-        (B, T, V, D') float32; zero where the heatmap is zero.
 
     Raises:
         DataError: the grids, frames or batches differ.

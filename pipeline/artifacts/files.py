@@ -49,14 +49,11 @@ def make_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        with contextlib.suppress(
-            PermissionError
-        ):  # making folders in the old parent may be allowed, but not listing it
+        with contextlib.suppress(PermissionError):  # one may be allowed to make folders in it, but not to list it
             _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names of the files in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -79,11 +76,10 @@ def unwritable(path: Path | str, error: OSError) -> ArtifactError:
 
 def sweep_temporaries(folder: Path) -> int:
     """Remove the temporary files of killed writers, at any depth; returns their number."""
-    swept = 0
-    for path in folder.rglob(f".*{TEMPORARY}*"):
+    found = list(folder.rglob(f".*{TEMPORARY}*"))
+    for path in found:
         path.unlink(missing_ok=True)
-        swept += 1
-    return swept
+    return len(found)
 
 
 def bytes_free(out: Path) -> int:

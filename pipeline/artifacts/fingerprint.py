@@ -24,8 +24,7 @@ def fingerprint(made_from: Mapping[str, Any]) -> str:
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, exact: bool = False) -> list[str]:
     """One line, "name: found, wanted", for each leaf in which two descriptions differ, in order of name.
 
-    Args:
-        exact: 1 and 1.0 differ, as they do in a fingerprint.
+    With `exact`, 1 and 1.0 differ, as they do in a fingerprint.
     """
     left, right = _leaves(found), _leaves(wanted)
     missing = object()
@@ -38,9 +37,7 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, exact: b
 
 
 def _plain(value: Any, name: str) -> Any:
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}

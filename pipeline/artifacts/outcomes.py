@@ -24,7 +24,6 @@ class Account:
 
     @property
     def total(self) -> int:
-        """All rows."""
         return self.done + self.excluded + self.failed + self.pending
 
 

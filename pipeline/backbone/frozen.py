@@ -79,8 +79,7 @@ class FrozenMC18:
     """torchvision's `mc3_18` in eval mode, without its classifier; callable on clips.
 
     Attributes:
-        layers: the layers it returns. device, precision: as resolved. deterministic: as given.
-        trunk: the network. digest: the SHA-256 of the weights' tensors (for the fingerprint).
+        device, precision: as resolved. trunk: the network. digest: the SHA-256 of the weights' tensors.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class FrozenMC18:
     ) -> None:
         """
         Args:
-            weights: "kinetics400", "random" (with `seed`), or the path of a state dict of `mc3_18`.
+            weights, seed: as for `load_weights`.
             layers: of "layer1" to "layer4"; layers after the deepest of these are not computed.
             precision: "fp32", "bf16" or "auto" (`resolve_precision`).
             deterministic: eager kernels, each clip alone, so that its features do not depend on the batch: bit-equal
@@ -108,9 +107,7 @@ class FrozenMC18:
         unknown = [name for name in layers if name not in LAYERS]
         if unknown or not layers:
             raise ConfigError("layers", "no such layer", got=unknown or "none", expected=f"some of {', '.join(LAYERS)}")
-        self.layers = tuple(layers)
-        self.deterministic = deterministic
-        self.device = torch.device(device)
+        self.layers, self.deterministic, self.device = tuple(layers), deterministic, torch.device(device)
         self.precision = resolve_precision(precision, self.device)
         loaded = load_weights(weights, seed=seed)
         self.digest = loaded.digest

@@ -33,18 +33,16 @@ class MC18Trunk(nn.Module):
             network = mc3_18().eval()
         network.load_state_dict(weights, strict=False, assign=True)
         depth = 1 + max(LAYERS.index(name) for name in layers)
-        stages = {name: getattr(network, name).double() for name in ("stem", *LAYERS[:depth])}
-        self.stages = nn.ModuleDict(stages)
+        self.stages = nn.ModuleDict({name: getattr(network, name).double() for name in ("stem", *LAYERS[:depth])})
         _fold_batch_norm(self.stages)
         self.float().requires_grad_(False)
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
-        x = clips
         features: dict[str, Tensor] = {}
         for name, stage in self.stages.items():
-            x = stage(x)
+            clips = stage(clips)
             if name in self.layers:
-                features[name] = x
+                features[name] = clips
         return features
 
 

@@ -48,11 +48,8 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by torchvision's names, their source, and their SHA-256.
-
-    Attributes:
-        source: "random", "kinetics400" (the published file, at any path) or "file" (any other).
-    """
+    """Tensors by torchvision's names, their SHA-256, and their source: "random", "kinetics400" (the published file, at
+    any path) or "file" (any other)."""
 
     tensors: Mapping[str, Tensor] = field(repr=False)
     source: str
@@ -175,9 +172,8 @@ def _fetch_kinetics400() -> dict[str, Tensor]:
                 got=str(error),
                 remedy=f"fetch the file on another machine and put it at {path}, or set `weights` to a file or random",
             ) from error
-    got = _sha256_of(path)
-    if got != KINETICS400_SHA256:
-        expected = KINETICS400_SHA256
+    got, expected = _sha256_of(path), KINETICS400_SHA256
+    if got != expected:
         raise DataError(path, "is not the published file", got=got, expected=expected, remedy="delete it and try again")
     return _read_state(path)
 

@@ -47,10 +47,11 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
     }
-    if scheduler is not None and not _is_address(scheduler):
-        raise ConfigError(
-            "scheduler", "is not the address of a Dask scheduler", got=scheduler, expected="tcp://host:port"
-        )
+    if scheduler is not None:
+        found = ADDRESS.fullmatch(scheduler)
+        if found is None or int(found["port"] or 0) >= 1 << 16:  # some systems take a larger port modulo 65536
+            problem = "is not the address of a Dask scheduler"
+            raise ConfigError("scheduler", problem, got=scheduler, expected="tcp://host:port")
     with _quiet(), _environment(), dask.config.set(settings):
         if scheduler is None:
             with _local_cluster(workers) as cluster, Client(cluster, set_as_default=False) as client:
@@ -66,22 +67,15 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
                 remedy="start one with `dask scheduler` and set `scheduler` to its address, tcp://host:port",
             ) from error
         with client:
-            _await_worker(client, scheduler)
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE_S)
+            except TimeoutError:
+                raise no_worker(scheduler) from None
             yield client
 
 
-def _is_address(text: str) -> bool:
-    """Also checks the port: some systems take a larger one modulo 65536."""
-    found = ADDRESS.fullmatch(text)
-    return found is not None and int(found["port"] or 0) < 1 << 16
-
-
 def _require_greeting(address: str) -> None:
-    """Dask's client waits for ever for the first message of a server that is not Dask's.
-
-    Raises:
-        OSError: the server does not begin as Dask's servers do.
-    """
+    """Raises OSError for another server than Dask's, for whose first message Dask's client would wait for ever."""
     from distributed.comm.addressing import parse_address
 
     scheme, location = parse_address(address)  # Dask's configuration may make tls the default scheme
@@ -99,13 +93,6 @@ def _require_greeting(address: str) -> None:
             size = b""
     if len(size) < 8 or int.from_bytes(size, "little") > LONGEST_GREETING:
         raise OSError("another server listens there")
-
-
-def _await_worker(client: Client, scheduler: str) -> None:
-    try:
-        client.wait_for_workers(1, timeout=PATIENCE_S)
-    except TimeoutError:
-        raise no_worker(scheduler) from None
 
 
 def no_worker(scheduler: str) -> ConfigError:
@@ -176,7 +163,6 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Dask's own messages."""
     logger = logging.getLogger("distributed")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -200,24 +186,21 @@ def _environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-class WorkerWatch:
+class WorkerWatch(threading.Thread):
     """A thread that calls `then` once, when the scheduler has had no worker for `PATIENCE_S`.
 
     A scheduler itself waits for ever: another worker may join.
     """
 
     def __init__(self, client: Client, then: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
         self.expired, self._client, self._then = False, client, then
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
         self._ended.set()
 
-    def _watch(self) -> None:
+    def run(self) -> None:
         seen = time.monotonic()
         while not self._ended.wait(min(5, PATIENCE_S / 4)):
             try:

@@ -21,9 +21,8 @@ from pipeline.extract import devices
 
 if TYPE_CHECKING:
     from pipeline.extract.token_computer import TokenComputer
+    from pipeline.extract.values import Compute
 
-
-NAMED_WEIGHTS = ("random", "kinetics400")
 BATCH_CLIPS = {"cpu": 4, "cuda": 32}  # the defaults; a GPU needs large batches
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 MAX_THRESHOLD = 2**31 - 1  # bytes; mallopt takes an int
@@ -51,7 +50,7 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
 
 def weights_location(weights: str) -> str:
     """A name of weights, or the absolute path of their file."""
-    return weights if weights in NAMED_WEIGHTS else str(Path(weights).resolve())
+    return weights if weights in ("random", "kinetics400") else str(Path(weights).resolve())
 
 
 def resolve_here(_: int, options_json: str) -> dict[str, Any]:
@@ -85,11 +84,7 @@ def _loaded(options: ExtractOptions, weights_sha256: str) -> Compute:
 
 
 def computer_for(options: ExtractOptions) -> TokenComputer:
-    """Backbone and pooling on one device.
-
-    Raises:
-        ConfigError: no such device or precision here. DataError: weights of another network than mc3_18.
-    """
+    """Backbone and pooling on one device; raises what `resolve` does."""
     from pipeline.backbone.frozen import FrozenMC18
     from pipeline.extract.token_computer import TokenComputer
 
@@ -119,7 +114,3 @@ def keep_freed_memory() -> bool:
     mallopt(M_ARENA_MAX, 1)
     mallopt(M_TRIM_THRESHOLD, MAX_THRESHOLD)
     return bool(mallopt(M_MMAP_THRESHOLD, MAX_THRESHOLD)) or bool(mallopt(M_MMAP_THRESHOLD, MAX_MMAP_THRESHOLD_BEFORE))
-
-
-if TYPE_CHECKING:
-    from pipeline.extract.values import Compute

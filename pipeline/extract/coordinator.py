@@ -33,7 +33,6 @@ from pipeline.store.write import create_store, grow_views
 
 SOURCE = "log/source.json"
 LONGEST_RUN = {"cpu": 4, "cuda": 64}  # shards; stages overlap only within a run
-CLUSTER_WORKERS = 8  # a guess: the coordinator does not know how many workers a cluster has
 
 
 def extract(
@@ -46,7 +45,7 @@ def extract(
     retry: bool = False,
     progress: ShardProgress | None = None,
 ) -> Account:
-    """Compute the tokens of every clip and view that the store does not hold yet.
+    """Compute the tokens of every clip and view that the store lacks; returns each clip's outcome in its worst view.
 
     The missing views are added to a finished store with fewer than `options.views`; those it holds are not touched.
 
@@ -56,9 +55,6 @@ def extract(
         retry: try failed clips again (done and excluded ones are kept as they are).
         progress: called in this process, once with {"total", "done", "how"}, then with {"clip", "outcome"} for each
             clip and view.
-
-    Returns:
-        How the clips ended, each in its worst view.
 
     Raises:
         ArtifactError: `prepared` is unfinished or no prepared folder; the store was made from something else, cannot be
@@ -70,7 +66,9 @@ def extract(
     require_complete(folder)
     device, workers = devices.assign_devices(options.device, workers, scheduler)
     options, weights = _resolved(replace(options, device=device), scheduler)
-    _require_shared(str(out), workers, scheduler)
+    if str(out).startswith("memory://") and (workers > 1 or scheduler is not None):
+        remedy = "set `workers` to 1, or use a folder or an s3:// URL"
+        raise ConfigError(out, "is the memory of one process", remedy=remedy)
     sizes, made_from, blobs = sizes_of(folder, options), made_from_of(folder, options, weights), open_blobs(out)
     records = list(folder.listing.records)
     check_store(blobs, sizes=sizes, made_from=made_from)  # before anything is written: `out` may be something else
@@ -85,13 +83,17 @@ def extract(
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
-        how_many = workers if scheduler is None else CLUSTER_WORKERS
+        how_many = workers if scheduler is None else 8  # a guess: it does not know how many workers a cluster has
         plan = ExtractPlan(
             prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, fingerprint=fingerprint,
             weights=weights["sha256"], lease=lease, threads=threads_of(options, workers, scheduler), retry=retry,
             run=run_length(len(todo), how_many, options.device),
         )  # fmt: skip
-        _run(plan, todo, workers, scheduler, progress)
+        firsts = sorted({number // plan.run * plan.run for number in todo})
+        run = run_shards(extract_run, firsts, plan.to_json(), workers=workers, scheduler=scheduler, progress=progress)
+        with contextlib.closing(run):
+            for _ in run:
+                pass
         grow_views(blobs, sizes=sizes, records=records)
     return TokenStore.open(out).account()
 
@@ -105,16 +107,6 @@ def _resolved(options: ExtractOptions, scheduler: str | None) -> tuple[ExtractOp
     with contextlib.closing(results):
         (resolved,) = results
     return ExtractOptions(**json.loads(resolved["options"])), resolved["weights"]
-
-
-def _run(
-    plan: ExtractPlan, todo: list[int], workers: int, scheduler: str | None, progress: ShardProgress | None
-) -> None:
-    firsts = sorted({number // plan.run * plan.run for number in todo})
-    results = run_shards(extract_run, firsts, plan.to_json(), workers=workers, scheduler=scheduler, progress=progress)
-    with contextlib.closing(results):
-        for _ in results:
-            pass
 
 
 def unfinished(blobs: Blobs, fingerprint: str, sizes: StoreSizes, *, retry: bool = False) -> tuple[list[int], int]:
@@ -191,13 +183,6 @@ def require_complete(folder: PreparedFolder) -> None:
     if pending:
         raise ArtifactError(
             folder.path, f"is not finished: {pending} clips are pending", remedy="run the same `star prepare` again"
-        )
-
-
-def _require_shared(out: str, workers: int, scheduler: str | None) -> None:
-    if out.startswith("memory://") and (workers > 1 or scheduler is not None):
-        raise ConfigError(
-            out, "is the memory of one process", remedy="set `workers` to 1, or use a folder or an s3:// URL"
         )
 
 

@@ -59,7 +59,9 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
     todo = list(range(len(view_shards(sizes))))
     if existing is not None:
         todo, _ = unfinished(blobs, fingerprint_of(made_from), sizes)
-    left = _left(folder, sizes, todo)
+    done = [len(rows_done(folder, shard)) for shard in range(sizes.shards)]
+    # clips to compute for each open shard and view, without those that need none
+    left = [done[number % sizes.shards] for number in todo if done[number % sizes.shards]]
     compute_tokens = compute.worker_computer(options, weights["sha256"], threads_of(options, workers, None))
     seconds = _pilot(folder, options, sizes, compute_tokens) if left else None
     fresh = {"format": FORMAT, "fingerprint": fingerprint_of(made_from), "made_from": made_from}
@@ -80,13 +82,6 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "joints": sizes.joints,
         "bytes_free": None if "://" in out else bytes_free(Path(out)),
     }
-
-
-def _left(folder: PreparedFolder, sizes: StoreSizes, todo: list[int]) -> list[int]:
-    """How many clips are to be computed for each open shard and view; without those that need none."""
-    done = [len(rows_done(folder, shard)) for shard in range(sizes.shards)]
-    counts = [done[shard] for _, shard in (view_shards(sizes)[number] for number in todo)]
-    return [count for count in counts if count]
 
 
 def _seconds(each: float, left: list[int], workers: int) -> list[float]:
@@ -157,6 +152,5 @@ def _groups(folder: PreparedFolder, options: ExtractOptions, sizes: StoreSizes) 
 
 
 def _spread(items: list[int], most: int) -> list[int]:
-    """At most `most` of the items, evenly spread."""
     number = min(most, len(items))
     return [items[(2 * i + 1) * len(items) // (2 * number)] for i in range(number)]

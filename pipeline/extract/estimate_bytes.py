@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.artifacts.sealed_json import seal
+from pipeline.extract.shard import entry_of
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.chunks import file_bytes
 from pipeline.store.commit_records import METADATA_RECORD, metadata_record, shard_record
@@ -25,8 +26,7 @@ def rows_done(folder: PreparedFolder, shard: int) -> list[int]:
 def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[str, Any]) -> dict[str, int]:
     """The bytes of every file of the store but for `log/`, by key; an upper bound under a codec.
 
-    Args:
-        attributes: of the store, with its "fingerprint".
+    `attributes` are the store's, with its "fingerprint".
     """
     fingerprint = attributes["fingerprint"]
     files = encode_metadata(sizes, list(folder.listing.records), attributes)
@@ -35,7 +35,9 @@ def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[st
     for shard in range(sizes.shards):
         clips = len(sizes.rows(shard))
         record = folder.record(shard)
-        entries = [_entry_of_same_length(entry) for entry in record["clips"]] if record is not None else []
+        clip_entries = [] if record is None else [entry_of(clip) for clip in record["clips"]]
+        # as long as those that the commit record will hold
+        entries = [{**e, "sha256": "0" * 64} if e["outcome"] == "done" else e for e in clip_entries]
         for view in range(sizes.views):
             files_named = []
             for spec in specs(sizes):
@@ -44,10 +46,3 @@ def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[st
                 files_named.append({"key": key, "bytes": found[key], "crc64": "0" * 16})
             found[f"commits/{view}/{shard}"] = len(seal(shard_record(fingerprint, (view, shard), files_named, entries)))
     return found
-
-
-def _entry_of_same_length(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry as long as the one that a commit record will hold for this prepared clip."""
-    if entry["outcome"] == "done":
-        return {"id": entry["id"], "outcome": "done", "source": entry["sha256"], "sha256": "0" * 64}
-    return {"id": entry["id"], "outcome": entry["outcome"], "reason": entry["reason"]}

@@ -7,6 +7,7 @@ that names no path or time, since reasons are part of the content. Threads are `
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.cluster.lookahead import Pending
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.extract.values import ClipView, Compute, ComputedGroup, DecodedGroup, Group, ShardJob
-from pipeline.prepare.hdf5 import ClipContent, ShardReader, decode_picture
+from pipeline.prepare.hdf5 import ShardReader, decode_picture
 from pipeline.prepare.shard import Shard
 from pipeline.store.blobs import Blobs
 from pipeline.store.clip_reader import read_committed
@@ -40,7 +41,7 @@ def load_job(
         raise ArtifactError(source.path, "no longer exists", remedy="run the same `star prepare` again")
     kept = None if before is None else read_committed(blobs, sizes, before)
     arrays = {spec.name: spec.blank(len(prepared["clips"])) for spec in specs(sizes)} if kept is None else kept
-    job = ShardJob(source, view, options, sizes, arrays, [_entry(clip) for clip in prepared["clips"]])
+    job = ShardJob(source, view, options, sizes, arrays, [entry_of(clip) for clip in prepared["clips"]])
     job.remade = before is not None
     wanted = [row for row, entry in enumerate(job.entries) if entry["outcome"] == "done"]
     if before is not None and kept is not None:
@@ -53,7 +54,8 @@ def load_job(
     return job
 
 
-def _entry(source: dict[str, Any]) -> dict[str, Any]:
+def entry_of(source: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a prepared clip in a commit record of the store; the digest of a done one is added later."""
     if source["outcome"] == "done":
         return {"id": source["id"], "outcome": "done", "source": source["sha256"]}
     return {"id": source["id"], "outcome": source["outcome"], "reason": source["reason"]}
@@ -63,23 +65,15 @@ def _read_clips(job: ShardJob, rows: list[int], prepared: dict[str, Any]) -> Non
     """Read some rows' prepared clips and check each against its digest: a JPEG with a flipped bit still decodes."""
     if not rows:
         return
-    try:
-        with ShardReader(job.source.path) as reader:
-            for row in rows:
-                clip = _clip(reader, row)
-                if clip is not None and clip.digest() == prepared["clips"][row]["sha256"]:
+    # the outer error: the file's own structure is damaged, and with it all of its clips
+    with suppress(CorruptError), ShardReader(job.source.path) as reader:
+        for row in rows:
+            with suppress(CorruptError):
+                clip = reader.clip(row)
+                if clip.digest() == prepared["clips"][row]["sha256"]:
                     job.clips[row] = clip
-    except CorruptError:
-        pass  # the file's own structure is damaged, and with it all of its clips
     for row in set(rows) - set(job.clips):
         job.fail(row, NOT_WHOLE)
-
-
-def _clip(reader: ShardReader, row: int) -> ClipContent | None:
-    try:
-        return reader.clip(row)
-    except CorruptError:
-        return None
 
 
 def decode_group(group: Group) -> DecodedGroup:
@@ -111,13 +105,11 @@ def view_of_clip(job: ShardJob, row: int) -> ClipView:
 
 def begin_group(compute: Compute, decoded: DecodedGroup) -> PendingGroup:
     """Begin to compute a group."""
-    return PendingGroup(compute, decoded, _launch(compute, decoded.pictures) if decoded.pictures else None)
-
-
-def _launch(compute: Compute, pictures: dict[int, ClipView]) -> Pending[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    views = pictures.values()
+    views = decoded.pictures.values()
+    if not views:
+        return PendingGroup(compute, decoded, None)
     frames, joints, scores = (np.stack([getattr(v, name) for v in views]) for name in ("frames", "joints", "scores"))
-    return compute(frames, joints, scores > 0)
+    return PendingGroup(compute, decoded, compute(frames, joints, scores > 0))
 
 
 class PendingGroup(NamedTuple):

@@ -17,7 +17,7 @@ from pipeline.backbone.frozen import FrozenMC18, normalize
 from pipeline.backbone.transfer import HostCopy, to_device
 from pipeline.config import GG_LAYER, STRIDES
 from pipeline.errors import ConfigError, DataError
-from pipeline.heatmaps import DEFAULT_SIGMA, joint_heatmaps, to_cells
+from pipeline.heatmaps import joint_heatmaps, to_cells
 from pipeline.tokens import global_grid_tokens, joint_map_tokens
 from pipeline.torch_device import cuda_errors_explained
 
@@ -54,12 +54,7 @@ class TokenComputer:
     """Frames and joints to tokens: normalise, backbone, heatmaps, pooling, all on the backbone's device."""
 
     def __init__(
-        self,
-        backbone: FrozenMC18,
-        *,
-        jm_layer: str = "layer2",
-        sigma: float = DEFAULT_SIGMA,
-        normalize: bool = False,
+        self, backbone: FrozenMC18, *, jm_layer: str = "layer2", sigma: float = 1.0, normalize: bool = False
     ) -> None:
         """`sigma` in cells of the JM layer's grid; `normalize` as in `joint_map_tokens`."""
         missing = {jm_layer, GG_LAYER} - set(backbone.layers)

@@ -57,8 +57,7 @@ class ShardJob:
 
     def groups(self) -> Iterator[Group]:
         """The rows to compute, `batch_clips` at a time; at least one group, since the last group ends the job."""
-        rows = sorted(self.clips)
-        size = self.options.batch_clips
+        rows, size = sorted(self.clips), self.options.batch_clips
         parts = [rows[a : a + size] for a in range(0, len(rows), size)] or [[]]
         for number, part in enumerate(parts):
             yield Group(self, part, number + 1 == len(parts))

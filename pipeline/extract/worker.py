@@ -2,9 +2,9 @@
 
 In: the number of the run's first shard and an ExtractPlan. Out: shards of the store. Inside a run four things
 overlap: the next shard is read, pictures of the next clips are decoded, the device computes, and computed tokens are
-hashed and put, each commit record after all files that it names. Each stage waits for the next one, so that a worker
-holds the tokens of no more than `IN_FLIGHT` + 2 shards (60 MB each; on a GPU one more for each writing thread; on a
-retry, where few clips of a shard are recomputed, one more for each decoding thread), whatever the number of clips.
+hashed and put, each commit record after all files that it names. Each stage waits for the next one: a worker holds
+the tokens of at most `IN_FLIGHT` + 2 shards (60 MB each; on a GPU one more for each writing thread; on a retry, where
+few clips of a shard are recomputed, one more for each decoding thread).
 """
 
 from __future__ import annotations
@@ -31,14 +31,7 @@ from pipeline.extract.shard import begin_group, decode_group, load_job
 from pipeline.extract.values import ComputedGroup, ShardJob
 from pipeline.prepare.shard import read_shard
 from pipeline.store.blobs import Blobs, open_blobs
-from pipeline.store.commit_records import (
-    ViewShard,
-    each_record,
-    is_whole,
-    record_key,
-    view_shards,
-    write_record,
-)
+from pipeline.store.commit_records import ViewShard, each_record, is_whole, record_key, view_shards, write_record
 from pipeline.store.layout import StoreSizes
 from pipeline.store.write import put_shard
 
@@ -53,8 +46,7 @@ class ExtractPlan:
     """All that a worker needs to know; sent as JSON.
 
     Attributes:
-        prepared, out: where to read and write. options: as resolved, without "auto". sizes: of the store.
-        fingerprint: of the store. weights: SHA-256 of the backbone's. lease: of the coordinator.
+        options: as resolved, without "auto". weights: SHA-256 of the backbone's. lease: of the coordinator.
         threads: for the backbone; 0: a share of the cores. retry: also shards with failed clips. run: shards in a run.
     """
 
@@ -162,11 +154,7 @@ def _read_job(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> ShardJo
 
 
 def _commit(plan: ExtractPlan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None]]) -> None:
-    """Put a shard once all of its tokens are absorbed.
-
-    `absorbing` was submitted earlier to the same pool, so waiting for it here cannot deadlock.
-    """
-    for part in absorbing:
+    for part in absorbing:  # submitted earlier to the same pool, so waiting for it here cannot deadlock
         part.result()
     if job.unchanged:
         return
@@ -190,9 +178,7 @@ def _record(
 ) -> bool:
     """Commit the files just put, unless another worker has committed meanwhile; whether this one did.
 
-    Raises:
-        ArtifactError: the coordinator has lost its lease, or the other worker has overwritten some of these files. No
-            record is left then that does not match its files.
+    ArtifactError where the other has overwritten some of these files: no record is left that does not match its files.
     """
     other = _record_or_none(blobs, plan.fingerprint, view_shard)
     if other is not None:

@@ -108,7 +108,7 @@ class BatchReader:
         missing = ~self._done[rows, views]
         if not missing.any():
             return
-        for shard, view in self._view_shards_of(rows[missing], views[missing]):
+        for shard, view in self._shards_and_views(rows[missing], views[missing]):
             status = self._reader.small(spec_of(self._sizes, "status"), shard, view)
             if self._status_cached[shard, view]:
                 # it was cached as unfinished; `status` is put last, so all of its tokens exist by now
@@ -126,17 +126,15 @@ class BatchReader:
             )
 
     def _read_masks(self, rows: np.ndarray, views: np.ndarray, out: np.ndarray) -> None:
-        """(B, T, V) bool."""
         cached = self._masks_cached[rows // self._sizes.shard_clips, views]
-        for shard, view in self._view_shards_of(rows[~cached], views[~cached]):
+        for shard, view in self._shards_and_views(rows[~cached], views[~cached]):
             masks = self._reader.small(spec_of(self._sizes, "joint_mask"), shard, view)
             self._masks[self._slice(shard), view] = np.packbits(masks.reshape(len(masks), -1), axis=1)
             self._masks_cached[shard, view] = True
         bits = np.unpackbits(self._masks[rows, views], axis=1, count=self._mask_size)
         out[:] = bits.reshape(out.shape).view(bool)
 
-    def _view_shards_of(self, rows: np.ndarray, views: np.ndarray) -> list[tuple[int, int]]:
-        """The shards and views of these clips, each once."""
+    def _shards_and_views(self, rows: np.ndarray, views: np.ndarray) -> list[tuple[int, int]]:
         return sorted(set(zip((rows // self._sizes.shard_clips).tolist(), views.tolist(), strict=True)))
 
     def _slice(self, shard: int) -> slice:

@@ -15,9 +15,7 @@ from urllib.parse import unquote, urlsplit
 from zarr.abc.store import Store
 
 from pipeline.store.blobs_local import LocalBlobs
-from pipeline.store.blobs_object import ObjectBlobs, ReplacedError
-
-__all__ = ["Blobs", "Parts", "ReplacedError", "open_blobs"]
+from pipeline.store.blobs_object import ObjectBlobs
 
 
 class Parts(Protocol):
@@ -46,13 +44,10 @@ class Blobs(Protocol):
 
     All methods raise ArtifactError where the root cannot be reached, read or written, and ConfigError in a forked
     process where an object store cannot be used from one.
-
-    Attributes:
-        url: the root. threads: the useful number of concurrent reads.
     """
 
-    url: str
-    threads: int
+    url: str  # the root
+    threads: int  # the useful number of concurrent reads
 
     def put(self, key: str, data: bytes) -> None:
         """Write, whole or not at all."""

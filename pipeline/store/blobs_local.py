@@ -34,8 +34,7 @@ class LocalFile:
     holds_file = True
 
     def __init__(self, path: str) -> None:
-        self._fd = -1
-        self.path = path
+        self._fd, self.path = -1, path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         stat = os.fstat(self._fd)
         # with the time, since the inode number of a replaced file may be reused
@@ -65,7 +64,6 @@ class LocalFile:
         return crc32c(piece, crc)
 
     def checksum(self) -> tuple[int, int]:
-        """The size in bytes and the CRC-64."""
         buffer = _buffer()
         position = crc = 0
         with _reading(self.path):

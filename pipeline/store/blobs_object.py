@@ -74,8 +74,11 @@ class ObjectBlobs:
     def open(cls, url: str) -> ObjectBlobs:
         if url.startswith("memory://"):
             return cls(url, _MEMORY.setdefault(url, MemoryStore()))
+        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        # a shard of 64 clips is one request of 60 MB, which takes a minute at 1 MB/s
+        client: ClientConfig = {"timeout": "600s", "connect_timeout": "20s", "allow_http": plain}
         try:
-            return cls(url.rstrip("/"), from_url(url, client_options=_client()))
+            return cls(url.rstrip("/"), from_url(url, client_options=client))
         except (BaseError, ValueError) as error:
             raise ArtifactError(url, f"cannot be opened as a store ({_first_line(error)})") from error
 
@@ -88,11 +91,7 @@ class ObjectBlobs:
             return _or_none(lambda: obstore.get(self._store, key).bytes().to_bytes())
 
     def get_range(self, key: str, start: int, length: int, tag: str | None) -> bytes:
-        """A range of an object, if its ETag is still `tag` (None where the store has no ETags).
-
-        Raises:
-            ReplacedError: the object has been replaced or deleted.
-        """
+        """A range of an object; ReplacedError where its ETag is no longer `tag` (None: the store has no ETags)."""
         if not length:
             return b""
         options: GetOptions = {"range": (start, start + length)}
@@ -195,12 +194,6 @@ def _or_none(request: Callable[[], T]) -> T | None:
         return request()
     except FileNotFoundError:
         return None
-
-
-def _client() -> ClientConfig:
-    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    # a shard of 64 clips is one request of 60 MB, which takes a minute at 1 MB/s
-    return {"timeout": "600s", "connect_timeout": "20s", "allow_http": plain}
 
 
 def _first_line(error: Exception) -> str:

@@ -36,7 +36,7 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
         before, there, found = attributes["made_from"], StoreSizes.of(attributes), attributes["fingerprint"]
     except (KeyError, TypeError) as error:
         raise damaged_metadata(blobs) from error
-    _check_same(blobs, before, made_from, there, sizes)
+    _check_same(blobs, differences(before, made_from, exact=True), there, sizes)
     if found != fingerprint:
         raise CorruptError(
             f"{blobs.url}/zarr.json",
@@ -63,7 +63,7 @@ def _check_unmade(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
         )
     record = read_metadata_record(blobs)
     if record is not None:
-        _check_same(blobs, {}, {}, StoreSizes.of(record), sizes)
+        _check_same(blobs, [], StoreSizes.of(record), sizes)
 
 
 def damaged_metadata(blobs: Blobs) -> CorruptError:
@@ -96,18 +96,12 @@ def attributes_of(blobs: Blobs, data: bytes) -> dict[str, Any]:
     return attributes
 
 
-def _check_same(
-    blobs: Blobs,
-    found: Mapping[str, Any],
-    wanted: Mapping[str, Any],
-    sizes_found: StoreSizes,
-    sizes_wanted: StoreSizes,
-) -> None:
-    lines = differences(found, wanted, exact=True)
+def _check_same(blobs: Blobs, lines: list[str], found: StoreSizes, wanted: StoreSizes) -> None:
+    """Raises ArtifactError where there are differences: `lines`, or between the sizes."""
     names = ("codec", "clips", "shard_clips", "views")
-    left, right = ({name: getattr(sizes, name) for name in names} for sizes in (sizes_found, sizes_wanted))
+    left, right = ({name: getattr(sizes, name) for name in names} for sizes in (found, wanted))
     if right["views"] > left["views"]:  # the missing views are appended
         right["views"] = left["views"]
-    lines += differences(left, right)
+    lines = lines + differences(left, right)
     if lines:
         raise ArtifactError(blobs.url, "was made from something else: " + "; ".join(lines), remedy=SAME_OR_ANOTHER)

@@ -19,7 +19,6 @@ from pipeline.artifacts.checksum import CRC_BYTES, crc_tail
 from pipeline.errors import CorruptError
 from pipeline.store.layout import ArraySpec, StoreSizes
 
-ABSENT = np.uint64(2**64 - 1)
 ZSTD = Zstd(level=1)  # as zarr makes it from the metadata in `pipeline.store.layout`
 REMEDY = "run `star verify` on the store, which names every damaged clip"
 
@@ -35,29 +34,20 @@ def encode_chunk(spec: ArraySpec, values: np.ndarray, sizes: StoreSizes) -> byte
         data = whole.tobytes()
         return data + crc_tail(data)
     pieces: list[Any] = []
-    index = np.full((sizes.shard_clips, 2), ABSENT)
+    index = np.full((sizes.shard_clips, 2), 2**64 - 1, "<u8")
     offset = 0
     for row, value in enumerate(values):
-        encoded = encode_clip(value, sizes.codec)
+        flat = value.reshape(-1).view(np.uint8).data
+        encoded = flat if sizes.codec == "none" else ZSTD.encode(flat)
         pieces += [encoded, crc_tail(encoded)]
         index[row] = offset, len(encoded) + CRC_BYTES
         offset += len(encoded) + CRC_BYTES
-    table = index.astype("<u8").tobytes()
+    table = index.tobytes()
     return b"".join([*pieces, table, crc_tail(table)])
 
 
-def encode_clip(value: np.ndarray, codec: str) -> Any:
-    """The bytes of one clip in a shard's file, without their checksum."""
-    flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-    return flat.data if codec == "none" else ZSTD.encode(flat)
-
-
 def decode_chunk(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(clips, *tail) of an unsharded chunk.
-
-    Raises:
-        CorruptError: the bytes do not match their checksum; `item` is what the error names.
-    """
+    """(clips, *tail) of an unsharded chunk. Raises CorruptError, about `item`, where its checksum does not match."""
     count = sizes.shard_clips * spec.clip_bytes
     if len(data) != count + CRC_BYTES or crc_tail(memoryview(data)[:count]) != data[count:]:
         raise CorruptError(item, "does not match its checksum", remedy=REMEDY)
@@ -70,11 +60,7 @@ def index_bytes(sizes: StoreSizes) -> int:
 
 
 def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(shard_clips, 2) int64 offsets and lengths, -1 for a missing row, from the last bytes of a shard.
-
-    Raises:
-        CorruptError: they do not match their checksum.
-    """
+    """(shard_clips, 2) int64 offsets and lengths, -1 for a missing row, from a shard's end. Raises CorruptError."""
     table = data[: 16 * sizes.shard_clips]
     if len(data) != index_bytes(sizes) or crc_tail(table) != data[len(table) :]:
         raise CorruptError(item, "the index of its shard does not match its checksum", remedy=REMEDY)
@@ -82,11 +68,7 @@ def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
 
 
 def decode_clip(spec: ArraySpec, data: bytes, row: int, sizes: StoreSizes, item: str) -> np.ndarray:
-    """(*tail) of one row of a whole shard in memory; `pipeline.store.clip_reader` reads batches.
-
-    Raises:
-        CorruptError: the bytes of the index, or of this row, do not match their checksum.
-    """
+    """(*tail) of one row of a whole shard; `pipeline.store.clip_reader` reads batches. Raises as `decode_chunk`."""
     offset, length = decode_index(data[-index_bytes(sizes) :], sizes, item)[row].tolist()
     encoded = memoryview(data)[offset : offset + length - CRC_BYTES]
     if offset < 0 or crc_tail(encoded) != data[offset + length - CRC_BYTES : offset + length]:
@@ -104,17 +86,13 @@ def decode_file(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, ite
 
 
 def decompress(encoded: memoryview, out: memoryview, codec: str, item: str) -> None:
-    """The bytes of one clip, without their checksum, into the bytes of an array.
-
-    Raises:
-        CorruptError: the codec cannot decode them (their checksum is right: another program wrote them).
-    """
+    """The bytes of one clip, without their checksum, into the bytes of an array. Raises CorruptError."""
     try:
         if codec == "none":
             out[:] = encoded
         else:
             ZSTD.decode(encoded, out=out)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:  # their checksum is right: another program wrote them
         raise CorruptError(item, f"cannot be decoded by {codec} ({error})", remedy=REMEDY) from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from pipeline.errors import CorruptError
 from pipeline.store.blobs import Blobs, Parts
 from pipeline.store.blobs_object import ReplacedError
 from pipeline.store.chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, index_bytes
-from pipeline.store.commit_records import file_entry
+from pipeline.store.commit_records import file_entry, view_shards
 from pipeline.store.layout import ArraySpec, StoreSizes, chunk_key, specs
 
 # The usual limit of a process is 1,024. So many stay open, and each reading thread may hold one more. NTU 120 has 3,578
@@ -80,7 +80,7 @@ class ClipReader:
         """(Re)initialise: threads do not survive a fork, and locks that they held stay locked."""
         self._shards: dict[tuple[str, int, int], OpenShard] = {}
         self._kept: OrderedDict[OpenShard, None] = OrderedDict()  # with open files, least recently used first
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(max(1, self._count - 1), thread_name_prefix="star-read")  # starts no thread yet
         self._lock = threading.Lock()
         self._process = os.getpid()
 
@@ -94,23 +94,17 @@ class ClipReader:
 
     def small(self, spec: ArraySpec, shard: int, view: int) -> np.ndarray:
         """(n, *tail) of an unsharded array for the n rows of a shard; all fill value where nothing is written yet.
-
-        Raises:
-            CorruptError: its bytes do not match their checksum.
-        """
+        Raises CorruptError where its bytes do not match their checksum."""
         key = chunk_key(spec, shard, view)
         return self._small(spec, shard, key, self._blobs.get(key))
 
-    def small_of_all(self, spec: ArraySpec, views: Iterable[int]) -> np.ndarray:
-        """(N, K', *tail) of an unsharded array for some views."""
-        numbers = list(views)
-        keys = [chunk_key(spec, shard, view) for view in numbers for shard in range(self._sizes.shards)]
-        found = iter(zip(keys, self._blobs.get_many(keys), strict=True))
-        columns = []
-        for _ in numbers:
-            parts = [self._small(spec, shard, *next(found)) for shard in range(self._sizes.shards)]
-            columns.append(np.concatenate(parts))
-        return np.stack(columns, axis=1)
+    def small_of_all(self, spec: ArraySpec) -> np.ndarray:
+        """(N, K, *tail) of an unsharded array."""
+        every = view_shards(self._sizes)
+        keys = [chunk_key(spec, shard, view) for view, shard in every]
+        found = zip(every, keys, self._blobs.get_many(keys), strict=True)
+        columns = np.concatenate([self._small(spec, shard, key, data) for (_, shard), key, data in found])
+        return columns.reshape(self._sizes.views, self._sizes.clips, *spec.tail).swapaxes(0, 1)
 
     def _small(self, spec: ArraySpec, shard: int, key: str, data: bytes | None) -> np.ndarray:
         clips = len(self._sizes.rows(shard))
@@ -135,7 +129,7 @@ class ClipReader:
         clips.sort(key=lambda clip: clip[:4])  # sequential reads, file by file
         # All threads share one iterator, so that a slow thread does not delay the batch.
         left = iter(clips)
-        others = [self._threads().submit(self._fetch, left) for _ in range(min(self._count, len(clips)) - 1)]
+        others = [self._pool.submit(self._fetch, left) for _ in range(min(self._count, len(clips)) - 1)]
         try:
             self._fetch(left)  # this thread works too
         finally:
@@ -205,12 +199,6 @@ class ClipReader:
 
     def _damaged(self, clip: Wanted, problem: str) -> CorruptError:
         return CorruptError(self._name(clip.row, clip.view), f"{clip.name} {problem}", remedy=REMEDY)
-
-    def _threads(self) -> ThreadPoolExecutor:
-        """The pool, created when first needed."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._count - 1, thread_name_prefix="star-read")
-        return self._pool
 
 
 def read_committed(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> dict[str, np.ndarray] | None:

@@ -45,8 +45,7 @@ def each_record(
 ) -> Iterator[tuple[ViewShard, dict[str, Any] | None]]:
     """Commit records in the order of `wanted`, None where one is missing; a few are held at a time.
 
-    Args:
-        skip_damaged: a damaged record counts as missing, so that its shard is made again.
+    With `skip_damaged`, a damaged record counts as missing, so that its shard is made again.
 
     Raises:
         CorruptError: one is damaged. ArtifactError: it belongs to another store.
@@ -100,11 +99,7 @@ def write_record(
 
 
 def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:
-    """The record of the coordinator's files, or None.
-
-    Raises:
-        CorruptError: it is damaged.
-    """
+    """The record of the coordinator's files, or None. Raises CorruptError where it is damaged."""
     data = blobs.get(METADATA_RECORD)
     return None if data is None else unseal(data, f"{blobs.url}/{METADATA_RECORD}")
 

@@ -17,17 +17,18 @@ from pipeline.store.token_store import TokenStore
 MAX_CLIPS = 16
 
 
-def compare(a: TokenStore, b: TokenStore, *, most: int = MAX_CLIPS) -> dict[str, Any]:
+def compare(a: TokenStore, b: TokenStore) -> dict[str, Any]:
     """What differs between two stores.
 
     Returns:
         "same_content": the content digests agree. "made_from": a line for each difference. "sizes": likewise.
         "only_in_a", "only_in_b": clips. "clips": in both. "views": in both. "outcomes_differ": clips and views whose
-        outcomes differ. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `most` of the
-        latter. "gg", "jm": over at most `most` unequal ones the largest difference, absolute and in units of A's
+        outcomes differ. "equal", "unequal": those done in both, by digest; "unequal_clips": at most `MAX_CLIPS` of the
+        latter. "gg", "jm": over at most `MAX_CLIPS` of those the largest difference, absolute and in units of A's
         standard deviation, and the root mean square in these units; absent where shapes differ or nothing is unequal.
     """
-    rows = _rows_of_both(a, b)
+    _, of_a, of_b = np.intersect1d(a.clip_ids, b.clip_ids, assume_unique=True, return_indices=True)
+    rows = list(zip(of_a.tolist(), of_b.tolist(), strict=True))  # of each clip that both have
     views = min(a.sizes.views, b.sizes.views)
     report: dict[str, Any] = {
         "same_content": a.content_digest() == b.content_digest(),
@@ -52,20 +53,14 @@ def compare(a: TokenStore, b: TokenStore, *, most: int = MAX_CLIPS) -> dict[str,
                 report["equal" if same else "unequal"] += 1
                 if not same:
                     unequal.append((i, j, view))
-    report["unequal_clips"] = [f"{a.clip_ids[i]}, view {view}" for i, _, view in unequal[:most]]
-    return report | _token_differences(a, b, unequal, most)
+    report["unequal_clips"] = [f"{a.clip_ids[i]}, view {view}" for i, _, view in unequal[:MAX_CLIPS]]
+    return report | _token_differences(a, b, unequal)
 
 
-def _rows_of_both(a: TokenStore, b: TokenStore) -> list[tuple[int, int]]:
-    """The rows of each clip that both have."""
-    _, of_a, of_b = np.intersect1d(a.clip_ids, b.clip_ids, assume_unique=True, return_indices=True)
-    return list(zip(of_a.tolist(), of_b.tolist(), strict=True))
-
-
-def _token_differences(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]], most: int) -> dict[str, Any]:
+def _token_differences(a: TokenStore, b: TokenStore, unequal: list[tuple[int, int, int]]) -> dict[str, Any]:
     if not unequal:
         return {}
-    chosen = [unequal[i] for i in evenly_spread(len(unequal), most)]
+    chosen = [unequal[i] for i in evenly_spread(len(unequal), MAX_CLIPS)]
     measured: dict[str, Any] = {}
     for name in ("gg", "jm"):
         if a.array(name).shape[2:] != b.array(name).shape[2:]:

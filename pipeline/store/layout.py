@@ -25,7 +25,6 @@ from pipeline.records import VideoRecord
 FORMAT = "star-tokens/1"
 COLUMNS = {"label": "int64", "subject": "int32", "camera": "int32", "setup": "int32", "replication": "int32"}
 NAMES = ("clip_id", "key", "split")  # columns of text
-MAKE_AGAIN = "make the store again with `star extract-tokens`"
 FIRST_KEY = "camera/zarr.json"  # put before any other: it marks a store that was begun
 
 
@@ -57,7 +56,8 @@ class StoreSizes:
         """
         if attributes["codec"] not in STORE_CODECS:
             got, expected = attributes["codec"], " | ".join(STORE_CODECS)
-            raise ArtifactError("the store's codec", "cannot be read", got=got, expected=expected, remedy=MAKE_AGAIN)
+            remedy = "make the store again with `star extract-tokens`"
+            raise ArtifactError("the store's codec", "cannot be read", got=got, expected=expected, remedy=remedy)
         return cls(**attributes["sizes"], dtype=attributes["dtype"], codec=attributes["codec"])
 
     def attributes(self) -> dict[str, Any]:

@@ -69,12 +69,12 @@ class TokenSummary:
         }
 
 
-def token_statistics(store: TokenStore, *, most: int = MAX_CLIPS) -> dict[str, Any]:
-    """Statistics of view 0 of at most `most` done clips; {} where none is done."""
+def token_statistics(store: TokenStore) -> dict[str, Any]:
+    """Statistics of view 0 of at most `MAX_CLIPS` done clips; {} where none is done."""
     done = np.flatnonzero(store.status[:, 0] == DONE)
     if len(done) == 0:
         return {}
-    rows = done[evenly_spread(len(done), most)]
+    rows = done[evenly_spread(len(done), MAX_CLIPS)]
     gg, jm, present = TokenSummary(), TokenSummary(), 0.0
     for first in range(0, len(rows), BATCH_CLIPS):
         batch = store.read(rows[first : first + BATCH_CLIPS])

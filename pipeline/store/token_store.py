@@ -18,15 +18,12 @@ import zarr
 from pipeline.artifacts.outcomes import Account
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.records import VideoRecord
-from pipeline.store.batches import DONE, TOKEN_KINDS, BatchReader, TokenBatch, empty_batch
+from pipeline.store.batches import TOKEN_KINDS, BatchReader, TokenBatch, empty_batch
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import damaged_metadata
 from pipeline.store.clip_reader import ClipReader
 from pipeline.store.layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
 from pipeline.store.survey import StoreSurvey, account_of_entries, outcomes_of, survey
-from pipeline.store.write import write_arrays
-
-__all__ = ["DONE", "TOKEN_KINDS", "TokenBatch", "TokenStore", "write_arrays"]
 
 
 class TokenStore:
@@ -36,8 +33,6 @@ class TokenStore:
         url: of its root.
         attrs: format, fingerprint, made_from, class_names, joint_names, protocols, dataset, topology, sizes, dtype,
             codec.
-        sizes: the lengths of its axes.
-        gg, jm, joint_mask, joints, frame_index, persons: zarr arrays (N, K, …), see `pipeline.store.layout`.
     """
 
     def __init__(self, blobs: Blobs, group: zarr.Group, threads: int | None) -> None:
@@ -114,7 +109,7 @@ class TokenStore:
     @property
     def status(self) -> np.ndarray:
         """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed; never cached, since a writer may be at work."""
-        return self._reader.small_of_all(spec_of(self.sizes, "status"), range(self.sizes.views))
+        return self._reader.small_of_all(spec_of(self.sizes, "status"))
 
     def records(self) -> list[VideoRecord]:
         """The rows as VideoRecords (without paths), for `pipeline.manifest.split`."""
@@ -130,7 +125,6 @@ class TokenStore:
         return [row_of[clip_id] for clip_id in clip_ids]
 
     def _column(self, name: str) -> np.ndarray:
-        """(N,) values of a column."""
         try:
             if self._blobs.get(f"{name}/c/0") is None:  # zarr would return zeros
                 raise ValueError("its chunk is missing")
@@ -217,10 +211,6 @@ class TokenStore:
         return str(self.clip_ids[row])
 
     def joints_of(self, row: int, view: int) -> np.ndarray:
-        """(M, T, V, 2) float32, in pixels of the crop, of one clip.
-
-        Raises:
-            CorruptError: its bytes do not match their checksum.
-        """
+        """(M, T, V, 2) float32, in pixels of the crop, of one clip. CorruptError where the checksum differs."""
         shard, row_in_shard = divmod(row, self.sizes.shard_clips)
         return self._reader.small(spec_of(self.sizes, "joints"), shard, view)[row_in_shard]

@@ -34,8 +34,6 @@ from pipeline.store.commit_records import (
 from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
 
-PREFETCH = 8  # files
-
 # a damaged commit record; else a record and a file that it names, or None for all of its clips
 Part = Damage | tuple[dict[str, Any], dict[str, Any] | None]
 
@@ -60,7 +58,7 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
     ids = _ids(blobs, sizes)
     with ThreadPoolExecutor(blobs.threads) as pool:
         parts = _parts(blobs, sizes, metadata["fingerprint"], ids, deep=deep)
-        for part in prefetch(pool, partial(_damaged_or_none, blobs), parts, depth=PREFETCH):
+        for part in prefetch(pool, partial(_damaged_or_none, blobs), parts, depth=8):
             if isinstance(part, Damage):
                 yield part
             elif part is not None:
@@ -121,24 +119,19 @@ def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
     return ids if len(ids) == sizes.clips else [f"row {row}" for row in range(sizes.clips)]
 
 
-def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> list[str]:
+def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> Iterator[str]:
     """The done clips of a shard that cannot be read, or whose digest has changed."""
-    files = {}
-    for spec in specs(sizes):
-        key = chunk_key(spec, record["shard"], record["view"])
-        files[spec.name] = blobs.get(key) or b""
-    damaged = []
+    view, shard = record["view"], record["shard"]
+    files = {spec.name: blobs.get(chunk_key(spec, shard, view)) or b"" for spec in specs(sizes)}
     for row, entry in enumerate(record["clips"]):
         if entry["outcome"] != "done":
             continue
         try:
-            arrays = _row(files, row, len(record["clips"]), sizes)
-            whole = clip_digest(sizes, arrays, 0) == entry["sha256"]
+            whole = clip_digest(sizes, _row(files, row, len(record["clips"]), sizes), 0) == entry["sha256"]
         except CorruptError:
             whole = False
         if not whole:
-            damaged.append(entry["id"])
-    return damaged
+            yield entry["id"]
 
 
 def _row(files: dict[str, bytes], row: int, clips: int, sizes: StoreSizes) -> dict[str, np.ndarray]:

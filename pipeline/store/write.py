@@ -92,8 +92,7 @@ def put_shard(
         arrays: by name, (n, *tail) for the shard's n rows, as stored (`pipeline.store.int8`); `status` is derived.
         clips: for each row {"id", "outcome", and "reason" or "source"}; "sha256" is added to done ones without it.
     """
-    status = np.asarray([OUTCOMES.index(clip["outcome"]) for clip in clips], np.uint8)
-    arrays = {**arrays, "status": status}
+    arrays = {**arrays, "status": np.asarray([OUTCOMES.index(clip["outcome"]) for clip in clips], np.uint8)}
     entries = [dict(clip) for clip in clips]
     for i, entry in enumerate(entries):
         if entry["outcome"] == "done" and "sha256" not in entry:
@@ -156,9 +155,8 @@ def write_arrays(
     fingerprint = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
     for view, shard in view_shards(sizes):
         rows = np.asarray(sizes.rows(shard))
-        blank = {spec.name: spec.blank(len(rows)) for spec in specs(sizes)}
         arrays = {
-            **blank,
+            **{spec.name: spec.blank(len(rows)) for spec in specs(sizes)},
             **stored("gg", gg[rows, view].astype(np.float16), dtype),
             **stored("jm", jm[rows, view].astype(np.float16), dtype),
             "joint_mask": joint_mask[rows, view].astype(bool),
