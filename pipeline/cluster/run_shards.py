@@ -2,7 +2,7 @@
 
 In: a function of a shard number that does all its work by side effect and returns a small summary. Out: the summaries,
 in the order in which shards end. Tasks hold shard numbers and paths only, and a window of shards is submitted at a
-time, so memory does not grow with their number. The shard of a worker that dies is repeated. It does not know what a
+time, so that only the clips' names, for progress, grow in number. The shard of a worker that dies is repeated. It does not know what a
 shard is. Local workers are spawned: a script with several of them calls this below `if __name__ == "__main__":`.
 """
 
@@ -119,7 +119,7 @@ def _gather(
                 ) from None
             except (CancelledError, CommClosedError) as error:
                 raise (no_worker(address_of(client)) if watch.expired else scheduler_gone(client)) from error
-            events.forget(shard_of.pop(future))
+            del shard_of[future]
             future.release()
             submit(1)
             yield summary
@@ -130,17 +130,17 @@ def _gather(
 
 
 class _ClipEvents:
-    """Passes each clip of a shard to `progress` once, however often the shard was begun."""
+    """Passes each clip of a shard to `progress` once, however often the shard was begun.
+
+    A finished shard is remembered: events of its earlier attempts may still arrive.
+    """
 
     def __init__(self, progress: ShardProgress | None) -> None:
-        self._progress, self._clips = progress, dict[int, set[str]]()
+        self._progress, self._clips = progress, set[tuple[int, str]]()
 
     def __call__(self, message: tuple[float, dict[str, Any]]) -> None:
         event = message[1]
-        clips = self._clips.setdefault(event["shard"], set())
-        if self._progress is not None and event["clip"] not in clips:
-            clips.add(event["clip"])
+        clip = event["shard"], event["clip"]
+        if self._progress is not None and clip not in self._clips:
+            self._clips.add(clip)
             self._progress(event)
-
-    def forget(self, shard: int) -> None:
-        self._clips.pop(shard, None)

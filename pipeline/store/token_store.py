@@ -60,7 +60,7 @@ class TokenStore:
                 url,
                 blobs.describe_root(),
                 expected="a token store made by `star extract-tokens`",
-                remedy="run `star extract-tokens` first and give its `out` here",
+                remedy="run `star extract-tokens` first and give its store here",
             )
         try:
             found = json.loads(data)["attributes"]["format"]

@@ -132,7 +132,7 @@ class TestBadInput:
     def test_train_wants_a_store(self, tmp_path: Path) -> None:
         run = tmp_path / "run"
         one_sentence(star("train", "--from-cache", tmp_path / "absent", "--out", run), "absent", "star extract-tokens")
-        one_sentence(star("train", "--from-cache", tmp_path, "--out", run), "zarr.json")
+        one_sentence(star("train", "--from-cache", tmp_path, "--out", run), "is empty", "star extract-tokens")
         assert not (run / "config.json").exists()
 
     def test_train_unknown_protocol_preset_and_setting(self, tmp_path: Path, small_store: Path) -> None:
@@ -311,7 +311,11 @@ def test_retry_fills_in_what_had_failed(tmp_path: Path) -> None:
     folder = write_prepared(tmp_path / "prepared", 3, failed=[1])
     options = replace(OPTIONS, deterministic=True)  # else a clip's companions may touch its last digits
     extract(folder.path, tmp_path / "s", options)
-    one_sentence(star("retry", tmp_path / "s", "--device", "cuda:99"), "--device: is not there", "set --device to cpu")
+    one_sentence(
+        star("retry", tmp_path / "s", "--device", "cuda:99"),
+        "--device: this machine has no such GPU",
+        "set --device to cpu",
+    )
     shown = star("retry", tmp_path / "s", "--device", "cpu", "--batch", 2)
     assert (shown.exit_code, "2 done, 0 excluded, 1 failed, of 3" in shown.stdout) == (3, True)
     commit_prepared(folder, 0)

@@ -86,7 +86,7 @@ def test_several_runs_are_not_written_among_other_things(store: Path, seeded: tu
     write_atomic(tmp_path / "half" / "attention" / "uniform" / "thesis.tex", b"years")
     write_atomic(tmp_path / "half" / "attention" / "softmax" / "seed-0" / "config.json", b"{}")
     write_atomic(tmp_path / "file", b"")
-    refused = {"desk": "thesis.tex", "prepared": "prepared clips", "folders": "seed-0", "file": "no folder"}
+    refused = {"desk": "thesis.tex", "prepared": "a prepared folder", "folders": "seed-0", "file": "no folder"}
     both = {**refused, "half": "thesis.tex", "studies": "attention"}
     before = contents(tmp_path)
     seeds = ("train", "--from-cache", store, "--seeds", 2, *SMALL, "--out")

@@ -156,7 +156,7 @@ def test_an_error_of_a_reader_reaches_the_caller_and_ends_the_threads(path: Path
     assert [int(next(batches).clips) for _ in whole] == whole
     with pytest.raises(CorruptError, match="the index of its shard does not match"):
         next(batches)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # fewer where threads of earlier tests have ended
 
 
 def test_no_items_are_an_empty_batch(path: Path) -> None:
