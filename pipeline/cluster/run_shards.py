@@ -2,8 +2,9 @@
 
 In: a function of a shard number that does all its work by side effect and returns a small summary. Out: the summaries,
 in the order in which shards end. Tasks hold shard numbers and paths only, and a window of shards is submitted at a
-time, so that only the clips' names, for progress, grow in number. The shard of a worker that dies is repeated. It does not know what a
-shard is. Local workers are spawned: a script with several of them calls this below `if __name__ == "__main__":`.
+time: only the names of clips, for progress, grow with their number. The shard of a worker that dies is repeated. It
+does not know what a shard is. Local workers are spawned: a script with several of them calls this below
+`if __name__ == "__main__":`.
 """
 
 from __future__ import annotations
