@@ -34,6 +34,7 @@ class Batch:
     xyz: Tensor | None = None
 
     def __len__(self) -> int:
+        """B; a clip without the first axis has no length."""
         return len(self.clips)
 
     def tensors(self) -> dict[str, Tensor]:

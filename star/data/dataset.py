@@ -212,7 +212,9 @@ class TokenDataset(Dataset[Batch]):
             target[:] = values[:, :: self.frame_step]
 
     def hold(self) -> None:
-        """Read all tokens of the split into memory, in order of the rows."""
+        """Read all tokens of the split into memory, in order of the rows, if they are not there yet."""
+        if self.held is not None:
+            return
         held = self._empty_batch(len(self.rows) * len(self.views))
         rows, views = np.repeat(self.rows, len(self.views)), np.tile(self.views, len(self.rows))
         for first in range(0, len(rows), READ_AT_ONCE):

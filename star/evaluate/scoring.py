@@ -93,7 +93,8 @@ def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         return model(batch.to(device, non_blocking=True)).float().cpu()  # type: ignore[no-any-return]
     except torch.OutOfMemoryError:
         remedy = (
-            "see with `nvidia-smi` which process uses it and run the same command again, or use a smaller `batch_size`"
+            "see with `nvidia-smi` which process uses it and run the same command again, or take fewer at a time: with "
+            "a smaller `batch_size`, or a smaller optim.micro_batch in training"
         )
         raise out_of_memory("batch_size", len(batch), device, remedy=remedy) from None
 

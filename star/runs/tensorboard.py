@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ def write_errors(path: Path) -> Iterator[None]:
         raise unwritable(path, error) from error
 
 
+def require_tensorboard() -> None:
+    """Raise ConfigError where TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
+        raise ConfigError(
+            "tensorboard", "TensorBoard is not installed", remedy="run `pip install 'star-tokens[tensorboard]'`"
+        )
+
+
 class Board:
     """Writes scalars "train/loss", "train/lr", "test/top1", ... by step.
 
@@ -31,17 +40,13 @@ class Board:
         step: steps done; TensorBoard hides what an earlier attempt wrote after it (the purge step).
 
     Raises:
-        ConfigError: TensorBoard is not installed.
-        ArtifactError: the disk is full or cannot be written; `write` raises it as well.
+        ArtifactError: the disk is full or cannot be written; `write` raises it as well, at this line or a later one,
+            since TensorBoard writes in a thread of its own (which prints the error too).
     """
 
     def __init__(self, run: Path, *, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ConfigError(
-                "tensorboard", "TensorBoard is not installed", remedy="run `pip install 'star-tokens[tensorboard]'`"
-            ) from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self.path = run / "tensorboard"
         with write_errors(self.path):
             self._writer = SummaryWriter(str(self.path), purge_step=step + 1)
@@ -53,8 +58,8 @@ class Board:
             for name, value in values.items():
                 if isinstance(value, float):
                     self._writer.add_scalar(f"{part}/{name}", value, values["step"])
-            self._writer.flush()  # else an error of the writer's thread would show at a later line
+            self._writer.flush()  # so that an error of the writer's thread shows soon
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # `write` has raised it already, and every line has been flushed
+        with contextlib.suppress(OSError):  # metrics.jsonl holds what is lost here
             self._writer.close()

@@ -32,6 +32,7 @@ from star.runs.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import ITS_OWN_OR_NEW, Run, has_begun, require_place, run_there, start_run
 from star.runs.store_identity import identity_of_store, require_same_store, run_inputs
+from star.runs.tensorboard import require_tensorboard
 from star.train.loop import Training, evaluates
 from star.train.memory import require_memory
 from star.train.progress import StepProgress
@@ -77,6 +78,8 @@ def train(
         DataError: an empty split, a class without training clips, a token or a loss that is not finite.
     """
     out = Path(out)
+    if tensorboard:
+        require_tensorboard()  # before anything is read
     with contextlib.ExitStack() as stack:
         world = join_world(device)
         with world.agreed():
