@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.errors import ConfigError, StarError
+from pipeline.errors import ConfigError, SettingError, StarError
 
 Workers = Annotated[int, typer.Option(help="Local worker processes.", min=1)]
 Scheduler = Annotated[
@@ -104,7 +104,8 @@ def in_options(error: StarError, command: Any) -> str:
     def text(part: Any) -> Any:
         return IN_BACKTICKS.sub(option, part) if isinstance(part, str) else part
 
-    is_argument = isinstance(error, ConfigError) and not os.path.exists(error.item)  # else a file of that name
+    may_be_argument = isinstance(error, ConfigError) and not isinstance(error, SettingError)
+    is_argument = may_be_argument and not os.path.exists(error.item)  # else it may be a file of that name
     item = options.get(error.item, error.item) if is_argument else error.item
     facts = {"got": error.got, "expected": text(error.expected), "remedy": text(error.remedy)}
     return str(StarError(item, text(error.problem), **facts))

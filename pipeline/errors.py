@@ -49,6 +49,10 @@ class ConfigError(StarError):
     """An argument, name or setting that does not exist or is not valid."""
 
 
+class SettingError(ConfigError):
+    """A setting of a training, by its key; no argument, even where one has the same name."""
+
+
 class DataError(StarError):
     """A file or folder of the user's that is missing, empty, damaged or of the wrong type."""
 

@@ -88,7 +88,7 @@ def split(records: Iterable[VideoRecord], dataset: str, protocol: str) -> dict[s
     """
     rules = _rules(dataset)
     if protocol not in rules:
-        raise ConfigError(protocol, f"is not a protocol of {dataset}", expected=" | ".join(rules))
+        raise ConfigError("protocol", f"is not a protocol of {dataset}", got=protocol, expected=" | ".join(rules))
     rule = rules[protocol]
     names = ("train", "exemplars", "test") if "exemplars" in rule else ("train", "test")
     sides: dict[str, list[VideoRecord]] = {name: [] for name in names}

@@ -49,7 +49,7 @@ def require_gpu(device: torch.device) -> None:
             "device",
             "this machine has no such GPU",
             got=device,
-            expected=f"one of {count}" if count else None,
+            expected=f"cuda:0 to cuda:{count - 1}" if count else None,
             remedy="set `device` to cpu",
         )
 
@@ -75,7 +75,7 @@ def cuda_errors_explained(device: torch.device, *, clips: int = 0) -> Iterator[N
         yield
     except RuntimeError as error:  # torch has a class of its own for some of CUDA's errors only
         if clips and isinstance(error, torch.OutOfMemoryError):
-            remedy = "use a smaller `batch_clips`" if clips > 1 else "use a `device` with more free memory"
+            remedy = "use a smaller `batch_clips`" if clips > 1 else "use a GPU with more free memory"
             raise out_of_memory("batch_clips", clips, device, remedy=remedy) from error
         if not OF_CUDA.search(str(error)):
             raise

@@ -134,6 +134,15 @@ def test_training_needs_no_video_library() -> None:
 
 
 @pytest.mark.processes
+def test_stage_2_needs_no_video_library() -> None:
+    code = (
+        "import sys, pipeline.extract.coordinator, pipeline.extract.estimate, pipeline.prepare.verify; "
+        "print(sorted({'av', 'cv2', 'decord'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.strip() == "[]"
+
+
 def test_no_command_needs_opencv_or_decord_to_import(tmp_path: Path) -> None:
     for name in ("cv2", "decord"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} on this machine')\n")

@@ -28,7 +28,8 @@ from on_gpu.table import Measured, Planned, seconds_per_call
 from pipeline.backbone import FrozenMC18, normalize
 from pipeline.backbone.transfer import HostCopy, to_device
 from pipeline.config import ExtractOptions
-from pipeline.extract import extract, worker
+from pipeline.extract import worker
+from pipeline.extract.coordinator import extract
 from pipeline.extract.devices import cores
 from pipeline.heatmaps import joint_heatmaps, to_cells
 from pipeline.prepare.folder import PreparedFolder

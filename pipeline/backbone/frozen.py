@@ -58,9 +58,8 @@ def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str
     if precision == "auto":
         return "bf16" if native else "fp32"
     if not possible:
-        raise ConfigError(
-            "precision", f"this machine's {device} has no bfloat16", got="bf16", remedy="set `precision` to fp32"
-        )
+        problem = f"this machine's {device} has no bfloat16"
+        raise ConfigError("precision", problem, got="bf16", remedy="set `precision` to fp32, or use another machine")
     return "bf16"
 
 

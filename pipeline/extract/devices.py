@@ -66,7 +66,7 @@ def assign_devices(devices: str, workers: int, scheduler: str | None) -> tuple[s
             remedy = (
                 "set `device` to cuda, and start one `dask worker` for each GPU with CUDA_VISIBLE_DEVICES set to it"
             )
-            raise ConfigError("device", "must be one for all workers of a cluster", got=devices, remedy=remedy)
+            raise ConfigError("device", "must be a single one for all workers of a cluster", got=devices, remedy=remedy)
         return devices, workers
     if devices in ("auto", "cuda"):
         names = [resolve_device(devices)]

@@ -155,7 +155,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if meta.get("format") != FORMAT:
-        remedy = "run `star prepare` into a new folder"
+        remedy = "delete this file and run the same `star prepare` again: finished shards are kept"
         raise ArtifactError(path, "has another format", got=meta.get("format"), expected=FORMAT, remedy=remedy)
     return meta
 
@@ -182,5 +182,6 @@ def read_rows(folder: Path, meta: Mapping[str, Any], wanted: range) -> tuple[Vid
 
 
 def _unreadable(path: Path, error: OSError) -> ArtifactError:
-    remedy = RESTORE_ROWS if path.name == ROWS and isinstance(error, FileNotFoundError) else None
+    missing = path.name == ROWS and isinstance(error, FileNotFoundError)
+    remedy = "restore it from a copy, or run the same `star prepare` again" if missing else None
     return ArtifactError(path, f"cannot be read on {socket.gethostname()} ({error.strerror})", remedy=remedy)

@@ -33,7 +33,7 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
         return None
     attributes = attributes_of(blobs, data)
     try:
-        before, there, found = attributes["made_from"], StoreSizes.of(attributes), attributes["fingerprint"]
+        before, there, found = attributes["made_from"], StoreSizes.of(attributes, blobs.url), attributes["fingerprint"]
     except (KeyError, TypeError) as error:
         raise damaged_metadata(blobs) from error
     _check_same(blobs, differences(before, made_from, exact=True), there, sizes)
@@ -63,7 +63,7 @@ def _check_unmade(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
         )
     record = read_metadata_record(blobs)
     if record is not None:
-        _check_same(blobs, [], StoreSizes.of(record), sizes)
+        _check_same(blobs, [], StoreSizes.of(record, blobs.url), sizes)
 
 
 def damaged_metadata(blobs: Blobs) -> CorruptError:

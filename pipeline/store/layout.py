@@ -48,8 +48,8 @@ class StoreSizes:
     codec: str = "none"
 
     @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> StoreSizes:
-        """The sizes in a store's attributes, or in the commit record of its metadata.
+    def of(cls, attributes: Mapping[str, Any], url: str) -> StoreSizes:
+        """The sizes in the attributes of the store at `url`, or in the commit record of its metadata.
 
         Raises:
             ArtifactError: a codec that only earlier versions could read.
@@ -57,7 +57,7 @@ class StoreSizes:
         if attributes["codec"] not in STORE_CODECS:
             got, expected = attributes["codec"], " | ".join(STORE_CODECS)
             remedy = "make the store again with `star extract-tokens`"
-            raise ArtifactError("the store's codec", "cannot be read", got=got, expected=expected, remedy=remedy)
+            raise ArtifactError(url, "has a codec that cannot be read", got=got, expected=expected, remedy=remedy)
         return cls(**attributes["sizes"], dtype=attributes["dtype"], codec=attributes["codec"])
 
     def attributes(self) -> dict[str, Any]:

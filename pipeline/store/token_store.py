@@ -38,7 +38,7 @@ class TokenStore:
     def __init__(self, blobs: Blobs, group: zarr.Group, threads: int | None) -> None:
         self.url, self._blobs, self._group, self._threads = blobs.url, blobs, group, threads
         self.attrs: dict[str, Any] = dict(group.attrs)
-        self.sizes = StoreSizes.of(self.attrs)
+        self.sizes = StoreSizes.of(self.attrs, self.url)
         self._reader = ClipReader(blobs, self.sizes, self._name_of, threads or blobs.threads)
         self._batches = BatchReader(self._reader, self.sizes, self._name_of)
 

@@ -54,7 +54,7 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
         TokenStore.open(url)  # raises the error
         return
     yield from damage
-    sizes = StoreSizes.of(metadata)
+    sizes = StoreSizes.of(metadata, blobs.url)
     ids = _ids(blobs, sizes)
     with ThreadPoolExecutor(blobs.threads) as pool:
         parts = _parts(blobs, sizes, metadata["fingerprint"], ids, deep=deep)

@@ -62,7 +62,7 @@ def create_store(
         attributes = {"format": FORMAT, "fingerprint": fingerprint, "made_from": dict(made_from), **about}
         _put_metadata(blobs, sizes, records, attributes)
     elif read_metadata_record(blobs) is None:  # stopped between the metadata and their record
-        _put_metadata(blobs, StoreSizes.of(attributes), records, attributes)
+        _put_metadata(blobs, StoreSizes.of(attributes, blobs.url), records, attributes)
     return fingerprint
 
 
@@ -72,8 +72,12 @@ def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -
     assert data is not None
     attributes = attributes_of(blobs, data)
     # the record and its files too: an earlier attempt may have been stopped while it wrote them
-    whole = record is not None and StoreSizes.of(record) == sizes and all(is_whole(blobs, e) for e in record["files"])
-    if StoreSizes.of(attributes) != sizes or not whole:
+    whole = (
+        record is not None
+        and StoreSizes.of(record, blobs.url) == sizes
+        and all(is_whole(blobs, e) for e in record["files"])
+    )
+    if StoreSizes.of(attributes, blobs.url) != sizes or not whole:
         _put_metadata(blobs, sizes, records, attributes)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import at_least
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SettingError
 from star.config.options import OF_THE_STORE, DataConfig, ModelConfig, OptimConfig
 
 
@@ -61,7 +61,7 @@ def with_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise ConfigError(setting, "has no '='", expected="key=value, for instance optim.lr=1e-3")
+            raise SettingError(setting, "has no '='", expected="key=value, for instance optim.lr=1e-3")
         *sections, name = key.strip().split(".")
         hints, target = typing.get_type_hints(TrainConfig), values
         for section in sections:
@@ -136,7 +136,7 @@ def _build(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
-                raise ConfigError(prefix + name, "is a group of settings", got=repr(value))
+                raise SettingError(prefix + name, "is a group of settings", got=repr(value))
             given[name] = _build(getattr(base, name), value, f"{prefix}{name}.")
         else:
             given[name] = _typed(prefix + name, value, hint)
@@ -149,13 +149,13 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         try:
             return float(value)
         except OverflowError:
-            raise ConfigError(key, "the number is too large", expected=_named(hint)) from None
+            raise SettingError(key, "the number is too large", expected=_named(hint)) from None
     if typing.get_origin(hint) is tuple:
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return tuple(value)
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise ConfigError(key, "has a value of another type", got=repr(value), expected=_named(hint))
+    raise SettingError(key, "has a value of another type", got=repr(value), expected=_named(hint))
 
 
 def _from_text(key: str, text: str, hint: Any) -> Any:
@@ -168,7 +168,7 @@ def _from_text(key: str, text: str, hint: Any) -> Any:
             return int(text) if text.isdecimal() else text
         return hint(text)
     except (ValueError, KeyError):
-        raise ConfigError(f"{key}={text}", "has a value of another type", expected=_named(hint)) from None
+        raise SettingError(f"{key}={text}", "has a value of another type", expected=_named(hint)) from None
 
 
 def _named(hint: Any) -> str:
@@ -190,4 +190,4 @@ def _unknown(key: str) -> ConfigError:
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or [
         name for name in known if name.endswith("." + key.rsplit(".", 1)[-1])
     ]
-    return ConfigError(key, "no such setting", expected=" | ".join(near or known), remedy="correct the name")
+    return SettingError(key, "no such setting", expected=" | ".join(near or known), remedy="correct the name")

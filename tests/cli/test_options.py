@@ -70,6 +70,8 @@ def test_real_sentences(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     train = ("train", "--from-cache", tmp_path / "s", "--out", tmp_path, "--preset")
     one_sentence(star(*train, "slow"), "star: --preset: no such choice")
+    for setting, sentence in (("device=cpu", "star: device: no such setting"), ("seed", "star: seed: has no '='")):
+        one_sentence(star(*train, "smoke", "--set", setting), sentence)  # no word of the options of these names
     one_sentence(
         star(*train, "smoke", "--set", "model.kind=joint_gru", "--set", "model.tokens=gg"), "--set model.tokens=jm"
     )

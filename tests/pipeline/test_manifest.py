@@ -115,7 +115,7 @@ def test_assigned_sides_are_kept_and_missing_ones_left_out() -> None:
 
 
 def test_unknown_names_are_refused_with_those_known() -> None:
-    with pytest.raises(ConfigError, match=r"xset: is not a protocol of ntu60 .*xsub \| xview"):
+    with pytest.raises(ConfigError, match=r"protocol: is not a protocol of ntu60 \(got xset, expected xsub \| xview"):
         split([], "ntu60", "xset")
     with pytest.raises(ConfigError, match=r"ntu60 \| ntu120"):
         protocols("ntu90")

@@ -240,7 +240,7 @@ def test_too_large_a_batch_for_a_device_is_one_sentence(monkeypatch: pytest.Monk
     monkeypatch.setattr(Averages, "__call__", lambda self, clips: full(clips))
     with pytest.raises(ConfigError, match=r"batch_clips: 3 clips at once .* cpu; use a smaller `batch_clips`"):
         computer(*batch_of(4, clips=3))
-    with pytest.raises(ConfigError, match=r"1 clips at once do not fit .* cpu; use a `device` with more free memory"):
+    with pytest.raises(ConfigError, match=r"1 clips at once do not fit .* cpu; use a GPU with more free memory"):
         computer(*batch_of(4, clips=1))
 
 

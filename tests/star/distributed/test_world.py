@@ -245,7 +245,10 @@ def test_an_error_is_reported_by_one_process(tmp_path: Path) -> None:
         (["--out", str(tmp_path / "full")], "is not empty and is no training run"),  # known to the first alone
         (["--out", str(tmp_path / "full"), "--seeds", "2"], "thesis.tex"),  # to each, before any training
         (["--out", str(tmp_path / "new"), "--preset", "bogus"], "no such choice"),  # to each by itself
-        (["--out", str(tmp_path / "new"), "--protocol", "xset"], "xset: is not a protocol"),  # to each, by its data
+        (
+            ["--out", str(tmp_path / "new"), "--protocol", "xset"],
+            "--protocol: is not a protocol",
+        ),  # to each, by its data
         (["--out", str(tmp_path / "torn")], "metrics.jsonl: line 2 is not a metrics line"),
         (["--out", f"{tmp_path}/run-RANK"], "is not the same for every process of this training: another checkpoint"),
         (["--out", str(tmp_path / "new"), "full"], "metrics.jsonl: the disk is full"),  # amid the training
