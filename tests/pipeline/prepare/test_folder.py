@@ -181,7 +181,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="star-prepared/9, expected star-prepared/2"):
         PreparedFolder.open(tmp_path)
     with pytest.raises(
-        ArtifactError, match=r"has another format .*; delete this file and run the same `star prepare` again"
+        ArtifactError, match=r"has another format .*; delete this file and run the same"
     ):
         PreparedFolder.match(tmp_path, _listing(), OPTIONS)
 
