@@ -180,9 +180,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     path.write_bytes(seal({**unseal(path.read_bytes(), path), "format": "star-prepared/9"}))
     with pytest.raises(ArtifactError, match="star-prepared/9, expected star-prepared/2"):
         PreparedFolder.open(tmp_path)
-    with pytest.raises(
-        ArtifactError, match=r"has another format .*; delete this file and run the same"
-    ):
+    with pytest.raises(ArtifactError, match=r"has another format .*; delete this file and run the same"):
         PreparedFolder.match(tmp_path, _listing(), OPTIONS)
 
 

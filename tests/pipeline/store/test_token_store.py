@@ -346,9 +346,7 @@ def test_a_store_of_a_later_format_is_refused(holey: Path) -> None:
 def test_a_store_with_a_codec_of_earlier_versions_is_refused(holey: Path) -> None:
     meta = (holey / "zarr.json").read_text()
     (holey / "zarr.json").write_text(meta.replace('"codec": "none"', '"codec": "lz4"'))
-    with pytest.raises(
-        ArtifactError, match=r"zarr: has a codec that cannot be read .got lz4, expected none \| zstd."
-    ):
+    with pytest.raises(ArtifactError, match=r"zarr: has a codec that cannot be read .got lz4, expected none \| zstd."):
         TokenStore.open(holey)
 
 
