@@ -47,7 +47,7 @@ EPOCHS = {"NTU60": 40_091, "NTU120": 63_026}  # training clips of xsub, without 
 SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 3)  # the last is of the test split
 PASSES = 3  # a step in forward passes: the backward pass has twice the products
 DIFFERENT = 64  # clips with different tokens; the others repeat them
-LEAST_S = 3.0  # of a measurement
+MIN_S = 3.0  # of a measurement
 
 
 def ntu_store(path: Path, clips: int) -> None:
@@ -110,12 +110,12 @@ def of_products(dataset: TokenDataset, config: TrainConfig, device: torch.device
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of one call, of as many as take `LEAST_S`; the first two make ready."""
+    """Of one call, of as many as take `MIN_S`; the first two make ready."""
     for _ in range(2):
         work()
     _settled(device)
     calls, start = 0, time.perf_counter()
-    while time.perf_counter() - start < LEAST_S:
+    while time.perf_counter() - start < MIN_S:
         work()
         calls += 1
         _settled(device)

@@ -1,7 +1,7 @@
 """Rows of one table under a time budget: what is planned, measured, skipped, failed and cut off.
 
 In: planned rows, each a function that measures and an estimate of its seconds. Out: a Markdown table, each row printed
-as soon as it is measured, and the same as plain values. Knows nothing of what is measured.
+as soon as it is measured, and the same as plain values. Independent of what is measured.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Prefetching: work in threads, a bounded number of items ahead of the caller.
 
-In: a function and items. Out: its results, in order. It does not know what the items are.
+In: a function and items. Out: its results, in order. Independent of what the items are.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def _read_clips(job: ShardJob, rows: list[int], prepared: dict[str, Any]) -> Non
     """Read some rows' prepared clips and check each against its digest: a JPEG with a flipped bit still decodes."""
     if not rows:
         return
-    # the outer error: the file's own structure is damaged, and with it all of its clips
+    # the outer error: the file's own structure is damaged, so all its clips are lost
     with suppress(CorruptError), ShardReader(job.source.path) as reader:
         for row in rows:
             with suppress(CorruptError):
@@ -120,7 +120,7 @@ class PendingGroup(NamedTuple):
     tokens: Pending[tuple[np.ndarray, np.ndarray, np.ndarray]] | None
 
     def wait(self) -> list[ComputedGroup]:
-        """The group's tokens, as a rule in one piece; rows that fail are marked as failed in the job."""
+        """The group's tokens, usually as one piece; rows that fail are marked as failed in the job."""
         if self.tokens is None:
             return []
         group, pictures = self.decoded

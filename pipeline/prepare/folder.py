@@ -21,14 +21,14 @@ from pipeline.artifacts.outcomes import Account, account_of
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, DataError
-from pipeline.prepare.shard import COLUMNS, FORMAT, META, ROWS, Shard, read_meta, read_rows
+from pipeline.prepare.shard import FORMAT, META, ROW_COLUMNS, ROWS, Shard, read_meta, read_rows
 from pipeline.records import Listing
 
 OWN_FILES = ("raw", "log", "manifest.jsonl", ROWS)
 SHARD_FILE = re.compile(r"clips-\d{5,}\.(h5|json)")
 
 Entries = list[dict[str, Any]]
-_row_of = attrgetter(*COLUMNS)  # a tenth of the time of dataclasses.astuple, which copies
+_row_of = attrgetter(*ROW_COLUMNS)  # a tenth of the time of dataclasses.astuple, which copies
 
 
 class PreparedFolder:
@@ -127,7 +127,7 @@ class PreparedFolder:
                 "versions": {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")},
                 "class_names": list(self.listing.class_names),
                 "clips": len(self.listing.records),
-                "columns": COLUMNS,
+                "columns": ROW_COLUMNS,
                 "rows_sha256": rows_sha256,
             }
         )
@@ -199,7 +199,7 @@ class PreparedFolder:
 def listing_digest(listing: Listing) -> str:
     """SHA-256 of a listing without its roots."""
     rows = [_row_of(record) for record in listing.records]
-    facts = [listing.dataset, listing.topology, list(listing.class_names), COLUMNS, rows, FRAMES]
+    facts = [listing.dataset, listing.topology, list(listing.class_names), ROW_COLUMNS, rows, FRAMES]
     return sha256(canonical_json(facts))
 
 
@@ -237,5 +237,5 @@ def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
     lines += differences({"dataset": found.listing.dataset}, {"dataset": new.listing.dataset})
     old, now = found.listing.class_names, new.listing.class_names
     if old != now:
-        lines.append(f"class names: {len(old)} others, now {len(now)}")
+        lines.append(f"class names have changed ({len(old)}, now {len(now)})")
     return lines or ["an earlier version of this program"]

@@ -145,7 +145,7 @@ def test_clips_that_were_trained_on_are_printed(store: Path, seeded: tuple[Path,
 
 def test_a_damaged_run_or_score_file_is_one_sentence(store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.npz").touch()
-    one_sentence(star("evaluate", tmp_path / "empty.npz"), "is no score file")
+    one_sentence(star("evaluate", tmp_path / "empty.npz"), "is not a score file")
     done("train", "--from-cache", store, "--out", tmp_path / "run", *SMALL)
     config = tmp_path / "run" / "config.json"
     config.write_text(config.read_text()[:100])
@@ -224,7 +224,7 @@ def test_a_study_that_was_stopped_goes_on(store: Path, tmp_path: Path, monkeypat
     stopping = 10  # of 8 + 8 steps and an evaluation each
     shown = star(*study)
     assert shown.exit_code == 130
-    assert "the same command goes on" in shown.stderr
+    assert "the same command resumes" in shown.stderr
     assert not (tmp_path / "out" / "attention" / "table.md").exists()
     seen.clear()
     stopping = -1
