@@ -87,7 +87,7 @@ def of_training(store: Path | str, items: int, config: TrainConfig, device: torc
 
 
 def of_steps(dataset: TokenDataset, config: TrainConfig, device: torch.device) -> float:
-    """Clips a second of steps on one batch that is there."""
+    """Clips a second of steps on one batch in memory."""
     model = seeded_model(fitted(config.model, dataset), seed=0).to(device).train()
     optimizer, clips = make_optimizer(model, config.optim), min(config.optim.batch_size, len(dataset))
     batch = made_up_batch(model.config, clips).to(device)
@@ -101,7 +101,7 @@ def of_steps(dataset: TokenDataset, config: TrainConfig, device: torch.device) -
 
 
 def of_products(dataset: TokenDataset, config: TrainConfig, device: torch.device) -> float:
-    """Clips a second, were all the model's matrix products as quick as a large one."""
+    """Clips a second if all the model's matrix products were as fast as a large one."""
     size = 8192 if device.type == "cuda" else 1024
     precision = torch.bfloat16 if config.optim.precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=precision) for _ in range(2))
@@ -110,7 +110,7 @@ def of_products(dataset: TokenDataset, config: TrainConfig, device: torch.device
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of one call, of as many as take `MIN_S`; the first two make ready."""
+    """Seconds of one call, over as many as take `MIN_S`; the first two warm up."""
     for _ in range(2):
         work()
     _settled(device)

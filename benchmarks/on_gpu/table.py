@@ -20,7 +20,7 @@ from pipeline.errors import StarError
 HEADER = "| part | row | speed | unit | shares | peak GB | note |\n| --- | --- | ---: | --- | --- | ---: | --- |"
 OUT_OF_TIME = "out of time"
 WARM_UP, BLOCKS = 3, 3
-# One row that fails must not cost the others: a GPU may be there for these minutes only.
+# One row that fails must not cost the others: a GPU may be available for these minutes only.
 FAILURES = (
     *(RuntimeError, StarError, OSError, ImportError, ValueError),
     *(TypeError, LookupError, AttributeError, AssertionError, ArithmeticError),
@@ -126,7 +126,7 @@ class Table:
 
 @contextmanager
 def ended_after(seconds: float) -> Iterator[None]:
-    """Raise BudgetSpentError in the main thread after so many seconds, whatever it is at."""
+    """Raise BudgetSpentError in the main thread after so many seconds, whatever it is doing."""
 
     def stop(*_: object) -> None:
         raise BudgetSpentError

@@ -142,7 +142,7 @@ class DecodeProcess:
 
 
 class _NoReplyError(Exception):
-    """The child hung or died, its message says which."""
+    """The child hung or died; its message says which."""
 
 
 class _Child:
@@ -170,7 +170,7 @@ class _Child:
     def request(self, request: dict[str, Any], budget_s: float) -> tuple[dict[str, Any], np.ndarray]:
         """Send a request; (header, payload uint8) of the reply. Raises _NoReplyError."""
         assert self.process.stdin is not None
-        self._stderr.truncate(0)  # decoders print much, and a stage runs for days
+        self._stderr.truncate(0)  # decoders print a lot, and a stage runs for days
         try:
             self.process.stdin.write(message(request))
         except BrokenPipeError as error:

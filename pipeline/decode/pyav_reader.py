@@ -63,7 +63,7 @@ def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContai
     """
     _must_be_a_file(path)
     try:
-        # "file:" so that a colon in a name is no protocol; a playlist must not reach out to other protocols
+        # "file:" so that a colon in a name does not select a protocol; a playlist must not reach out to other protocols
         container = av.open(f"file:{fspath(path)}", "r", options={"protocol_whitelist": "file"}, **_ANY_TAGS)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DecodeError(path, f"cannot be opened as a video ({_reason(error)})", remedy=_REMEDY) from error

@@ -126,8 +126,8 @@ def source_of(out: str) -> dict[str, str]:
         source = json.loads(open_blobs(out).get(SOURCE) or b"{}")
     except ValueError:  # not part of the content, so it has no checksum
         return {}
-    whole = isinstance(source, dict) and all(isinstance(source.get(name), str) for name in ("prepared", "weights"))
-    return source if whole else {}
+    complete = isinstance(source, dict) and all(isinstance(source.get(name), str) for name in ("prepared", "weights"))
+    return source if complete else {}
 
 
 def options_of(out: str, *, prepared: Path | None = None, weights: str | None = None) -> tuple[Path, ExtractOptions]:

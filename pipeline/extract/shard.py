@@ -31,7 +31,7 @@ NOT_DECODED = "a picture of its prepared clip cannot be decoded"
 def load_job(
     source: Shard, view: int, options: ExtractOptions, sizes: StoreSizes, blobs: Blobs, before: dict[str, Any] | None
 ) -> ShardJob:
-    """Read a prepared shard, and take over the clips that an earlier attempt, with the record `before`, has computed.
+    """Read a prepared shard, and reuse the clips that an earlier attempt, with the record `before`, has computed.
 
     Raises:
         ArtifactError: the prepared shard no longer exists.

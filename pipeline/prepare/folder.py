@@ -167,7 +167,7 @@ class PreparedFolder:
         return entries
 
     def account(self, entries: Entries | None = None) -> Account:
-        """How all rows ended, by `outcomes()` if not given."""
+        """Counts of all outcomes, from `outcomes()` if not given."""
         return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries or self.outcomes()])
 
     def content_digest(self, entries: Entries | None = None) -> str:
@@ -204,7 +204,7 @@ def listing_digest(listing: Listing) -> str:
 
 
 def refuse_other_content(path: Path, wanted: str | None = None) -> None:
-    """Raises ArtifactError where `path` is no prepared folder, or holds shards of another fingerprint than `wanted`.
+    """Raises ArtifactError where `path` is not a prepared folder, or holds shards of another fingerprint than `wanted`.
 
     Shards without a `dataset.json` remain where a damaged one was deleted, as its error advises.
     """

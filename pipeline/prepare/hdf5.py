@@ -28,7 +28,7 @@ JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
 MIN_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of those of pictures of people
 # the errors that h5py and numpy raise for a damaged file
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
-# failures of the system, not of the file: no file handles, no memory, a file system that is away or denies access
+# failures of the system, not of the file: no file handles, no memory, a file system that is offline or denies access
 _TRANSIENT = {
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
 }  # fmt: skip

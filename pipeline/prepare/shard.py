@@ -88,7 +88,7 @@ class Shard:
         return record
 
     def committed(self) -> dict[str, Any] | None:
-        """The commit record, or None where there is none or where the file of clips is not there in its full length.
+        """The commit record, or None where there is none or where the file of clips is missing or has another length.
 
         Raises: as `record`.
         """

@@ -56,7 +56,7 @@ def _check_unmade(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
         others = names  # the names of a store, but no store was begun here
     if others:
         raise ArtifactError(
-            blobs.url, "is not empty and is no token store", got=", ".join(others[:5]), remedy="choose another `out`"
+            blobs.url, "is not empty and is not a token store", got=", ".join(others[:5]), remedy="choose another `out`"
         )
     if found not in (None, fingerprint):
         raise ArtifactError(

@@ -86,7 +86,7 @@ def test_several_runs_are_not_written_among_other_things(store: Path, seeded: tu
     write_atomic(tmp_path / "half" / "attention" / "uniform" / "thesis.tex", b"years")
     write_atomic(tmp_path / "half" / "attention" / "softmax" / "seed-0" / "config.json", b"{}")
     write_atomic(tmp_path / "file", b"")
-    refused = {"desk": "thesis.tex", "prepared": "a prepared folder", "folders": "seed-0", "file": "no folder"}
+    refused = {"desk": "thesis.tex", "prepared": "a prepared folder", "folders": "seed-0", "file": "not a folder"}
     both = {**refused, "half": "thesis.tex", "studies": "attention"}
     before = contents(tmp_path)
     seeds = ("train", "--from-cache", store, "--seeds", 2, *SMALL, "--out")
@@ -176,9 +176,11 @@ def test_other_clips_are_refused(seeded: tuple[Path, str], tmp_path: Path) -> No
     )  # fmt: skip
     save_scores(fewer, tmp_path / "fewer.npz")
     one_sentence(
-        star("evaluate", first, tmp_path / "fewer.npz", "--quiet"), str(first), "other clips", scores.clip_ids[0]
+        star("evaluate", first, tmp_path / "fewer.npz", "--quiet"), str(first), "different clips", scores.clip_ids[0]
     )
-    one_sentence(star("evaluate", first, "--quiet", "--against", tmp_path / "fewer.npz"), "fewer.npz", "other clips")
+    one_sentence(
+        star("evaluate", first, "--quiet", "--against", tmp_path / "fewer.npz"), "fewer.npz", "different clips"
+    )
     one_sentence(star("evaluate", first / "test.npz", "--split", "train"), "test.npz", "expected xsub train")
     for option in (("--store", "elsewhere"), ("--views", "0")):
         one_sentence(star("evaluate", first / "test.npz", *option), "test.npz", "holds scores already")

@@ -86,9 +86,9 @@ def test_fusion_is_the_weighted_mean_of_the_same_clips() -> None:
     a, b = scores([[1, 0], [1, 0], [0, 1]]), scores([[0, 1], [0, 1], [0, 1]])
     assert fuse([a, b], [3, 1]).probabilities.tolist() == [[0.75, 0.25], [0.75, 0.25], [0, 1]]
     assert fuse([a, b]).probabilities[0].tolist() == [0.5, 0.5]
-    with pytest.raises(ConfigError, match="other clips"):
+    with pytest.raises(ConfigError, match="different clips"):
         fuse([a, scores([[0, 1]] * 3, ids="abd")])
-    with pytest.raises(ConfigError, match="other classes"):
+    with pytest.raises(ConfigError, match="different classes"):
         fuse([a, scores([[0, 1]] * 3, classes="xz")])
     with pytest.raises(ConfigError, match="a weight"):
         fuse([a, b], [1])
