@@ -186,7 +186,7 @@ def test_other_clips_are_refused(seeded: tuple[Path, str], tmp_path: Path) -> No
         one_sentence(star("evaluate", first / "test.npz", *option), "test.npz", "holds scores already")
     one_sentence(star("evaluate", first, "--views", "random"), "--views", "all, or a view's number")
     write_atomic(tmp_path / "bad.npz", b"no scores")
-    one_sentence(star("evaluate", first, tmp_path / "bad.npz", "--quiet"), "bad.npz", "no score file")
+    one_sentence(star("evaluate", first, tmp_path / "bad.npz", "--quiet"), "bad.npz", "not a score file")
     one_sentence(star("evaluate", first, tmp_path / "absent", "--quiet"), "absent", "does not exist")
 
 

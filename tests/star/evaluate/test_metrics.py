@@ -76,7 +76,7 @@ def test_scores_survive_their_file(tmp_path: Path) -> None:
     assert again.clip_ids.tolist() == ["a", "b", "c"]
     assert again.class_names == ("x", "y")
     (tmp_path / "bad.npz").write_bytes(b"no zip")
-    with pytest.raises(CorruptError, match="no score file"):
+    with pytest.raises(CorruptError, match="not a score file"):
         load_scores(tmp_path / "bad.npz")
     with pytest.raises(ArtifactError, match="does not exist"):
         load_scores(tmp_path / "none.npz")
