@@ -33,10 +33,10 @@ from pipeline.backbone.weights import load_weights
 RAISED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 PEER = "torchvision, eager, fp32"
 CEILING = "its convolutions alone, {}"
-Row = Callable[[], object]
+TableRow = Callable[[], object]
 
 
-def torchvision_row(clips: Tensor) -> Row:
+def torchvision_row(clips: Tensor) -> TableRow:
     """The usual extractor: the network as it comes, contiguous clips, stopped before the classifier."""
     model = mc3_18().eval().to(clips.device)
     model.load_state_dict(load_weights("random").tensors, strict=False)
@@ -49,7 +49,7 @@ def torchvision_row(clips: Tensor) -> Row:
     return run
 
 
-def convolutions_row(backbone: FrozenMC18, clips: Tensor) -> Row:
+def convolutions_row(backbone: FrozenMC18, clips: Tensor) -> TableRow:
     """Each convolution of the trunk on the input that it has in a forward pass, and nothing else."""
     calls: list[tuple[nn.Module, Tensor]] = []
     convolutions = [module for module in backbone.trunk.modules() if isinstance(module, nn.Conv3d)]
@@ -88,12 +88,12 @@ def compiled(backbone: FrozenMC18) -> FrozenMC18:
     return backbone
 
 
-def rows(options: argparse.Namespace) -> dict[str, tuple[Row, str]]:
+def rows(options: argparse.Namespace) -> dict[str, tuple[TableRow, str]]:
     """Name: what to run, and the name of its ceiling."""
     clips = torch.randn(options.batch, 3, 16, 112, 112, device=options.device)
     clips = clips.contiguous(memory_format=torch.channels_last_3d)
     native = resolve_precision("auto", options.device) == "bf16"
-    table: dict[str, tuple[Row, str]] = {PEER: (torchvision_row(clips), CEILING.format("fp32"))}
+    table: dict[str, tuple[TableRow, str]] = {PEER: (torchvision_row(clips), CEILING.format("fp32"))}
     for precision in ("fp32", "bf16") if native or options.bf16 else ("fp32",):
         ceiling = CEILING.format(precision)
 

@@ -46,7 +46,7 @@ class Task:
     size: tuple[int, int]
 
 
-Row = Callable[[Task], "np.ndarray | None"]
+TableRow = Callable[[Task], "np.ndarray | None"]
 
 
 def bare(task: Task) -> None:
@@ -150,7 +150,7 @@ def _area_weights(length: int, parts: int) -> np.ndarray:
     return np.clip(overlap, 0, None) * parts / length
 
 
-def measure(rows: dict[str, Row], tasks: list[Task], rounds: int, decoder: DecodeProcess) -> dict[str, float]:
+def measure(rows: dict[str, TableRow], tasks: list[Task], rounds: int, decoder: DecodeProcess) -> dict[str, float]:
     """CPU seconds of the fastest round of each row, over all tasks."""
     best = dict.fromkeys(rows, float("inf"))
     for _ in range(rounds):
@@ -184,7 +184,7 @@ def main() -> None:
     tasks = [Task(path, sample_indices(probe(path).frames), *JOBS[options.job]) for path in paths]
     with DecodeProcess() as decoder:
         decoder.probe(paths[0])
-        rows: dict[str, Row] = {
+        rows: dict[str, TableRow] = {
             "bare decoding (limit)": bare,
             "pyav": ours,
             "pyav, every packet": ours_all_packets,

@@ -113,9 +113,9 @@ def epoch(source: Source, origin: Origin) -> tuple[float, float, list[Batch]]:
     order, size = np.random.default_rng(0).permutation(len(origin.data)).tolist(), config.optim.batch_size
     batches, waited, start = [], 0.0, time.perf_counter()
     for step, first in enumerate(range(0, len(order), size)):
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         batches.append(source(order[first : first + size]))
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - requested
         train_step(
             model,
             optimizer,

@@ -90,8 +90,8 @@ def right_of_rows(root: Path, clips_per_class: int, layer: str) -> tuple[dict[st
         for pair in range(PAIRS):
             mine = {side: labels[side] // 2 == pair for side in labels}
             x = {side: np.stack([clip[row] for clip in inputs[side]])[mine[side]] for side in labels}
-            said = probe(x["train"], labels["train"][mine["train"]] % 2, x["test"])
-            right[title] += int((said == labels["test"][mine["test"]] % 2).sum())
+            predicted = probe(x["train"], labels["train"][mine["train"]] % 2, x["test"])
+            right[title] += int((predicted == labels["test"][mine["test"]] % 2).sum())
     return right, {side: len(of_side) for side, of_side in labels.items()}
 
 

@@ -101,15 +101,15 @@ def read_opened(root: Path) -> Read:
     from pipeline.store.token_store import TokenStore
 
     shard = TokenStore.open(root).sizes.shard_clips
-    room = {"gg": np.zeros((BATCH, *GG), np.float16), "jm": np.zeros((BATCH, *JM), np.float16)}
+    buffers = {"gg": np.zeros((BATCH, *GG), np.float16), "jm": np.zeros((BATCH, *JM), np.float16)}
 
     def read(rows: np.ndarray) -> object:
-        for name, buffer in room.items():
+        for name, buffer in buffers.items():
             for target, row in zip(buffer, rows.tolist(), strict=True):
                 handle = os.open(f"{root}/{name}/c/{row // shard}/0/0/0/0", os.O_RDONLY)
                 os.preadv(handle, [target.data], row % shard * (target.nbytes + CRC_BYTES))
                 os.close(handle)
-        return room
+        return buffers
 
     return read
 

@@ -47,7 +47,7 @@ EPOCHS = {"NTU60": 40_091, "NTU120": 63_026}  # training clips of xsub, without 
 SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 3)  # the last is of the test split
 PASSES = 3  # a step in forward passes: the backward pass has twice the products
 DIFFERENT = 64  # clips with different tokens; the others repeat them
-LEAST_S = 3.0  # of a measurement
+MIN_S = 3.0  # of a measurement
 
 
 def ntu_store(path: Path, clips: int) -> None:
@@ -87,7 +87,7 @@ def of_training(store: Path | str, items: int, config: TrainConfig, device: torc
 
 
 def of_steps(dataset: TokenDataset, config: TrainConfig, device: torch.device) -> float:
-    """Clips a second of steps on one batch that is there."""
+    """Clips a second of steps on one batch in memory."""
     model = seeded_model(fitted(config.model, dataset), seed=0).to(device).train()
     optimizer, clips = make_optimizer(model, config.optim), min(config.optim.batch_size, len(dataset))
     batch = made_up_batch(model.config, clips).to(device)
@@ -101,7 +101,7 @@ def of_steps(dataset: TokenDataset, config: TrainConfig, device: torch.device) -
 
 
 def of_products(dataset: TokenDataset, config: TrainConfig, device: torch.device) -> float:
-    """Clips a second, were all the model's matrix products as quick as a large one."""
+    """Clips a second if all the model's matrix products were as fast as a large one."""
     size = 8192 if device.type == "cuda" else 1024
     precision = torch.bfloat16 if config.optim.precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=precision) for _ in range(2))
@@ -110,12 +110,12 @@ def of_products(dataset: TokenDataset, config: TrainConfig, device: torch.device
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of one call, of as many as take `LEAST_S`; the first two make ready."""
+    """Seconds of one call, over as many as take `MIN_S`; the first two warm up."""
     for _ in range(2):
         work()
     _settled(device)
     calls, start = 0, time.perf_counter()
-    while time.perf_counter() - start < LEAST_S:
+    while time.perf_counter() - start < MIN_S:
         work()
         calls += 1
         _settled(device)

@@ -1,4 +1,4 @@
-"""Options shared by several commands, and how every command ends.
+"""Options shared by several commands, error reporting and exit codes.
 
 In: a command's function. Out: the same with the shared options in its signature; errors as one sentence; exit codes:
 0 done, 1 a user or data error, 2 usage, 3 finished but some clips failed, 130 stopped by Ctrl-C. Imports nothing heavy,
@@ -127,7 +127,7 @@ class ErrorReportingGroup(TyperGroup):
         except KeyboardInterrupt:
             if os.environ.get("RANK", "0") != "0":  # only the first process of torchrun prints it
                 raise typer.Exit(STOPPED) from None
-            sentence, code = "stopped; nothing finished is lost, and the same command goes on", STOPPED
+            sentence, code = "stopped; nothing finished is lost, and the same command resumes", STOPPED
         except OSError as error:
             # a full disk or a lost mount can hit any library; the system's own message names the file
             if debug or error.errno is None or isinstance(error, BrokenPipeError):

@@ -39,7 +39,7 @@ Settings = Annotated[
 FirstSeed = Annotated[int | None, typer.Option(help="Short for --set seed=N.", min=0)]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")]
 LoaderWorkers = Annotated[
-    int | None, typer.Option(help="Threads that prefetch tokens; default: as many as help.", min=0)
+    int | None, typer.Option(help="Threads that prefetch tokens; default: chosen automatically.", min=0)
 ]
 
 

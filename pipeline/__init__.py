@@ -1,1 +1,1 @@
-"""The data stages: videos and skeletons in, prepared clips and then tokens out. Knows nothing of the model."""
+"""The data stages: videos and skeletons in, prepared clips and then tokens out. Independent of the model."""

@@ -20,7 +20,7 @@ class VideoRecord:
 
     Attributes:
         clip_id: unique in the data set; the listing is sorted by it.
-        key: `clip_id` without its action field; it keys random generators, which so cannot depend on the label.
+        key: `clip_id` without its action field; it keys random generators, so that they cannot depend on the label.
         label: class index, 0-based, into the listing's `class_names`.
         subject, camera, setup, replication: as numbered by the data set; -1 where it has none.
         split: "train" or "test" where the data set itself assigns each video; "" where a protocol's rule does.

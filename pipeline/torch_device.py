@@ -1,4 +1,4 @@
-"""Devices of torch by name, and what CUDA refuses, as sentences.
+"""Devices of torch by name, and CUDA failures as one-sentence errors.
 
 In: "cpu", "cuda", "cuda:1". Out: torch devices, or a ConfigError. Torch is imported inside the functions, so that a
 process that refuses a command earlier need not load it.

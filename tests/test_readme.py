@@ -56,7 +56,7 @@ def test_reports_seeds_and_comparisons(walked: tuple[Path, list[str]], monkeypat
     _, lines = _blocks("sh")
     printed = [done(*shlex.split(line)[1:]) for line in lines.strip().splitlines()]
     assert printed[0].startswith("runs/first/report.html\ntop-1 ")
-    assert "Where it looks" in Path("runs/first/report.html").read_text()
+    assert "Attention on frames" in Path("runs/first/report.html").read_text()
     assert re.search(r"mean top-1 [01]\.\d+, standard deviation over 2 seeds", printed[1])
     assert re.search(r"McNemar's exact test p = \d", printed[2])
     assert printed[3] == "runs/studies/attention\n" + Path("runs/studies/attention/table.md").read_text()

@@ -1,7 +1,7 @@
 """Batches of given rows, by one process without a loader, from each format.
 
-In: a folder that `writers` filled. Out: a function from rows (B,) to their tokens, and what is to be said of it. A
-format that knows no rows gives batches in its own order.
+In: a folder that `writers` filled. Out: a function from rows (B,) to their tokens, and a note. A
+format without row access gives batches in its own order.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Read = Callable[[np.ndarray], object]
 
 def read_preadv(root: Path) -> Read:
     handles = [os.open(root / name, os.O_RDONLY) for name in ("gg", "jm")]
-    room = [np.zeros((BATCH, *shape), np.float16) for shape in (GG, JM)]
+    buffers = [np.zeros((BATCH, *shape), np.float16) for shape in (GG, JM)]
 
     def read(rows: np.ndarray) -> object:
-        for handle, buffer in zip(handles, room, strict=True):
+        for handle, buffer in zip(handles, buffers, strict=True):
             size = buffer[0].nbytes
             for target, row in zip(buffer, rows.tolist(), strict=False):
                 os.preadv(handle, [target.data], row * size)
-        return room
+        return buffers
 
     return read
 
@@ -55,8 +55,8 @@ def read_ours(root: Path, threads: int | None = None) -> Read:
     from pipeline.store.token_store import TokenStore
 
     store = TokenStore.open(root, threads=threads)
-    room = store.buffers(BATCH)
-    return lambda rows: store.read(rows, out=room)
+    buffers = store.buffers(BATCH)
+    return lambda rows: store.read(rows, out=buffers)
 
 
 def read_ours_alone(root: Path) -> Read:
@@ -95,19 +95,19 @@ def read_hdf5(root: Path) -> Read:
     import h5py
 
     file = h5py.File(root / "a.h5", "r")
-    room = [np.zeros((BATCH, *shape), np.float16) for shape in (GG, JM)]
+    buffers = [np.zeros((BATCH, *shape), np.float16) for shape in (GG, JM)]
 
     def read(rows: np.ndarray) -> object:
-        for name, buffer in zip(("gg", "jm"), room, strict=True):
+        for name, buffer in zip(("gg", "jm"), buffers, strict=True):
             for i, row in enumerate(rows.tolist()):
                 file[name].read_direct(buffer, np.s_[row], np.s_[i])
-        return room
+        return buffers
 
     return read
 
 
 def read_webdataset(root: Path) -> Read:
-    """In its own order, shuffled in a buffer: it knows no other."""
+    """In its own order, shuffled in a buffer: it has no other."""
     import webdataset
 
     urls = sorted(str(path) for path in root.glob("*.tar"))

@@ -53,7 +53,7 @@ class BackboneRows:
         return rows
 
     def compiled(self, side: int, batch: int) -> Planned:
-        """torch.compile, shapes fixed; its time is no part of the speed."""
+        """torch.compile, shapes fixed; its time is not part of the speed."""
         return self._planned("compiled", side, batch, COMPILES_S[self.device.type], self._compiled)
 
     def _planned(

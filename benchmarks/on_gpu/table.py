@@ -1,7 +1,7 @@
 """Rows of one table under a time budget: what is planned, measured, skipped, failed and cut off.
 
 In: planned rows, each a function that measures and an estimate of its seconds. Out: a Markdown table, each row printed
-as soon as it is measured, and the same as plain values. Knows nothing of what is measured.
+as soon as it is measured, and the same as plain values. Independent of what is measured.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.errors import StarError
 HEADER = "| part | row | speed | unit | shares | peak GB | note |\n| --- | --- | ---: | --- | --- | ---: | --- |"
 OUT_OF_TIME = "out of time"
 WARM_UP, BLOCKS = 3, 3
-# One row that fails must not cost the others: a GPU may be there for these minutes only.
+# One row that fails must not cost the others: a GPU may be available for these minutes only.
 FAILURES = (
     *(RuntimeError, StarError, OSError, ImportError, ValueError),
     *(TypeError, LookupError, AttributeError, AssertionError, ArithmeticError),
@@ -126,7 +126,7 @@ class Table:
 
 @contextmanager
 def ended_after(seconds: float) -> Iterator[None]:
-    """Raise BudgetSpentError in the main thread after so many seconds, whatever it is at."""
+    """Raise BudgetSpentError in the main thread after so many seconds, whatever it is doing."""
 
     def stop(*_: object) -> None:
         raise BudgetSpentError

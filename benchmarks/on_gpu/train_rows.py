@@ -110,7 +110,7 @@ class TrainRows:
 
     def _steps_alone(self, config: TrainConfig) -> Measured:
         dataset = train_split(TokenStore.open(self._store), config, in_memory=False)
-        with mock.patch("train.LEAST_S", self.seconds):
+        with mock.patch("train.MIN_S", self.seconds):
             speed = of_steps(dataset, config, self.device)
         note = f"an epoch of NTU60 {EPOCHS['NTU60'] / speed:.1f} s, scaled from these steps"
         return Measured(speed / config.optim.batch_size, "steps/s", note=note)

@@ -49,9 +49,9 @@ def ablate(
     debug: Debug = False,
 ) -> None:
     """Train the variants of a study and compare them in a table; the same command resumes it."""
-    whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
+    train_config = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
-        print(json.dumps(_plan(store, out, study, whole, seeds, device), indent=1))
+        print(json.dumps(_plan(store, out, study, train_config, seeds, device), indent=1))
         return
     from star.study.ablate import ablate as run_study
     from star.study.ablate import markdown
@@ -61,7 +61,7 @@ def ablate(
             store,
             out,
             study=study,
-            config=whole,
+            config=train_config,
             seeds=seeds,
             device=device,
             workers=loader_workers,

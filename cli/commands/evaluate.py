@@ -40,7 +40,7 @@ def evaluate(
     views: Annotated[str, typer.Option(help="all (scores averaged) | a view's number.")] = "all",
     batch: Annotated[
         int | None,
-        typer.Option(help="Clips at a time; changes no decision; default: as many as training allowed.", min=1),
+        typer.Option(help="Clips at a time; does not change predictions; default: as many as training allowed.", min=1),
     ] = None,
     device: Device = "auto",
     scores_file: Annotated[

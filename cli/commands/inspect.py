@@ -13,7 +13,7 @@ from pipeline.artifacts.kinds import artifact_type
 if TYPE_CHECKING:
     from pipeline.artifacts.outcomes import Account
 
-MOST_REASONS = 12
+MAX_REASONS = 12
 
 
 def inspect(
@@ -36,11 +36,11 @@ def inspect(
 
 
 def account_lines(account: Account) -> list[str]:
-    """Counts of how all rows ended, then the reasons, most frequent first."""
+    """Counts of all outcomes, then the reasons, most frequent first."""
     counts = f"{account.done} done, {account.excluded} excluded, {account.failed} failed"
     lines = [counts + (f", {account.pending} pending" if account.pending else "") + f", of {account.total}"]
-    lines += [f"  {outcome} {count}x: {reason}" for outcome, reason, count in account.reasons[:MOST_REASONS]]
-    more = len(account.reasons) - MOST_REASONS
+    lines += [f"  {outcome} {count}x: {reason}" for outcome, reason, count in account.reasons[:MAX_REASONS]]
+    more = len(account.reasons) - MAX_REASONS
     return lines + ([f"  and {more} more reasons: see --json or the commit records"] if more > 0 else [])
 
 
@@ -157,7 +157,7 @@ def _sentences(label: str, items: list[dict[str, Any]]) -> list[str]:
     if not items:
         return []
     lines = [f"{label}:"]
-    for item in items[:MOST_REASONS]:
+    for item in items[:MAX_REASONS]:
         lead = item["id"] if "id" in item else f"{item['outcome']} {item['clips']}x"
         lines.append(f"  {lead}: {item['reason']}")
-    return lines + ([f"  and {len(items) - MOST_REASONS} more; see --json"] if len(items) > MOST_REASONS else [])
+    return lines + ([f"  and {len(items) - MAX_REASONS} more; see --json"] if len(items) > MAX_REASONS else [])

@@ -149,7 +149,7 @@ def synthetic(
     *,
     stage: Stage,
 ) -> None:
-    """A made-up data set in the NTU layout: drawn figures, written to OUT/raw, then prepared as NTU is."""
+    """A made-up data set in the NTU layout: drawn figures, written to OUT/raw, then prepared like NTU."""
     from pipeline.datasets.synthetic import recipe
     from pipeline.datasets.synthetic.write_all import write_set
 
@@ -178,7 +178,7 @@ def synthetic(
 
 
 def run(listing: Listing, out: Path, stage: Stage) -> None:
-    """Prepare a listing and print how its rows ended; exit with 3 where too many failed."""
+    """Prepare a listing and print the outcomes; exit with 3 where too many failed."""
     if stage.dry_run:
         require_local_dry_run(stage.scheduler)
         from pipeline.prepare.estimate import estimate_prepare

@@ -44,20 +44,20 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train the STAR-Transformer from a token store, in minutes; the same command resumes it."""
-    whole = config_of(preset, config, settings, protocol=protocol, seed=seed)
+    train_config = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
         if not leads():
             return  # the plan is of one process, and the same in all
         from star.train.plan import plan_training
 
-        plan = vars(plan_training(from_cache, config=whole, device=device))
+        plan = vars(plan_training(from_cache, config=train_config, device=device))
         print(json.dumps(plan | ({"runs": seeds} if seeds > 1 else {}), indent=1))
         return
     from star.evaluate.scoring import final_scores
     from star.study.seeds import spread_of, train_seeds
     from star.train.start import train as train_one
 
-    how: dict[str, Any] = {
+    run_options: dict[str, Any] = {
         "device": device,
         "workers": loader_workers,
         "tensorboard": tensorboard,
@@ -65,19 +65,19 @@ def train(
     }
     with TrainProgress("train", quiet=quiet) as progress:
         if seeds == 1:
-            run = train_one(from_cache, out, config=whole, progress=progress, **how)
+            run = train_one(from_cache, out, config=train_config, progress=progress, **run_options)
         else:
             several = train_seeds(
                 from_cache,
                 out,
-                config=whole,
+                config=train_config,
                 seeds=seeds,
-                progress=lambda done, event: progress.of_run(f"seed {whole.seed + done}", done, seeds, event),
-                **how,
+                progress=lambda done, event: progress.of_run(f"seed {train_config.seed + done}", done, seeds, event),
+                **run_options,
             )
     if seeds == 1:
         scores = final_scores(run, device=device, workers=loader_workers)
         if leads():
             print_result(scores, str(out), as_json=as_json)
     elif leads():
-        print_seeds(spread_of(several), str(out), first=whole.seed, as_json=as_json)
+        print_seeds(spread_of(several), str(out), first=train_config.seed, as_json=as_json)

@@ -12,7 +12,7 @@ import typer
 from cli.options import Debug
 from pipeline.artifacts.kinds import artifact_type
 
-MOST_RECORDS = 8  # named in one sentence
+MAX_RECORDS = 8  # named in one sentence
 
 
 def verify(
@@ -43,13 +43,13 @@ def verify(
         damages, open_artifact = verify_store(path, deep=deep), TokenStore.open
     found = []
     for damage in damages:
-        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'costs no clip that is done'}")
+        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'no finished clip is affected'}")
         found.append(damage)
     if found:
         records = sorted({damage.record for damage in found} - {damage.file for damage in found})
-        shown = ", ".join(records[:MOST_RECORDS])
-        shown += f" and {len(records) - MOST_RECORDS} more like them" if len(records) > MOST_RECORDS else ""
-        more = f" and what vouches for them ({shown})" if records else ""
+        shown = ", ".join(records[:MAX_RECORDS])
+        shown += f" and {len(records) - MAX_RECORDS} more like them" if len(records) > MAX_RECORDS else ""
+        more = f" and their commit records ({shown})" if records else ""
         files = "1 file differs" if len(found) == 1 else f"{len(found)} files differ"
         print(
             f"star: {path}: {files} from what was committed; delete what is named above{more}, and run the same "

@@ -21,7 +21,7 @@ from star.report.html import Illustration
 from star.runs.run import Run
 
 ATTENDED = 32  # evenly spread clips whose attention is averaged: a stable mean in seconds
-SHOWN = 2  # right clips, and wrong ones
+CLIPS_PER_VERDICT = 2  # right clips, and wrong ones
 FRAMES_SHOWN = 8
 
 
@@ -61,10 +61,10 @@ def on_frames(run: Run, store: TokenStore, folder: PreparedFolder, scores: Score
         }
         for i, index in enumerate(indices)
     ]
-    words = {"cells": "grid cells (shaded where above the strip's mean)", "joints": "joints (the area of the dots)"}
-    targets = " and ".join(words[name] for name in sorted(shares))
+    descriptions = {"cells": "grid cells (shaded where above the strip's mean)", "joints": "joints (area of the dots)"}
+    targets = " and ".join(descriptions[name] for name in sorted(shares))
     return Illustration(
-        heading="Where it looks",
+        heading="Attention on frames",
         caption=f"The attention of the class tokens to {targets}, in the mean over all modules; the bar under a frame "
         "is the attention that the whole frame receives. Shown are the clips of which "
         "the model is surest among those that it gets right, and among those that it gets wrong.",
@@ -79,5 +79,5 @@ def _chosen(scores: Scores) -> np.ndarray:
     for right in (True, False):
         indices = order[scores.right[order] == right]
         _, first = np.unique(scores.labels[indices], return_index=True)
-        found += indices[np.sort(first)][:SHOWN].tolist()
+        found += indices[np.sort(first)][:CLIPS_PER_VERDICT].tolist()
     return np.asarray(found)

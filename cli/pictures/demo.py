@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from star.evaluate.scores import Scores
     from star.runs.run import Run
 
-SHOWN = ("put on a hat", "stand up", "hug")  # actions to draw, where the test split has them
+DEMO_ACTIONS = ("put on a hat", "stand up", "hug")  # actions to draw, where the test split has them
 FRAMES_SHOWN = 8
 HEATMAP_STRIDE = 2  # of layer1, from which the demo's tokens are
 
@@ -64,7 +64,7 @@ def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> Non
 
 def _chosen(scores: Scores) -> list[int]:
     """One test clip of each action to draw, a correctly classified one if possible."""
-    names = [name for name in SHOWN if name in scores.class_names] or list(scores.class_names[:3])
+    names = [name for name in DEMO_ACTIONS if name in scores.class_names] or list(scores.class_names[:3])
     found = []
     for name in names:
         here = np.flatnonzero(scores.labels == scores.class_names.index(name))

@@ -28,7 +28,7 @@ def prepared_of(store: TokenStore, path: Path | None = None) -> PreparedFolder:
     if path is None:
         recorded = source_of(store.url).get("prepared")
         if recorded is None:
-            raise ArtifactError(store.url, "does not say where its prepared clips are", remedy="give `prepared`")
+            raise ArtifactError(store.url, "does not record where its prepared clips are", remedy="give `prepared`")
         path = Path(recorded)
     folder = PreparedFolder.open(path)
     if store.attrs["made_from"].get("prepared") != folder.fingerprint:

@@ -1,6 +1,6 @@
 """The three artifacts, and the one file by which each is recognised.
 
-In: a path. Out: the type of the artifact there, or the words for what is there instead. Reads no content.
+In: a path. Out: the type of the artifact there, or a description of what is there instead. Reads no content.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def artifact_type(path: str) -> str:
     found = type_of(Path(path))
     if found is None:
         expected = "dataset.json (prepared clips), zarr.json (a token store) or config.json (a run) in it"
-        raise ArtifactError(path, "is none of our artifacts", expected=expected)
+        raise ArtifactError(path, "is not an artifact of this program", expected=expected)
     return found
 
 

@@ -75,4 +75,4 @@ def require_writer(folder: Path, lease: str) -> None:
             remedy="use workers that see the same files under the same paths",
         ) from error
     if found != lease:
-        raise ArtifactError(folder, "is no longer in the hands of the command that began this work")
+        raise ArtifactError(folder, "is no longer locked by the command that began this work")

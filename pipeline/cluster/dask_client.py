@@ -1,7 +1,7 @@
 """A client of a Dask cluster: of local worker processes, or of an existing scheduler.
 
 In: a number of workers or an address. Out: a client that is closed at the end, and the errors for a cluster that cannot
-be reached, has no worker, or went away. It knows nothing of shards.
+be reached, has no worker, or went away. Independent of shards.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Client]:
 
 
 def _require_greeting(address: str) -> None:
-    """Raises OSError for another server than Dask's, for whose first message Dask's client would wait for ever."""
+    """Raises OSError for a server other than Dask's, whose greeting Dask's client would await forever."""
     from distributed.comm.addressing import parse_address
 
     scheme, location = parse_address(address)  # Dask's configuration may make tls the default scheme
@@ -189,7 +189,7 @@ def _environment() -> Iterator[None]:
 class WorkerWatch(threading.Thread):
     """A thread that calls `then` once, when the scheduler has had no worker for `PATIENCE_S`.
 
-    A scheduler itself waits for ever: another worker may join.
+    A scheduler itself waits forever: another worker may join.
     """
 
     def __init__(self, client: Client, then: Callable[[], object]) -> None:

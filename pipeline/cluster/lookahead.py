@@ -1,6 +1,6 @@
 """Prefetching: work in threads, a bounded number of items ahead of the caller.
 
-In: a function and items. Out: its results, in order. It does not know what the items are.
+In: a function and items. Out: its results, in order. Independent of what the items are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Pending(Protocol[Out_co]):
     """A result that is being computed elsewhere, on a GPU for example."""
 
     def wait(self) -> Out_co:
-        """The result, once it is there. Raises what its computation raises."""
+        """Wait for the result. Raises what its computation raises."""
 
 
 def prefetch(pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], *, depth: int) -> Iterator[Out]:

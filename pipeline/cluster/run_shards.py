@@ -133,7 +133,7 @@ def _gather(
 class _ClipEvents:
     """Passes each clip of a shard to `progress` once, however often the shard was begun.
 
-    A finished shard is remembered: events of its earlier attempts may still arrive.
+    Clips that were reported are remembered: events of earlier attempts may still arrive.
     """
 
     def __init__(self, progress: ShardProgress | None) -> None:

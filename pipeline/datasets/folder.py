@@ -36,7 +36,7 @@ def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
     `csv` lists the clips; without it, each folder below `root` is a class.
 
     Raises:
-        DataError: the folder or CSV is missing, holds no clip, or does not fit (it says where).
+        DataError: the folder or CSV is missing, holds no clip, or is invalid (the error names the line).
         SkeletonError: no pose file can be read, so that the topology is unknown.
     """
     root = Path(root)
@@ -44,7 +44,7 @@ def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
     rows = sorted(rows_of_folders(root) if csv is None else rows_of_csv(root, csv), key=lambda row: row.name)
     if not any(row.video for row in rows):
         remedy = "put each video into a folder named after its class, its pose file beside it" if csv is None else ""
-        raise DataError(csv or root, "names no video that is there", got=f"{len(rows)} clips", remedy=remedy or None)
+        raise DataError(csv or root, "lists no existing video", got=f"{len(rows)} clips", remedy=remedy or None)
     names = _ordered({row.label for row in rows})
     subjects = _subject_numbers({row.subject for row in rows} - {""})
     sides = {row.name: row.side for row in rows}

@@ -18,7 +18,7 @@ from pipeline.skeletons.read import SUFFIXES
 
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-COLUMNS = ("path", "label", "subject", "split", "pose")
+CSV_COLUMNS = ("path", "label", "subject", "split", "pose")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +97,7 @@ def rows_of_csv(root: Path, csv: Path) -> list[FolderRow]:
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has a line (it is named) without a path or label, with
-            another side, with a path that leaves the root, or of a clip that another line has.
+            another side, with a path outside the root, or of a clip that another line has.
     """
     try:
         with open(csv, newline="", encoding="utf-8-sig") as file:
@@ -105,13 +105,13 @@ def rows_of_csv(root: Path, csv: Path) -> list[FolderRow]:
             head, lines = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv_module.Error) as error:
         raise DataError(csv, "cannot be read as a CSV", got=error, remedy="save it as comma-separated UTF-8") from error
-    if not {"path", "label"} <= {*head} <= {*COLUMNS}:
-        expected = f"path,label and perhaps {','.join(COLUMNS[2:])}"
-        raise DataError(csv, "has another head line or none", got=head, expected=expected, remedy="give it that head")
+    if not {"path", "label"} <= {*head} <= {*CSV_COLUMNS}:
+        expected = f"path,label and perhaps {','.join(CSV_COLUMNS[2:])}"
+        raise DataError(csv, "has a wrong or missing header", got=head, expected=expected, remedy="use this header")
     rows: dict[str, FolderRow] = {}
     for number, line in enumerate(lines, start=2):
         if None in line:
-            raise DataError(f"{csv}, line {number}", "has more fields than the head line", expected=len(head))
+            raise DataError(f"{csv}, line {number}", "has more fields than the header", expected=len(head))
         row = _row_of_line(root, f"{csv}, line {number}", {name: (text or "").strip() for name, text in line.items()})
         if row.name in rows:
             raise DataError(f"{csv}, line {number}", "repeats a clip", got=row.name, remedy="remove one of the lines")
@@ -123,10 +123,10 @@ def _row_of_line(root: Path, where: str, line: dict[str, str]) -> FolderRow:
     path, label, side = line["path"], line["label"], line.get("split", "")
     if not path or not label or side not in ("train", "test", ""):
         got = f"path {path!r}, label {label!r}, split {side!r}"
-        raise DataError(where, "does not fit", got=got, expected="a path, a label, and a split of train, test or none")
+        raise DataError(where, "is not a valid row", got=got, expected="a path and a label, split train, test or none")
     for below in (path, line.get("pose", "")):
         if PurePosixPath(below).is_absolute() or ".." in PurePosixPath(below).parts:
-            raise DataError(where, "leaves the root", got=below, expected="a path below it, with forward slashes")
+            raise DataError(where, "points outside the root", got=below, expected="a path below it, forward slashes")
     clean = PurePosixPath(path)
     name = str(clean.with_suffix("") if clean.suffix.lower() in VIDEOS else clean)
     pose = line.get("pose", "")

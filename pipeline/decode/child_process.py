@@ -142,7 +142,7 @@ class DecodeProcess:
 
 
 class _NoReplyError(Exception):
-    """The child hung or died, as the text says."""
+    """The child hung or died; its message says which."""
 
 
 class _Child:
@@ -165,12 +165,12 @@ class _Child:
         try:
             self._receive(_START_S)
         except _NoReplyError as failure:
-            raise StarError("the decoding process", f"does not start: it {failure}") from failure
+            raise StarError("the decoding process", f"failed to start: it {failure}") from failure
 
     def request(self, request: dict[str, Any], budget_s: float) -> tuple[dict[str, Any], np.ndarray]:
         """Send a request; (header, payload uint8) of the reply. Raises _NoReplyError."""
         assert self.process.stdin is not None
-        self._stderr.truncate(0)  # decoders print much, and a stage runs for days
+        self._stderr.truncate(0)  # decoders print a lot, and a stage runs for days
         try:
             self.process.stdin.write(message(request))
         except BrokenPipeError as error:

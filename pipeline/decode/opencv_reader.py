@@ -31,7 +31,7 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
 
     video = pyav_reader.survey(path, allow_corrupt=allow_corrupt)
     if not video.is_first:
-        raise DecodeError(path, "has a best video stream that is not its first", remedy=_REMEDY)
+        raise DecodeError(path, "its best video stream is not the first", remedy=_REMEDY)
     if video.turn.mirrors:
         raise DecodeError(path, "is mirrored by its metadata, which OpenCV ignores", remedy=_REMEDY)
     cv2.setNumThreads(1)
@@ -60,7 +60,7 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
 
 
 def _ended(path: str | PathLike[str], count: int, target: int, packets: int) -> DecodeError:
-    """A packed stream holds one packet more than frames; where more are missing, OpenCV has given up on damage."""
+    """A packed stream holds one packet more than frames; where more are missing, OpenCV stopped at damage."""
     if count == 0:
         return DecodeError(path, "holds no frame that OpenCV can decode", remedy=_REMEDY)
     if count < packets - 1:

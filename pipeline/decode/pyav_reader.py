@@ -36,7 +36,7 @@ class StreamInfo:
     """What is known of a video after demuxing.
 
     Attributes:
-        frames: packets that are to be shown.
+        frames: packets that are displayed.
         height, width: as displayed, of the first frame.
         times: seconds of these packets from the first one, in the order of display.
         turn: how the coded picture is turned for display.
@@ -63,7 +63,7 @@ def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContai
     """
     _must_be_a_file(path)
     try:
-        # "file:" so that a colon in a name is no protocol; a playlist must not reach out to other protocols
+        # "file:" so that a colon in a name does not select a protocol; a playlist must not reach out to other protocols
         container = av.open(f"file:{fspath(path)}", "r", options={"protocol_whitelist": "file"}, **_ANY_TAGS)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DecodeError(path, f"cannot be opened as a video ({_reason(error)})", remedy=_REMEDY) from error
@@ -80,7 +80,7 @@ def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContai
 
 
 def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> StreamInfo:
-    """Counts the packets without decoding them, all but what it takes to see the first frame.
+    """Counts the packets; decodes only up to the first frame.
 
     Raises DecodeError: as `opened`; there is no frame at all; or, unless `allow_corrupt`, the file is cut off or gives
         fewer packets than its own index lists.

@@ -48,7 +48,7 @@ def _riff_end(file: BinaryIO) -> int:
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
     end = 0
-    while len(head := file.read(8)) == 8 and head[4:] in _BOXES:  # what follows the last box is no box
+    while len(head := file.read(8)) == 8 and head[4:] in _BOXES:  # what follows the last box is not a box
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(file.read(8), "big")

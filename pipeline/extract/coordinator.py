@@ -83,7 +83,7 @@ def extract(
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
-        how_many = workers if scheduler is None else 8  # a guess: it does not know how many workers a cluster has
+        how_many = workers if scheduler is None else 8  # a guess, since the number of a cluster's workers is unknown
         plan = ExtractPlan(
             prepared=source["prepared"], out=blobs.url, options=options, sizes=sizes, fingerprint=fingerprint,
             weights=weights["sha256"], lease=lease, threads=threads_of(options, workers, scheduler), retry=retry,
@@ -126,8 +126,8 @@ def source_of(out: str) -> dict[str, str]:
         source = json.loads(open_blobs(out).get(SOURCE) or b"{}")
     except ValueError:  # not part of the content, so it has no checksum
         return {}
-    whole = isinstance(source, dict) and all(isinstance(source.get(name), str) for name in ("prepared", "weights"))
-    return source if whole else {}
+    complete = isinstance(source, dict) and all(isinstance(source.get(name), str) for name in ("prepared", "weights"))
+    return source if complete else {}
 
 
 def options_of(out: str, *, prepared: Path | None = None, weights: str | None = None) -> tuple[Path, ExtractOptions]:

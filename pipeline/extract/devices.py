@@ -94,7 +94,7 @@ def device_of_this_worker(devices: list[str]) -> str:
 
 def _dask_worker() -> Worker | None:
     """The Dask worker that runs this code, if any."""
-    if "distributed" in sys.modules:  # else this process is no worker, and the slow import is saved
+    if "distributed" in sys.modules:  # else this process is not a worker, and the slow import is saved
         from distributed import get_worker
 
         with suppress(ValueError):

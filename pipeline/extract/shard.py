@@ -31,7 +31,7 @@ NOT_DECODED = "a picture of its prepared clip cannot be decoded"
 def load_job(
     source: Shard, view: int, options: ExtractOptions, sizes: StoreSizes, blobs: Blobs, before: dict[str, Any] | None
 ) -> ShardJob:
-    """Read a prepared shard, and take over the clips that an earlier attempt, with the record `before`, has computed.
+    """Read a prepared shard, and reuse the clips that an earlier attempt, with the record `before`, has computed.
 
     Raises:
         ArtifactError: the prepared shard no longer exists.
@@ -65,7 +65,7 @@ def _read_clips(job: ShardJob, rows: list[int], prepared: dict[str, Any]) -> Non
     """Read some rows' prepared clips and check each against its digest: a JPEG with a flipped bit still decodes."""
     if not rows:
         return
-    # the outer error: the file's own structure is damaged, and with it all of its clips
+    # the outer error: the file's own structure is damaged, so all its clips are lost
     with suppress(CorruptError), ShardReader(job.source.path) as reader:
         for row in rows:
             with suppress(CorruptError):
@@ -120,7 +120,7 @@ class PendingGroup(NamedTuple):
     tokens: Pending[tuple[np.ndarray, np.ndarray, np.ndarray]] | None
 
     def wait(self) -> list[ComputedGroup]:
-        """The group's tokens, as a rule in one piece; rows that fail are marked as failed in the job."""
+        """The group's tokens, usually as one piece; rows that fail are marked as failed in the job."""
         if self.tokens is None:
             return []
         group, pictures = self.decoded

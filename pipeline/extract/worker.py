@@ -119,7 +119,7 @@ class ShardWriter:
         self._commits: deque[Future[None]] = deque()
 
     def absorb(self, job: ShardJob, parts: list[ComputedGroup]) -> None:
-        """Begin to take the tokens of a group over into its job."""
+        """Start copying a group's tokens into its job."""
         self._absorbing += [self._pool.submit(job.absorb, part) for part in parts]
 
     def commit(self, job: ShardJob) -> None:

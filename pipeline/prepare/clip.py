@@ -1,7 +1,7 @@
 """One row of stage 1: the steps from a record to a clip.
 
 In: a VideoRecord and the folders of its files. Out: its clip, or None, and its entry in the commit record: done,
-excluded (not a clip) or failed (it should have been one), with the reason. skeleton -> persons -> frame indices ->
+excluded (not a clip) or failed (an error), with the reason. skeleton -> persons -> frame indices ->
 geometry -> frames; frames and joints go through the same indices and the same map. It writes nothing, and finds only
 the damage that the codec reports: a video overwritten with bytes that still decode gives a clip that is done.
 """
@@ -105,7 +105,7 @@ def joints_of(topology: str) -> int:
 
 def _skeleton(path: Path, topology: str, size: tuple[int, int]) -> Skeleton:
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise SkeletonError(path, "is not a regular file")  # reading a pipe or a device could wait for ever
+        raise SkeletonError(path, "is not a regular file")  # reading a pipe or a device could wait forever
     skeleton = read_skeleton(path, size=size)
     if skeleton.num_joints != joints_of(topology):
         expected = joints_of(topology)

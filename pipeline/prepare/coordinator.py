@@ -1,7 +1,7 @@
 """Stage 1: from a listing to a prepared folder.
 
 In: a Listing, PrepareOptions, a folder. Out: the folder complete: every shard made by `pipeline.prepare.worker`, then
-`manifest.jsonl`. The coordinator lists and waits. After any stop the same call goes on: committed shards stay, the
+`manifest.jsonl`. The coordinator lists and waits. After any stop the same call resumes: committed shards stay, the
 others are made again.
 """
 
@@ -21,7 +21,7 @@ from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import CorruptError
 from pipeline.prepare.clip import joints_of
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.hdf5 import LEAST_PICTURE, known_bytes
+from pipeline.prepare.hdf5 import MIN_PICTURE, known_bytes
 from pipeline.prepare.worker import prepare_shard
 from pipeline.records import Listing
 
@@ -36,7 +36,7 @@ def prepare(
     retry: bool = False,
     progress: ShardProgress | None = None,
 ) -> Account:
-    """Make every clip of `listing` that is not made yet.
+    """Make every clip of `listing` that does not exist yet.
 
     Args:
         workers: local processes; `scheduler`: an existing Dask cluster instead, which must see the same paths.
@@ -90,7 +90,7 @@ def least_bytes(folder: PreparedFolder, todo: list[int]) -> int:
     rows = [record for number in todo for record in folder.shard(number).records]
     pictures = sum(not record.excluded for record in rows) * folder.options.draws * FRAMES
     known = known_bytes(len(rows), len(todo), folder.options.draws, FRAMES, joints_of(folder.listing.topology))
-    return known + pictures * LEAST_PICTURE[folder.options.frame_codec]
+    return known + pictures * MIN_PICTURE[folder.options.frame_codec]
 
 
 def _log(out: Path, summary: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from pipeline.records import Listing, VideoRecord, evenly_spread
 
 PILOT_CLIPS = 12
 CONFIDENCE = 0.95  # of the two-sided interval for a mean
-MIN_SPREAD = 0.05  # least relative error of a mean: the clips are not drawn at random
+MIN_ERROR = 0.05  # least relative error of a mean: the clips are not drawn at random
 SLOWER, FASTER = 1.6, 0.7  # drift of the machine's speed between the pilot and the run
 CONTENTION = 1.5  # how much longer a clip takes at most where all cores decode at once
 # starting Dask and its workers, in units of starting a decoding process, which is what the pilot can time
@@ -104,7 +104,7 @@ def interval(pilot: list[int] | list[float], count: int) -> tuple[float, float]:
     """Low and high bounds of the sum over `count` clips, from some of them (`pilot`)."""
     mean, n = float(np.mean(pilot)), len(pilot)
     unseen = max(count - n, 0) / count
-    error = MIN_SPREAD * mean * unseen
+    error = MIN_ERROR * mean * unseen
     if n > 1:
         spread = float(np.std(pilot, ddof=1)) * (unseen / n) ** 0.5
         error += float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread

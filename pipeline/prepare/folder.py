@@ -21,14 +21,14 @@ from pipeline.artifacts.outcomes import Account, account_of
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, DataError
-from pipeline.prepare.shard import COLUMNS, FORMAT, META, ROWS, Shard, read_meta, read_rows
+from pipeline.prepare.shard import FORMAT, META, ROW_COLUMNS, ROWS, Shard, read_meta, read_rows
 from pipeline.records import Listing
 
 OWN_FILES = ("raw", "log", "manifest.jsonl", ROWS)
 SHARD_FILE = re.compile(r"clips-\d{5,}\.(h5|json)")
 
 Entries = list[dict[str, Any]]
-_row_of = attrgetter(*COLUMNS)  # a tenth of the time of dataclasses.astuple, which copies
+_row_of = attrgetter(*ROW_COLUMNS)  # a tenth of the time of dataclasses.astuple, which copies
 
 
 class PreparedFolder:
@@ -127,7 +127,7 @@ class PreparedFolder:
                 "versions": {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")},
                 "class_names": list(self.listing.class_names),
                 "clips": len(self.listing.records),
-                "columns": COLUMNS,
+                "columns": ROW_COLUMNS,
                 "rows_sha256": rows_sha256,
             }
         )
@@ -167,7 +167,7 @@ class PreparedFolder:
         return entries
 
     def account(self, entries: Entries | None = None) -> Account:
-        """How all rows ended, by `outcomes()` if not given."""
+        """Counts of all outcomes, from `outcomes()` if not given."""
         return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries or self.outcomes()])
 
     def content_digest(self, entries: Entries | None = None) -> str:
@@ -199,12 +199,12 @@ class PreparedFolder:
 def listing_digest(listing: Listing) -> str:
     """SHA-256 of a listing without its roots."""
     rows = [_row_of(record) for record in listing.records]
-    facts = [listing.dataset, listing.topology, list(listing.class_names), COLUMNS, rows, FRAMES]
+    facts = [listing.dataset, listing.topology, list(listing.class_names), ROW_COLUMNS, rows, FRAMES]
     return sha256(canonical_json(facts))
 
 
 def refuse_other_content(path: Path, wanted: str | None = None) -> None:
-    """Raises ArtifactError where `path` is no prepared folder, or holds shards of another fingerprint than `wanted`.
+    """Raises ArtifactError where `path` is not a prepared folder, or holds shards of another fingerprint than `wanted`.
 
     Shards without a `dataset.json` remain where a damaged one was deleted, as its error advises.
     """
@@ -237,5 +237,5 @@ def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
     lines += differences({"dataset": found.listing.dataset}, {"dataset": new.listing.dataset})
     old, now = found.listing.class_names, new.listing.class_names
     if old != now:
-        lines.append(f"class names: {len(old)} others, now {len(now)}")
+        lines.append(f"class names have changed ({len(old)}, now {len(now)})")
     return lines or ["an earlier version of this program"]

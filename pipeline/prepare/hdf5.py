@@ -3,7 +3,7 @@
 In: a ClipContent for each row of the shard (None for a hole). Out: the file's bytes, and rows read back. Axes of the
 data sets, n rows of the shard: joints (n, R, M, T, V, 2) in pixels of the kept picture, scores (n, R, M, T, V),
 frame_index (n, R, T), box (n, 4), label (n,), id (n,); frames are JPEG or PNG files one after the other in `frames`,
-frame_offset (n, R, T + 1). Knows nothing of folders, commits or views.
+frame_offset (n, R, T + 1). Independent of folders, commits and views.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pipeline.errors import ArtifactError, CorruptError
 
 JPEG_QUALITY = 95
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
-LEAST_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of those of pictures of people
+MIN_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of those of pictures of people
 # the errors that h5py and numpy raise for a damaged file
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
-# failures of the system, not of the file: no file handles, no memory, a file system that is away or denies access
+# failures of the system, not of the file: no file handles, no memory, a file system that is offline or denies access
 _TRANSIENT = {
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
 }  # fmt: skip

@@ -28,7 +28,7 @@ from pipeline.records import VideoRecord
 FORMAT = "star-prepared/2"
 META, ROWS = MARKERS["prepared"], "rows.jsonl"
 RESTORE_ROWS = "restore it from a copy, or delete it and run the same `star prepare` again"
-COLUMNS = [field.name for field in fields(VideoRecord)]
+ROW_COLUMNS = [field.name for field in fields(VideoRecord)]
 SHARDS_AT_ONCE = 16  # whose rows are read together: reading and checking all of NTU 120's takes a tenth of a second
 
 
@@ -88,7 +88,7 @@ class Shard:
         return record
 
     def committed(self) -> dict[str, Any] | None:
-        """The commit record, or None where there is none or where the file of clips is not there in its full length.
+        """The commit record, or None where there is none or where the file of clips is missing or has another length.
 
         Raises: as `record`.
         """

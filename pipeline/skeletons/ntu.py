@@ -135,7 +135,7 @@ def _assemble(path: str | Path, table: Table) -> Skeleton:
         slot, frame = divmod(int(cells[counts > 1][0]), table.num_frames)
         raise SkeletonError(path, f"has body {body_ids[slot]} twice in frame {frame}", remedy=_REMEDY)
     places = np.full((*shape, JOINTS, len(PLACE_COLUMNS)), np.nan, dtype=np.float32)
-    with np.errstate(over="ignore"):  # beyond float32 is as good as infinite, and so not usable
+    with np.errstate(over="ignore"):  # beyond float32 is treated as infinite: unusable
         places[slots, table.frames] = table.places
     scores = np.zeros((*shape, JOINTS), dtype=np.float32)
     scores[slots, table.frames] = _TRUST[table.states]
@@ -143,7 +143,7 @@ def _assemble(path: str | Path, table: Table) -> Skeleton:
 
 
 class _Lines:
-    """The lines of one file, taken in turn; every complaint names its line."""
+    """The lines of one file, taken in turn; every error names its line."""
 
     def __init__(self, path: str | Path, data: bytes) -> None:
         self.path = path

@@ -2,7 +2,7 @@
 
 In: a path, and the picture's size where coordinates are fractions of it. Out: axes (M, T, V, ...), all people found,
 each tracked over time by `tracking`. Frames are numbered from 0 or, if there is no 0 but a 1, from 1; a missing number
-is a frame without people. Also here: what `coco` shares with it.
+is a frame without people. Also holds helpers that `coco` uses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Parsed = TypeVar("Parsed")
 OPENPOSE_JOINTS = 18
 _FRAME_FILE = re.compile(r"(?:.*\D)?([0-9]+)(?:_keypoints)?\.json")
 _SHARES = 2.0  # coordinates all below this are fractions of the picture: in pixels, a person of two pixels
-_MOST_FRAMES = 10_000_000  # 90 hours; a damaged number must not take all memory
+_MAX_FRAMES = 10_000_000  # 90 hours; a damaged number must not take all memory
 _REMEDY = "make it again with the pose estimator"
 
 
@@ -123,7 +123,7 @@ def tracked(path: str | Path, people: People, *, size: Size | None, num_joints: 
 
 def in_order(path: str | Path, numbers: Collection[int]) -> int:
     """The number of the first frame, 0 or 1. SkeletonError where both are absent: the beginning is not known."""
-    if not numbers or (min(numbers) in (0, 1) and max(numbers) <= _MOST_FRAMES):
+    if not numbers or (min(numbers) in (0, 1) and max(numbers) <= _MAX_FRAMES):
         return min(numbers, default=0)
     got = f"frames {min(numbers)} to {max(numbers)}"
     remedy = "list the frames from the first"

@@ -91,8 +91,8 @@ def _array(
 def _body_ids(path: str | Path, content: Mapping[str, Any], persons: int) -> NDArray[np.int64]:
     """The IDs, exactly: floats are refused, since neighbouring IDs may have become equal."""
     ids = np.asarray(content.get("body_ids", np.arange(persons)))
-    whole = ids.dtype.kind in "iu" or not ids.size
-    if ids.shape != (persons,) or not whole or len({i for i in ids.tolist() if i < 1 << 63}) != persons:
+    are_integers = ids.dtype.kind in "iu" or not ids.size
+    if ids.shape != (persons,) or not are_integers or len({i for i in ids.tolist() if i < 1 << 63}) != persons:
         expected = f"{persons} different 64-bit integers"
         raise SkeletonError(path, "has wrong body_ids", got=ids.tolist(), expected=expected)
     return ids.astype(np.int64)

@@ -84,7 +84,7 @@ class Blobs(Protocol):
         """Names at the root, sorted: files and non-empty folders, without those of `sole_writer` and without `log`."""
 
     def describe_root(self) -> str:
-        """What the root holds if it is no token store, as the middle of a sentence."""
+        """What the root holds if it is not a token store, as the middle of a sentence."""
 
     def zarr_store(self, *, read_only: bool = False) -> Store:
         """The same root as a zarr store."""

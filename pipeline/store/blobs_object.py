@@ -151,7 +151,7 @@ class ObjectBlobs:
         if found and found != lease.encode():
             raise ArtifactError(self.url, "another command has begun to write here", remedy="wait until it has ended")
         if not found:
-            raise ArtifactError(self.url, "is no longer in the hands of the command that began this work")
+            raise ArtifactError(self.url, "is no longer locked by the command that began this work")
 
     def names(self) -> list[str]:
         with self._reaching(""):

@@ -33,11 +33,12 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
         return None
     attributes = attributes_of(blobs, data)
     try:
-        before, there, found = attributes["made_from"], StoreSizes.of(attributes, blobs.url), attributes["fingerprint"]
+        recorded, recorded_fingerprint = attributes["made_from"], attributes["fingerprint"]
+        existing_sizes = StoreSizes.of(attributes, blobs.url)
     except (KeyError, TypeError) as error:
         raise damaged_metadata(blobs) from error
-    _check_same(blobs, differences(before, made_from, exact=True), there, sizes)
-    if found != fingerprint:
+    _check_same(blobs, differences(recorded, made_from, exact=True), existing_sizes, sizes)
+    if recorded_fingerprint != fingerprint:
         raise CorruptError(
             f"{blobs.url}/zarr.json",
             "its fingerprint does not match what the store was made from",
@@ -55,7 +56,7 @@ def _check_unmade(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
         others = names  # the names of a store, but no store was begun here
     if others:
         raise ArtifactError(
-            blobs.url, "is not empty and is no token store", got=", ".join(others[:5]), remedy="choose another `out`"
+            blobs.url, "is not empty and is not a token store", got=", ".join(others[:5]), remedy="choose another `out`"
         )
     if found not in (None, fingerprint):
         raise ArtifactError(

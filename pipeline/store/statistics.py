@@ -1,6 +1,6 @@
 """Mean, spread, share of zeros and count of NaN of a store's tokens, from clips spread over it.
 
-In: a TokenStore. Out: a plain dict for `star inspect`. Absent joints do not count for JM: their zeros are no values.
+In: a TokenStore. Out: a plain dict for `star inspect`. Absent joints do not count for JM: their zeros are not values.
 Holds a few clips at a time, whatever the store's size.
 """
 

@@ -116,7 +116,7 @@ class DataConfig:
         at_least("data.frame_step", self.frame_step, 1)
         at_least("data.statistics_clips", self.statistics_clips, 1)
         if not 0 < self.fraction <= 1:
-            raise ConfigError("data.fraction", "must lie above 0 and not above 1", got=self.fraction)
+            raise ConfigError("data.fraction", "must be above 0 and at most 1", got=self.fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,4 +174,4 @@ class OptimConfig:
 
 def _share(option: str, value: float) -> None:
     if not 0 <= value < 1:
-        raise ConfigError(option, "must lie in 0 to 1, without 1", got=value)
+        raise ConfigError(option, "must be at least 0 and below 1", got=value)

@@ -46,7 +46,7 @@ def usable_views(
             store.url,
             "is not finished",
             got=f"{int((status == PENDING).any(axis=1).sum())} of {len(status)} clips pending",
-            remedy="run the same `star extract-tokens` again; it goes on where it stopped",
+            remedy="run the same `star extract-tokens` again; it resumes where it stopped",
         )
     return finished
 

@@ -1,6 +1,6 @@
 """The machine of a training process: its device, and the free memory of that device.
 
-In: names of devices, the system's control groups. Out: a torch device, bytes. Knows nothing of other processes.
+In: names of devices, the system's control groups. Out: a torch device, bytes. Independent of other processes.
 """
 
 from __future__ import annotations

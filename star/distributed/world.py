@@ -144,4 +144,4 @@ def _require_one_each(device: str, size: int) -> None:
     if device in ("auto", "cuda") and 0 < gpus < here:
         got = f"{here} processes, {gpus} GPUs"
         remedy = f"use `torchrun --nproc-per-node {gpus}`, or set `device` to cpu"
-        raise ConfigError("device", "a GPU for each process is not there", got=got, remedy=remedy)
+        raise ConfigError("device", "fewer GPUs than processes", got=got, remedy=remedy)

@@ -21,7 +21,7 @@ from star.runs.run import Run
 
 
 def has_attention(config: ModelConfig) -> bool:
-    """Whether a model has attention modules: it is no baseline and has at least one layer."""
+    """Whether a model has attention modules: it is not a baseline and has at least one layer."""
     return config.kind == "star" and config.encoder_depth + config.decoder_depth > 0
 
 

@@ -122,7 +122,7 @@ def load_scores(path: Path | str) -> Scores:
     except FileNotFoundError:
         raise ArtifactError(path, "does not exist", remedy="write it with `star evaluate --scores`") from None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CorruptError(path, "is no score file", expected="an .npz written by `star evaluate --scores`") from error
+        raise CorruptError(path, "is not a score file", expected="an .npz from `star evaluate --scores`") from error
 
 
 def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> Scores:
@@ -146,12 +146,12 @@ def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> S
 def require_same_clips(a: Scores, b: Scores, *, what: str = "score files") -> None:
     """Raise ConfigError, which names the first difference of clips, labels or classes; `what` is its item."""
     if a.class_names != b.class_names:
-        raise ConfigError(what, "are of other classes", got=f"{len(a.class_names)} and {len(b.class_names)}")
+        raise ConfigError(what, "have different classes", got=f"{len(a.class_names)} and {len(b.class_names)}")
     if not np.array_equal(a.clip_ids, b.clip_ids) or not np.array_equal(a.labels, b.labels):
         only = sorted(set(a.clip_ids.tolist()) ^ set(b.clip_ids.tolist()))
         raise ConfigError(
             what,
-            "are of other clips",
+            "have different clips",
             got=f"{len(only)} clips in one of them alone" + (f", for instance {only[0]}" if only else ", other labels"),
             remedy="evaluate both on the same store, protocol and split",
         )

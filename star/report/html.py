@@ -67,7 +67,7 @@ def report(run: Run, scores: Scores, *, completeness: Completeness, pictures: Se
     """
     sections = [
         _figure_section("Training", curve_figure(run.metrics())),
-        _figure_section("Where it errs", confusion_figure(scores.confusion, scores.class_names)),
+        _figure_section("Confusion", confusion_figure(scores.confusion, scores.class_names)),
         *(_figure_section(each.heading, each.figure, each.caption) for each in pictures),
         _section("Classes, worst first", _class_table(scores)),
         _section("Settings", _table(to_dict(run.config) | {"model": run.checkpoint().model_config})),

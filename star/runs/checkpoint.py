@@ -2,7 +2,7 @@
 
 In: a `Checkpoint`. Out: files that `torch.load(..., weights_only=True)` reads: plain values and tensors. All randomness
 of training is keyed by (seed, step), so no other random state is saved, and the step is the position in the data.
-Knows nothing of models or stores.
+Independent of models and stores.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def open_run(path: Path | str) -> Run:
     except OSError:
         raise ArtifactError(
             path,
-            "is no training run" if path.exists() else "does not exist",
+            "is not a training run" if path.exists() else "does not exist",
             expected=f"a folder with {CONFIG}, made by `star train --out`",
         ) from None
     if found != FORMAT:
@@ -116,7 +116,7 @@ def run_there(path: Path) -> Run | None:
 def require_place(path: Path) -> None:
     """Raise ArtifactError for a folder that holds something other than a run."""
     if run_there(path) is None and path.is_dir() and any(not name.startswith(".") for name in os.listdir(path)):
-        raise ArtifactError(path, "is not empty and is no training run", remedy="choose another `out`")
+        raise ArtifactError(path, "is not empty and is not a training run", remedy="choose another `out`")
 
 
 def has_begun(path: Path) -> bool:

@@ -49,7 +49,7 @@ def _is_study(path: Path) -> bool:
 
 def _require(out: Path, holds: Callable[[], bool], what: str) -> None:
     if out.exists() and not out.is_dir():
-        raise ArtifactError(out, "is no folder", remedy=REMEDY)
+        raise ArtifactError(out, "is not a folder", remedy=REMEDY)
     found = type_of(out)
     if found is not None:
         raise ArtifactError(out, f"is {NAMES[found]} itself", got=MARKERS[found], remedy=REMEDY)

@@ -49,7 +49,7 @@ class Spread:
     mean_class_accuracy: float
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for JSON, which knows no NaN."""
+        """Plain values for JSON, which has no NaN."""
         return {
             "top1": list(self.top1),
             "mean": self.mean,

@@ -1,7 +1,7 @@
 """Memory that a training step needs, checked before the first one.
 
 In: a model, a config, the processes. Out: bytes, or a ConfigError that names the setting with which it fits. A system
-out of memory kills a process without a message, so trying is no way to find out.
+out of memory kills a process without a message, so it must be computed in advance.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Time of a training step and of an epoch, from the times of smaller steps.
 
 In: a function that takes a step of so many clips, and the size of the real step. Out: seconds of steps of 1, 2, 4, ...
-clips, and bounds of an epoch's seconds. Knows no model. A step of the paper's size runs for minutes on a CPU, so the
-whole step is timed only if it is quick.
+clips, and bounds of an epoch's seconds. Independent of the model. A step of the paper's size runs for minutes on a
+CPU, so the whole step is timed only if it is quick.
 """
 
 from __future__ import annotations

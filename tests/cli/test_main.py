@@ -226,7 +226,7 @@ def test_a_sigterm_is_a_stop(tmp_path: Path) -> None:
     message = child.communicate(timeout=600)[1]
     assert (child.returncode, message.strip()) == (
         130,
-        "star: stopped; nothing finished is lost, and the same command goes on",
+        "star: stopped; nothing finished is lost, and the same command resumes",
     )
 
 
@@ -248,7 +248,7 @@ def test_of_several_processes_one_reports_a_stop(monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cli.commands.verify.artifact_type", stopped)
-    for rank, message in (("0", "star: stopped; nothing finished is lost, and the same command goes on\n"), ("1", "")):
+    for rank, message in (("0", "star: stopped; nothing finished is lost, and the same command resumes\n"), ("1", "")):
         monkeypatch.setenv("RANK", rank)
         shown = star("verify", tmp_path)
         assert (shown.exit_code, shown.stderr) == (130, message)
@@ -278,8 +278,8 @@ def test_verify_prints_what_is_pending_and_what_to_delete(small_store: Path, tmp
     (store / "clips.txt").write_text("other\n")
     shown = star("verify", store)
     assert shown.exit_code == 1
-    assert f"{store}/clips.txt: costs no clip that is done" in shown.stdout
-    assert "1 file differs from what was committed; delete what is named above and what vouches" in shown.stderr
+    assert f"{store}/clips.txt: no finished clip is affected" in shown.stdout
+    assert "1 file differs from what was committed; delete what is named above and their commit records" in shown.stderr
     assert f"({store}/commits/metadata.json), and run the same command again" in shown.stderr
     shutil.copy(small_store / "clips.txt", store)
     (store / "commits/000/00000.json").unlink()

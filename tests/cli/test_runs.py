@@ -86,7 +86,7 @@ def test_several_runs_are_not_written_among_other_things(store: Path, seeded: tu
     write_atomic(tmp_path / "half" / "attention" / "uniform" / "thesis.tex", b"years")
     write_atomic(tmp_path / "half" / "attention" / "softmax" / "seed-0" / "config.json", b"{}")
     write_atomic(tmp_path / "file", b"")
-    refused = {"desk": "thesis.tex", "prepared": "a prepared folder", "folders": "seed-0", "file": "no folder"}
+    refused = {"desk": "thesis.tex", "prepared": "a prepared folder", "folders": "seed-0", "file": "not a folder"}
     both = {**refused, "half": "thesis.tex", "studies": "attention"}
     before = contents(tmp_path)
     seeds = ("train", "--from-cache", store, "--seeds", 2, *SMALL, "--out")
@@ -145,7 +145,7 @@ def test_clips_that_were_trained_on_are_printed(store: Path, seeded: tuple[Path,
 
 def test_a_damaged_run_or_score_file_is_one_sentence(store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.npz").touch()
-    one_sentence(star("evaluate", tmp_path / "empty.npz"), "is no score file")
+    one_sentence(star("evaluate", tmp_path / "empty.npz"), "is not a score file")
     done("train", "--from-cache", store, "--out", tmp_path / "run", *SMALL)
     config = tmp_path / "run" / "config.json"
     config.write_text(config.read_text()[:100])
@@ -176,15 +176,17 @@ def test_other_clips_are_refused(seeded: tuple[Path, str], tmp_path: Path) -> No
     )  # fmt: skip
     save_scores(fewer, tmp_path / "fewer.npz")
     one_sentence(
-        star("evaluate", first, tmp_path / "fewer.npz", "--quiet"), str(first), "other clips", scores.clip_ids[0]
+        star("evaluate", first, tmp_path / "fewer.npz", "--quiet"), str(first), "different clips", scores.clip_ids[0]
     )
-    one_sentence(star("evaluate", first, "--quiet", "--against", tmp_path / "fewer.npz"), "fewer.npz", "other clips")
+    one_sentence(
+        star("evaluate", first, "--quiet", "--against", tmp_path / "fewer.npz"), "fewer.npz", "different clips"
+    )
     one_sentence(star("evaluate", first / "test.npz", "--split", "train"), "test.npz", "expected xsub train")
     for option in (("--store", "elsewhere"), ("--views", "0")):
         one_sentence(star("evaluate", first / "test.npz", *option), "test.npz", "holds scores already")
     one_sentence(star("evaluate", first, "--views", "random"), "--views", "all, or a view's number")
     write_atomic(tmp_path / "bad.npz", b"no scores")
-    one_sentence(star("evaluate", first, tmp_path / "bad.npz", "--quiet"), "bad.npz", "no score file")
+    one_sentence(star("evaluate", first, tmp_path / "bad.npz", "--quiet"), "bad.npz", "not a score file")
     one_sentence(star("evaluate", first, tmp_path / "absent", "--quiet"), "absent", "does not exist")
 
 
@@ -224,7 +226,7 @@ def test_a_study_that_was_stopped_goes_on(store: Path, tmp_path: Path, monkeypat
     stopping = 10  # of 8 + 8 steps and an evaluation each
     shown = star(*study)
     assert shown.exit_code == 130
-    assert "the same command goes on" in shown.stderr
+    assert "the same command resumes" in shown.stderr
     assert not (tmp_path / "out" / "attention" / "table.md").exists()
     seen.clear()
     stopping = -1

@@ -1,6 +1,6 @@
 """The whole command line, frozen: commands, parameters, types, defaults.
 
-`surface.txt` holds what `surface()` says of the commands. After a wanted change, write it anew:
+`surface.txt` holds what `surface()` returns. After an intended change, regenerate it:
 `PYTHONPATH=. python tests/cli/test_surface.py`.
 """
 

@@ -131,7 +131,7 @@ class RecipeContract(ABC):
         for folder in self.folders(self.make(tmp_path)):
             kept = folder.with_name("kept")
             folder.rename(kept)
-            with pytest.raises(DataError, match=r"not a folder|names no video") as absent:
+            with pytest.raises(DataError, match=r"not a folder|lists no existing video") as absent:
                 self.listing(tmp_path)
             folder.mkdir()
             with pytest.raises(DataError) as empty:

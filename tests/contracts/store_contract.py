@@ -109,7 +109,7 @@ class StoreContract(ABC):
             blobs.require_writer(word)
             with pytest.raises(ArtifactError):
                 blobs.require_writer("another word")
-        with pytest.raises(ArtifactError, match="is no longer in the hands of the command that began this work"):
+        with pytest.raises(ArtifactError, match="is no longer locked by the command that began this work"):
             blobs.require_writer(word)
 
     @pytest.mark.parametrize("codec", ["none", "zstd"])

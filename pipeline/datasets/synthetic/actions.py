@@ -2,7 +2,7 @@
 
 In: the phase u (T,) in 0..1 of the movement, time in seconds (T,), and a Style. Out: an Act. Three actions are
 reversals of others: the caller reverses the finished clip (`MOVEMENTS`), so that no single frame distinguishes the two.
-It knows no subject's proportions, no camera and no pixels.
+Independent of subjects' proportions, cameras and pixels.
 """
 
 from __future__ import annotations

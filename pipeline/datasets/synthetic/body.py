@@ -2,7 +2,7 @@
 
 In: a Body (metres) and Controls over time (axes T, left/right, out/up/forward). Out: joints (T, 25, 3) in metres, in
 the room's frame: right-handed, y up, the floor at y = 0. A person who faces +z has the left side at +x.
-It knows no action, no camera and no colour.
+Independent of actions, cameras and colours.
 """
 
 from __future__ import annotations

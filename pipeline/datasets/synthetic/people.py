@@ -1,7 +1,7 @@
 """The people of the synthetic set: proportions, tempo, manner and colours of each, drawn once for a subject.
 
 In: the seed and the key of a person (a subject's number, or a performance for the second person of two). Out: a
-Person. Subjects in training and in test are drawn alike; it knows no action and no split.
+Person. Subjects in training and in test are drawn alike. Independent of actions and splits.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def scene(name: str, *, seed: int) -> Scene:
     if record.label >= len(MOVEMENTS) or record.camera not in ANGLES:
         got = f"action {record.label + 1}, camera {record.camera}"
         expected = f"an action of 1 to {len(MOVEMENTS)}, a camera of 1 to {len(ANGLES)}"
-        raise DataError(name, "is no clip of the synthetic set", got=got, expected=expected)
+        raise DataError(name, "is not a clip of the synthetic set", got=got, expected=expected)
     movement, backwards = tuple(MOVEMENTS.values())[record.label]
     performance = (record.setup, record.subject, record.replication)  # the same for the three cameras
     rng = keyed_rng(seed, "synthetic performance", *performance)

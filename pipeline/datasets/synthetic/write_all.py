@@ -1,7 +1,7 @@
 """Writes the whole synthetic data set, with several processes.
 
 In: the number of clips of each class, a seed. Out: the files of `pipeline.datasets.synthetic.recipe`; whole files are
-kept, so the same call goes on after a stop.
+kept, so the same call resumes after a stop.
 """
 
 from __future__ import annotations

@@ -162,11 +162,11 @@ def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="another process is writing here"), sole_writer(folder):
             pass
         require_writer(folder, lease)  # the refused one took nothing over
-    with pytest.raises(ArtifactError, match="no longer in the hands"):
+    with pytest.raises(ArtifactError, match="no longer locked"):
         require_writer(folder, lease)
     with sole_writer(folder) as other:
         assert other != lease
-        with pytest.raises(ArtifactError, match="no longer in the hands"):
+        with pytest.raises(ArtifactError, match="no longer locked"):
             require_writer(folder, lease)
         require_writer(folder, other)
 

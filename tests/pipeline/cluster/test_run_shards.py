@@ -257,7 +257,7 @@ def test_an_interrupt_of_the_whole_group_is_told_once(tmp_path: Path, moment: st
     group = process.children(recursive=True)
     os.killpg(run.pid, signal.SIGINT)
     told = run.communicate(timeout=600)[1]
-    assert (run.returncode, told) == (130, "star: stopped; nothing finished is lost, and the same command goes on\n")
+    assert (run.returncode, told) == (130, "star: stopped; nothing finished is lost, and the same command resumes\n")
     assert not psutil.wait_procs(group, timeout=120)[1]
 
 

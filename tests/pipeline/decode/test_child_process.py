@@ -220,7 +220,7 @@ def test_the_child_imports_nothing_heavy(video: Path, starts: list[int], tmp_pat
 
 def test_a_child_that_cannot_start_is_no_fault_of_the_clip(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process, "_BOOT", "raise SystemExit('no libraries here')")
-    with DecodeProcess() as decoder, pytest.raises(StarError, match=r"does not start.*no libraries here") as caught:
+    with DecodeProcess() as decoder, pytest.raises(StarError, match=r"failed to start.*no libraries here") as caught:
         decoder.probe(video)
     assert not isinstance(caught.value, DecodeError)
 

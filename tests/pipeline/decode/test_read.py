@@ -36,7 +36,7 @@ class TestPyav(ReaderContract):
 
 class TestOpencv(ReaderContract):
     reader = "opencv"
-    refusals: ClassVar[dict[str, str]] = {"two-streams-best-last": "not its first", "mirrored": "mirrored"}
+    refusals: ClassVar[dict[str, str]] = {"two-streams-best-last": "not the first", "mirrored": "mirrored"}
 
 
 @pytest.mark.skipif(DECORD is None, reason="decord has wheels for x86-64 Linux only")

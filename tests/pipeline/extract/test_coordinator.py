@@ -188,7 +188,7 @@ def test_unusable_paths_are_refused_and_left_alone(stub: Any, prepared: Path, tm
     for source, out, sentence in (
         (tmp_path / "none", tmp_path / "x", "none: does not exist .* run `star prepare` first"),
         (tmp_path / "s", tmp_path / "x", "is a token store, not a prepared folder"),
-        (prepared, prepared, "prepared: is not empty and is no token store"),
+        (prepared, prepared, "prepared: is not empty and is not a token store"),
         (prepared, prepared / "dataset.json", "is a file, not a folder"),
         (prepared, prepared / "dataset.json" / "x", "cannot be written"),
     ):
@@ -522,7 +522,7 @@ def test_options_of_a_store_are_those_it_was_made_with(stub: Any, prepared: Path
     assert extract(source, tmp_path / "s", found, retry=True).done == 9
     with pytest.raises(ArtifactError, match=r"elsewhere: no longer exists.* give its new path as `prepared`"):
         options_of(str(tmp_path / "s"), prepared=tmp_path / "elsewhere")
-    for damaged in (b"{", b"[]", b'{"prepared": 3}', None):  # its bytes are no part of the content, so nobody's digest
+    for damaged in (b"{", b"[]", b'{"prepared": 3}', None):  # its bytes are not part of the content, so nobody's digest
         (tmp_path / "s/log/source.json").unlink()
         if damaged is not None:
             (tmp_path / "s/log/source.json").write_bytes(damaged)

@@ -147,7 +147,7 @@ def test_a_cluster_is_not_dealt_several_devices() -> None:
 
 @pytest.mark.processes
 def test_workers_of_a_machine_are_counted() -> None:
-    assert devices.workers_on_this_host() == 1  # this is no worker
+    assert devices.workers_on_this_host() == 1  # this is not a worker
     with (
         LocalCluster(
             n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=logging.ERROR

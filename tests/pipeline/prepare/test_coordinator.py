@@ -236,7 +236,7 @@ def test_a_worker_whose_coordinator_is_gone_stops(raw: Path, tmp_path: Path) -> 
     with sole_writer(out) as word:
         folder.freeze()
         assert worker.prepare_shard(0, str(out), word, 4)["clips"] == 4
-    with pytest.raises(ArtifactError, match="no longer in the hands"):
+    with pytest.raises(ArtifactError, match="no longer locked"):
         worker.prepare_shard(1, str(out), word, 4)
     assert unfinished(folder) == ([1, 2], 4)
 

@@ -119,7 +119,7 @@ def test_where_data_lie_and_how_they_are_read_is_no_content(tmp_path: Path) -> N
             ["1 clip has changed", "S000000"],
         ),
         (_listing(dataset="ntu120"), ["dataset: ntu60, now ntu120"]),
-        (_listing(class_names=("a", "b", "d")), ["class names: 3 others, now 3"]),
+        (_listing(class_names=("a", "b", "d")), ["class names have changed (3, now 3)"]),
     ],
     ids=["gone", "new", "relabelled", "dataset", "classes"],
 )

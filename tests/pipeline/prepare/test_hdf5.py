@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.errors import CorruptError
 from pipeline.prepare.hdf5 import (
-    LEAST_PICTURE,
+    MIN_PICTURE,
     PERSONS,
     ClipContent,
     ShardReader,
@@ -167,7 +167,7 @@ def test_sizes_are_known_before_anything_is_made(codec: str) -> None:
     size = len(_encoded(clips)) - sum(map(len, pictures))
     known = known_bytes(len(clips), 1, DRAWS, FRAMES, JOINTS)
     assert 0.5 * known < size < known  # the rest is for the lines in three JSON files
-    assert min(map(len, pictures)) > LEAST_PICTURE[codec]
+    assert min(map(len, pictures)) > MIN_PICTURE[codec]
 
 
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_folder_of_others_is_left_alone(
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("theirs")
     before = everything(out)
-    with pytest.raises(ArtifactError, match=rf"is not empty and is no token store \({named}\); choose another `out`"):
+    with pytest.raises(ArtifactError, match=rf"empty and is not a token store \({named}\); choose another `out`"):
         extract(folder.path, out, OPTIONS)
     assert everything(out) == before
 

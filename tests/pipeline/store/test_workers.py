@@ -115,7 +115,7 @@ def test_a_worker_that_lost_its_coordinator_leaves_no_record(
 
     with stub.context() as patch:
         patch.setattr(worker, "open_blobs", lambda url: Meanwhile(open_blobs(url), FIRST, take_over))
-        with pytest.raises(ArtifactError, match="is no longer in the hands of the command that began this work"):
+        with pytest.raises(ArtifactError, match="is no longer locked by the command that began this work"):
             extract(prepared, out, OPTIONS)
     assert not (out / RECORD).exists()
     assert list(verify_store(out)) == []

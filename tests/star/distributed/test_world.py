@@ -242,7 +242,7 @@ def test_an_error_is_reported_by_one_process(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     cases = [
-        (["--out", str(tmp_path / "full")], "is not empty and is no training run"),  # known to the first alone
+        (["--out", str(tmp_path / "full")], "is not empty and is not a training run"),  # known to the first alone
         (["--out", str(tmp_path / "full"), "--seeds", "2"], "thesis.tex"),  # to each, before any training
         (["--out", str(tmp_path / "new"), "--preset", "bogus"], "no such choice"),  # to each by itself
         (

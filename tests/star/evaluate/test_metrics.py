@@ -76,7 +76,7 @@ def test_scores_survive_their_file(tmp_path: Path) -> None:
     assert again.clip_ids.tolist() == ["a", "b", "c"]
     assert again.class_names == ("x", "y")
     (tmp_path / "bad.npz").write_bytes(b"no zip")
-    with pytest.raises(CorruptError, match="no score file"):
+    with pytest.raises(CorruptError, match="not a score file"):
         load_scores(tmp_path / "bad.npz")
     with pytest.raises(ArtifactError, match="does not exist"):
         load_scores(tmp_path / "none.npz")
@@ -86,9 +86,9 @@ def test_fusion_is_the_weighted_mean_of_the_same_clips() -> None:
     a, b = scores([[1, 0], [1, 0], [0, 1]]), scores([[0, 1], [0, 1], [0, 1]])
     assert fuse([a, b], [3, 1]).probabilities.tolist() == [[0.75, 0.25], [0.75, 0.25], [0, 1]]
     assert fuse([a, b]).probabilities[0].tolist() == [0.5, 0.5]
-    with pytest.raises(ConfigError, match="other clips"):
+    with pytest.raises(ConfigError, match="different clips"):
         fuse([a, scores([[0, 1]] * 3, ids="abd")])
-    with pytest.raises(ConfigError, match="other classes"):
+    with pytest.raises(ConfigError, match="different classes"):
         fuse([a, scores([[0, 1]] * 3, classes="xz")])
     with pytest.raises(ConfigError, match="a weight"):
         fuse([a, b], [1])

@@ -122,7 +122,7 @@ def test_evaluation_has_no_side_effects(run: Run) -> None:
 def test_bad_input_is_one_sentence(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
         open_run(tmp_path / "none")
-    with pytest.raises(ArtifactError, match="no training run"):
+    with pytest.raises(ArtifactError, match="not a training run"):
         open_run(tmp_path)
     bad = write_small_store(tmp_path / "nan.zarr", nan_clip=-1)
     dataset = TokenDataset(bad, split="test", tokens=("jm",))

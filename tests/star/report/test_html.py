@@ -119,7 +119,7 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
     assert shown.stdout.splitlines()[0] == str(run.path / "report.html")
     page = Page((run.path / "report.html").read_text())
     page.require_nothing_outside(pictures=4)  # curve, confusion, attention over time, attention on frames
-    assert {"Training", "Where it errs", "Attention over time", "Where it looks"} <= set(page.texts)
+    assert {"Training", "Confusion", "Attention over time", "Attention on frames"} <= set(page.texts)
     moved = store.rename(tmp_path / "moved")
     folder.path.rename(tmp_path / "elsewhere")
     shown = star("report", "--quiet", run.path, "--store", moved, "--out", tmp_path / "short.html")
@@ -179,7 +179,7 @@ def test_frames_are_those_that_view_0_was_made_from(made: tuple[Path, PreparedFo
     finally:
         shard.path.write_bytes(whole)
     (path / SOURCE).unlink()
-    with pytest.raises(ArtifactError, match="does not say where"):
+    with pytest.raises(ArtifactError, match="does not record where"):
         prepared_of(store)
     assert prepared_of(store, folder.path).fingerprint == folder.fingerprint
 

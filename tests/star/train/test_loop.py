@@ -229,7 +229,7 @@ def test_a_signal_ends_a_training_with_its_step_saved(store: Path, tmp_path: Pat
     out, messages = child.communicate(timeout=600)
     assert (child.returncode, out) == (130, "")
     assert "stopping after this step" in messages
-    assert "the same command goes on" in messages
+    assert "the same command resumes" in messages
     stopped, lines = load_checkpoint(tmp_path / "run"), read_metrics(tmp_path / "run")
     assert stopped is not None  # the next one by the clock was half a minute away
     assert 5 <= stopped.step == len(lines) < 80_000
@@ -373,7 +373,7 @@ def test_other_settings_and_other_stores_are_refused(store: Path, tmp_path: Path
             train(other, run, config=tiny())
         with pytest.raises(ArtifactError, match="another store"):
             evaluate_run(run, store=other)
-    with pytest.raises(ArtifactError, match="no training run"):
+    with pytest.raises(ArtifactError, match="not a training run"):
         evaluate_run(store)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
