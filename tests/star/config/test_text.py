@@ -45,7 +45,7 @@ def test_overrides_are_typed() -> None:
         ("optim.weight_decay=inf", "finite"),
         ("optim.clip_norm=1e999", "finite"),
         ("optim.mixup=inf", "finite"),
-        ("optim.momentum=inf", "0 to 1"),
+        ("optim.momentum=inf", "at least 0 and below 1"),
         ("data.fraction=nan", "above 0"),
         *[(f"model.{name}=77", "fact of the store") for name in OF_THE_STORE],
         ("seed=99999999999999999999", r"below 2\^63"),
@@ -55,7 +55,7 @@ def test_overrides_are_typed() -> None:
         ("model.heads=3", "must divide"),
         ("data.fraction=0", "above 0"),
         ("data.views=some", "random"),
-        ("model.dropout=1", "0 to 1"),
+        ("model.dropout=1", "at least 0 and below 1"),
     ],
 )
 def test_bad_overrides_are_named(setting: str, sentence: str) -> None:
