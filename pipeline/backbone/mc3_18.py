@@ -4,8 +4,8 @@ In: checked weights (`pipeline.backbone.weights`) and clips (B, 3, T, H, W). Out
 h, w). BatchNorm is folded into the convolution before it, and nothing after the deepest layer asked for is kept.
 Devices and precision are chosen in `pipeline.backbone.frozen`.
 
-Layers 2 to 4 have 1x3x3 kernels, but stay 3-D convolutions: as 2-D ones on (B * T, C, h, w) they gave the same bits
-on a CPU and no more clips a second (`python benchmarks/backbone.py`, row "2-D layers 2 to 4").
+Layers 2 to 4 have 1x3x3 kernels, but stay 3-D convolutions: as 2-D ones on (B * T, C, h, w) they
+gave no more clips a second on a CPU (`python benchmarks/backbone.py`, row "2-D layers 2 to 4").
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def read_ntu_skeleton(path: str | Path) -> Skeleton:
 
 
 def read_table(data: bytes) -> Table | None:
-    """The table of a regular file, whose lines have one space between fields: all lines at once, five times as fast.
+    """The table of a regular file, whose lines have one space between fields: all lines at once, for speed.
 
     None where the file is irregular or damaged: only `read_lines` can decide, and names the line.
     """
