@@ -27,6 +27,7 @@ ALLOWED_DEATHS = 3  # of workers on one shard, before that shard is given up
 ADDRESS = re.compile(r"((tcp|tls|ucx|wss?)://)?(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})|inproc://\S+")
 PATIENCE_S = 60  # for a scheduler that does not answer, or has no worker
 LONGEST_GREETING = 1 << 20  # bytes; it takes some hundred
+SILENT = logging.CRITICAL + 1  # what is wrong with a shard or the cluster is raised here, and shown once
 
 
 @contextmanager
@@ -125,7 +126,7 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
             processes=True,
             dashboard_address=":0",  # any free port: another run may be under way
             memory_limit=0,
-            silence_logs=logging.CRITICAL,  # an error of a shard is raised here, and shown once
+            silence_logs=SILENT,
         )
         try:
             held.close()
@@ -165,7 +166,7 @@ def _interrupts_held() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     logger = logging.getLogger("distributed")
     before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    logger.setLevel(SILENT)
     try:
         yield
     finally:
