@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.synthetic.body import HIPS, NUM_JOINTS, SPINE_BASE, SPINE_SHOULDER, Array
-from pipeline.datasets.synthetic.camera import HEIGHT, WIDTH, colour_pixels, depth_pixels
+from pipeline.datasets.synthetic.camera import HEIGHT, WIDTH, colour_pixels, depth_pixels, ntu_pixels
 from pipeline.datasets.synthetic.scene import FRAMES_PER_SECOND, Scene
 from pipeline.records import keyed_rng
 
@@ -49,10 +49,11 @@ def skeleton_text(scene: Scene, *, seed: int) -> str:
     """The .skeleton text of a scene: for each frame its bodies, for each body 10 fields and 25 joints of 12 fields.
 
     Field names and their order are those of NTU RGB+D's reader: x y z depthX depthY colorX colorY orientationW X Y Z
-    trackingState. A frame in which the sensor lost everybody has the line "0" and nothing else.
+    trackingState. As there, colour pixels are of 1920 x 1080, of which the video is a smaller copy. A frame in which
+    the sensor lost everybody has the line "0" and nothing else.
     """
     seen = scene.camera.see(scene.joints)
-    fields = np.concatenate([seen, depth_pixels(seen), colour_pixels(seen), _orientations(seen)], axis=-1)
+    fields = np.concatenate([seen, depth_pixels(seen), ntu_pixels(seen), _orientations(seen)], axis=-1)
     states = np.where(scene.doubtful | hidden(seen), INFERRED, TRACKED)
     people, length = scene.lost.shape
     first = FIRST_BODY_ID + int(keyed_rng(seed, "synthetic body", scene.record.key).integers(1000, 99000))
