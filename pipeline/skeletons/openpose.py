@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.files import load_json, numbers, parsed, shown, whole
+from pipeline.skeletons.files import OWN_FORM, load_json, numbers, parsed, shown, whole
 from pipeline.skeletons.pose_file import Detection, PoseFile, pose_file
 
 _FRAME_FILE = re.compile(r"(?:.*\D)?([0-9]+)(?:_keypoints)?\.json", re.DOTALL)
@@ -31,9 +31,11 @@ def read_pose_folder(path: str | Path) -> PoseFile:
     Raises SkeletonError: no such file, two of the same number, or a file of another form (it is named).
     """
     files: dict[int, Path] = {}
+    others: set[str] = set()
     try:
         for file in Path(path).iterdir():
             if not (match := _FRAME_FILE.fullmatch(file.name)):
+                others.add(file.name)
                 continue
             number = int(match.group(1))
             if other := files.get(number):
@@ -46,7 +48,9 @@ def read_pose_folder(path: str | Path) -> PoseFile:
     except OSError as error:
         raise SkeletonError(path, "cannot be listed", got=error.strerror, remedy="check the folder") from error
     if not files:
-        raise SkeletonError(path, "holds no pose files", expected="JSON files whose names end in the frame's number")
+        expected = "JSON files whose names end in the frame's number"
+        got = f"files such as {shown(min(others))}" if others else "an empty folder"
+        raise SkeletonError(path, "holds no pose files", got=got, expected=expected, remedy=OWN_FORM)
     found: list[Detection] = []
     for number, file in sorted(files.items()):
         people = parsed(file, load_json(file), _frame)

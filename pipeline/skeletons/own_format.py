@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.files import MOST_BINARY_BYTES, OWN_FORM, numbers, open_regular, shown
+from pipeline.skeletons.files import FORMS, MOST_BINARY_BYTES, OWN_FORM, numbers, open_regular, shown
 from pipeline.skeletons.pose_file import PoseFile, Size
 
 NAMES = ("joints", "scores", "xyz", "present", "body_ids", "topology", "size")
@@ -106,8 +106,8 @@ def _require_names(path: str | Path, content: Any) -> None:
     if isinstance(content, Mapping) and "joints" in content and set(content) <= set(NAMES):
         return
     if isinstance(content, Mapping) and len(_PYSKL & set(content)) > 1:
-        remedy = "PYSKL packs the frames of a lost person together; prepare again from the original poses"
-        raise SkeletonError(path, "looks like a sample of PYSKL or MMAction2", expected=OWN_FORM, remedy=remedy)
+        remedy = "use the original poses, since PYSKL closes the gaps of a lost person"
+        raise SkeletonError(path, "looks like a sample of PYSKL or MMAction2", expected=FORMS, remedy=remedy)
     got = sorted(map(shown, content))[:10] if isinstance(content, Mapping) else type(content).__name__
     raise SkeletonError(path, "is not a skeleton of known names", got=got, expected=", ".join(NAMES), remedy=OWN_FORM)
 

@@ -56,17 +56,16 @@ def choose_persons(skeleton: Skeleton, *, by: str = "motion", most: int = 2) -> 
 def ranked(bodies: Sequence[Body], *, by: str, most: int) -> list[int]:
     """The indices of at most `most` bodies, the first person first; ties: the smaller body ID first.
 
-    - "motion": who moves most, by motion times number of frames. A body is a *ghost* (a chair, a coat, a reflection, a
-      flicker of the tracker) if one of these holds: wide, in more than 0.7 of its frames the box is wider than 0.8 of
-      its height; still, its motion is below 0.005 (the stillest person in the real files that the tests read has
-      0.012; nobody stands as still as a chair); brief, it is in fewer than 12 frames, and in less than a quarter of
-      those of the longest-lived body. Where all are ghosts, only the first of them stays, so that a lying person is not
-      lost.
+    - "motion": who moves most, by motion times number of frames.
     - "size": who is large and there for long, by size times number of frames.
     - "score": who is found most surely and for long, by score times number of frames.
 
-    Estimators of poses in pictures find no chairs, and an actor may stand still or lie: the ghosts are for "motion"
-    alone. A body without a usable joint is never a person.
+    A *ghost* is no person: a body that is brief, in fewer than 12 frames and in less than a quarter of those of the
+    longest-lived body (a flicker of the tracker). For "motion", meant for sensors that take chairs, coats and
+    reflections for bodies, a ghost is also one that is wide, its box wider than 0.8 of its height in more than 0.7 of
+    its frames, or still, its motion below 0.005 (the stillest person in the real files that the tests read has 0.012;
+    nobody stands as still as a chair). Where all are ghosts, only the first of them stays, so that a lying person is
+    not lost. A body without a usable joint is never a person.
 
     Wide and brief follow public preparations of NTU RGB+D (CTR-GCN: 0.8, 0.69754 and 11 frames); unlike them nothing
     is removed from the frames of a body that stays.
@@ -82,14 +81,14 @@ def ranked(bodies: Sequence[Body], *, by: str, most: int) -> list[int]:
     for index, body in enumerate(bodies):
         weight = {"motion": body.motion, "size": body.size, "score": body.score}[by]
         if body.frames:
-            ranks.append((by == "motion" and _is_ghost(body, longest), -weight * body.frames, body.number, index))
+            ranks.append((_is_ghost(body, longest, by), -weight * body.frames, body.number, index))
     ranks.sort()
     return [index for ghost, _, _, index in ranks if not ghost][:most] or [index for *_, index in ranks[:1]]
 
 
-def _is_ghost(body: Body, longest: int) -> bool:
+def _is_ghost(body: Body, longest: int, by: str) -> bool:
     brief = body.frames < BRIEF_FRAMES and body.frames < BRIEF_SHARE * longest
-    return body.wide > WIDE_SHARE or body.motion < STILL or brief
+    return brief or (by == "motion" and (body.wide > WIDE_SHARE or body.motion < STILL))
 
 
 def body_of(number: int, joints: NDArray[np.float32], scores: NDArray[np.float32]) -> Body:

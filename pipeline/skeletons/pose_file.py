@@ -76,12 +76,12 @@ def pose_file(
     base: int | None = None,
     picture: Size | None = None,
 ) -> PoseFile:
-    """A PoseFile from detections in the order of the file.
+    """A PoseFile from detections in the order of the file; those without any joint are nobody.
 
     Raises SkeletonError: people differ in their numbers of joints, a frame number is negative or beyond 64 bits, or a
     body is twice in one frame. Where one detection has no body, all are taken to have none.
     """
-    found = list(found)
+    found = [one for one in found if len(one.values)]
     counts: dict[int, int] = {len(one.values): one.frame for one in found}
     if len(counts) > 1:
         (few, at), (many, there) = sorted(counts.items())[:2]

@@ -6,6 +6,7 @@ this one recognises the format. The persons of a video, tied to its frames, are 
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from pipeline.skeletons.units import in_pixels
 SUFFIXES = (".skeleton", ".mat", ".npz", ".json")
 _BY_JOINTS = {13: "penn13", 15: "jhmdb15", 17: "coco17", 18: "openpose18", 25: "ntu25"}
 _OTHERS = {  # numbers of joints of topologies that are not read
-    16: "MPII's, or H36M's 17 without one",
+    16: "MPII's",
     20: "Kinect v1's",
     21: "a hand's",
     26: "Halpe's",
@@ -47,7 +48,7 @@ def read_pose_file(path: str | Path) -> PoseFile:
     Raises SkeletonError: an unknown format (named, where it is one of the usual), or an error of the reader.
     """
     suffix = Path(path).suffix.lower()
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         return _named(read_pose_folder(path), "openpose25")
     if suffix == ".skeleton":
         return read_ntu(path)
@@ -76,7 +77,8 @@ def topology_of(path: str | Path) -> str:
     if joints not in _BY_JOINTS:
         got = f"{joints} joints" + (f", perhaps {_OTHERS[joints]}" if joints in _OTHERS else "")
         expected = ", ".join(f"{v} ({name})" for v, name in _BY_JOINTS.items())
-        raise SkeletonError(path, "has no known topology", got=got, expected=expected, remedy=OWN_FORM)
+        remedy = "write an .npz with the joints of one of these (Halpe and WholeBody begin with COCO's 17)"
+        raise SkeletonError(path, "has no known topology", got=got, expected=expected, remedy=remedy)
     return _BY_JOINTS[joints]
 
 
