@@ -68,9 +68,10 @@ _NAMES = {"shares": "shares of the picture", "[-1, 1]": "numbers from -1 to 1"}
 def _relative_unit(path: str | Path, places: NDArray[np.float32]) -> str:
     """ "shares", "[-1, 1]", or "" for pixels. Args: (n, 2) places of used joints.
 
-    Shares that leave the picture at its left or top look like [-1, 1], and the other way round. It is [-1, 1] only
-    where, as shares, most joints would lie outside, some far outside; and shares where hardly a joint is below 0, since
-    hardly a video keeps everybody in the quarter of its picture at the lower right.
+    Shares of people who leave the picture at its left or top look like [-1, 1], and the other way round. It is [-1, 1]
+    only where, as shares, most joints would lie outside, and they reach beyond 0.5 on either side, as shares counted
+    from the middle do not. It is shares where hardly a joint is below 0: hardly a video keeps everybody in the quarter
+    of its picture at the lower right.
     """
     if not len(places) or float(np.quantile(np.abs(places), 0.9)) > _REACH:
         return ""
@@ -82,7 +83,8 @@ def _relative_unit(path: str | Path, places: NDArray[np.float32]) -> str:
     if before <= _ODD / 2:
         return "shares"
     within = float((np.abs(places) <= 1 + _EDGE).all(axis=1).mean())
-    if before > 0.5 and within >= 0.9 and float(np.quantile(places, 0.05)) <= -0.3:
+    beyond = float((np.abs(places) > 0.5 + _EDGE).any(axis=1).mean())
+    if before > 0.5 and within >= 0.9 and beyond > 5 * _ODD:
         return "[-1, 1]"
     got = f"{before:.0%} of the joints below 0"
     raise SkeletonError(path, "holds shares of the picture or numbers from -1 to 1", got=got, remedy=_REMEDY)

@@ -81,26 +81,24 @@ class PoseContract:
         assert facts["units"] == "pixels"
         np.testing.assert_array_equal(persons.joints, people.joints.round(7).astype(np.float32))
 
-    @pytest.mark.parametrize("base", [0, 1])
     @pytest.mark.parametrize("gap", ["none", "first", "leading", "middle", "last", "trailing", "both ends"])
-    def test_gaps_never_move_a_joint_in_time(self, writer: Writer, stem: Path, base: int, gap: str) -> None:
-        if base not in writer.bases:
-            pytest.skip("has no such numbers")
+    def test_gaps_never_move_a_joint_in_time(self, writer: Writer, stem: Path, gap: str) -> None:
         lost = {"none": [], "first": [0], "leading": range(5), "middle": range(9, 12), "last": [FRAMES - 1]}
         lost |= {"trailing": range(16, FRAMES), "both ends": [0, 1, FRAMES - 2, FRAMES - 1]}
         people = wanderers(FRAMES, writer.joints, SIZE).only(~np.isin(np.arange(FRAMES), list(lost[gap])))
-        path = writer(stem, people, base=base)
-        told = read(path, people, first_frame=base)
-        assert_are(told[0], people)
         there = np.flatnonzero(people.found[0])
-        facts = (told[1]["first_pose"], told[1]["last_pose"], told[1]["frames_without_pose"])
-        assert facts == (there[0], there[-1], FRAMES - len(there))
-        refusal = ""
-        try:
-            assert_are(read(path, people)[0], people)
-        except SkeletonError as error:
-            refusal = str(error)
-        assert not refusal or (writer.listing == "list" and "set `first_frame`" in refusal)  # a cure that exists
+        for base in writer.bases:
+            path = writer(stem.with_name(f"walk{base}"), people, base=base)
+            persons, facts = read(path, people, first_frame=base)
+            assert_are(persons, people)
+            span = (facts["first_pose"], facts["last_pose"], facts["frames_without_pose"])
+            assert span == (there[0], there[-1], FRAMES - len(there))
+            refusal = ""
+            try:
+                assert_are(read(path, people)[0], people)
+            except SkeletonError as error:
+                refusal = str(error)
+            assert not refusal or (writer.listing == "list" and "set `first_frame`" in refusal)  # a cure that exists
 
     def test_another_rate_is_refused(self, writer: Writer, stem: Path) -> None:
         twice = wanderers(2 * FRAMES, writer.joints, SIZE)
