@@ -1,4 +1,4 @@
-"""A corpus in NTU's layout that is small enough to prepare a hundred times in a test: videos of 64 x 48 pixels.
+"""A corpus in NTU's layout that is small enough to prepare a hundred times in a test: videos of 96 x 54 pixels.
 
 What a file holds depends on the clip's name without its action field, as in the synthetic set, so that renaming actions
 renames files and changes nothing in them.
@@ -15,7 +15,8 @@ import numpy as np
 from pipeline.datasets import ntu
 from pipeline.records import Listing, keyed_rng
 
-WIDTH, HEIGHT, JOINTS = 64, 48, 25
+WIDTH, HEIGHT, JOINTS = 96, 54, 25
+NTU_PIXELS = 1920 / WIDTH  # of a .skeleton file, to one of the video
 
 
 def names(count: int) -> list[str]:
@@ -60,12 +61,12 @@ def write_video(path: Path, *, seed_key: str, frames: int) -> None:
 
 
 def write_skeleton(path: Path, joints: np.ndarray, *, absent: frozenset[int] = frozenset()) -> None:
-    """One body, joints (T, 25, 2) in pixels, nobody in the `absent` frames."""
+    """One body, joints (T, 25, 2) in pixels of the video, nobody in the `absent` frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [str(len(joints))]
     for t, body in enumerate(joints):
         lines.append("0" if t in absent else "1")
         if t not in absent:
             lines += ["72057594037931101 0 1 1 1 1 0 0 0 2", str(JOINTS)]
-            lines += [f"0 0 3 0 0 {x:.6g} {y:.6g} 1 0 0 0 2" for x, y in body]
+            lines += [f"0 0 3 0 0 {x:.9g} {y:.9g} 1 0 0 0 2" for x, y in (body + 0.5) * NTU_PIXELS - 0.5]
     path.write_text("\n".join(lines) + "\n")

@@ -198,7 +198,8 @@ def _notes(facts: dict[str, Any]) -> list[str]:
             notes.append(f"{run}: its own protocol divides them otherwise")
     if facts["left_out"]:
         split = f"{facts['protocol']} {facts['split']}"
-        notes.append(f"{facts['left_out']} clips of {split} have no tokens (failed or excluded) and are not scored")
+        reasons = "failed, missing or excluded"
+        notes.append(f"{facts['left_out']} clips of {split} have no tokens ({reasons}) and are not scored")
     notes += [
         f"{run['run']} is unfinished: step {run['step']} of {run['steps']}"
         for run in facts["training"]

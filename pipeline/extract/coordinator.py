@@ -52,7 +52,7 @@ def extract(
     Args:
         workers: local processes, at least one for each named device and no more than one for each GPU.
         scheduler: an existing Dask cluster instead, which must see the same paths.
-        retry: try failed clips again (done and excluded ones are kept as they are).
+        retry: try failed and missing clips again (done and excluded ones are kept as they are).
         progress: called in this process, once with {"total", "done", "how"}, then with {"clip", "outcome"} for each
             clip and view.
 

@@ -13,7 +13,6 @@ from typing import Any
 from pipeline import manifest
 from pipeline.config import CHANNELS, FRAMES, GG_LAYER, STRIDES, ExtractOptions
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.hdf5 import PERSONS
 from pipeline.store.layout import StoreSizes
 
 VERSIONS = ("star-tokens", "torch", "torchvision", "numpy", "zarr", "opencv-python-headless")
@@ -25,7 +24,7 @@ def sizes_of(folder: PreparedFolder, options: ExtractOptions) -> StoreSizes:
         clips=len(folder.listing.records),
         views=options.views,
         shard_clips=folder.options.shard_clips,
-        persons=PERSONS,
+        persons=folder.options.max_persons,
         frames=FRAMES,
         joints=len(manifest.topology(folder.listing.topology).joint_names),
         cells=(options.crop // STRIDES[GG_LAYER]) ** 2,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.fingerprint import canonical_json
+from pipeline.artifacts.outcomes import AGAIN
 from pipeline.cluster.lookahead import cancelling_pool, pipelined, prefetch
 from pipeline.cluster.run_shards import report
 from pipeline.config import ExtractOptions
@@ -47,7 +48,8 @@ class ExtractPlan:
 
     Attributes:
         options: as resolved, without "auto". weights: SHA-256 of the backbone's. lease: of the coordinator.
-        threads: for the backbone; 0: a share of the cores. retry: also shards with failed clips. run: shards in a run.
+        threads: for the backbone; 0: a share of the cores. retry: also shards with failed or missing clips.
+        run: shards in a run.
     """
 
     prepared: str
@@ -136,7 +138,7 @@ class ShardWriter:
 
 def is_open(record: dict[str, Any] | None, *, retry: bool) -> bool:
     """Whether the shard and view of this commit record is still to be made."""
-    return record is None or (retry and any(clip["outcome"] == "failed" for clip in record["clips"]))
+    return record is None or (retry and any(clip["outcome"] in AGAIN for clip in record["clips"]))
 
 
 def _record_or_none(blobs: Blobs, fingerprint: str, view_shard: ViewShard) -> dict[str, Any] | None:

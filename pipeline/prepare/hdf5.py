@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.artifacts.fingerprint import sha256
+from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError
 
 JPEG_QUALITY = 95
@@ -34,7 +35,6 @@ _TRANSIENT = {
 }  # fmt: skip
 _VERIFY = "run `star verify` on its folder"
 ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
-PERSONS = 2  # M of every prepared clip: slots, empty ones hold NaN joints and zero scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +95,20 @@ def decode_picture(data: bytes | memoryview) -> np.ndarray:
 
 
 def encode_shard(
-    clips: list[ClipContent | None], *, ids: list[str], labels: list[int], draws: int, num_frames: int, num_joints: int
+    clips: list[ClipContent | None],
+    *,
+    ids: list[str],
+    labels: list[int],
+    draws: int,
+    persons: int,
+    num_frames: int,
+    num_joints: int,
 ) -> memoryview:
-    """The HDF5 file of a shard; equal content gives equal bytes (no time stamps are tracked)."""
-    n, shape = len(clips), (draws, PERSONS, num_frames, num_joints)
+    """The HDF5 file of a shard; equal content gives equal bytes (no time stamps are tracked).
+
+    `persons` is M: slots, of which empty ones hold NaN joints and zero scores.
+    """
+    n, shape = len(clips), (draws, persons, num_frames, num_joints)
     arrays = {
         "frame_offset": _offsets(clips, draws, num_frames),
         "joints": np.full((n, *shape, 2), np.nan, np.float32),
@@ -134,9 +144,10 @@ def _offsets(clips: list[ClipContent | None], draws: int, num_frames: int) -> np
     return np.concatenate([(stops - lengths)[..., :1], stops], axis=-1)
 
 
-def known_bytes(rows: int, shards: int, draws: int, num_frames: int, num_joints: int) -> int:
+def known_bytes(rows: int, shards: int, options: PrepareOptions, num_joints: int) -> int:
     """Bytes of rows and shards without pictures: arrays, HDF5's structures, and a line a row in three JSON files."""
-    arrays = draws * (PERSONS * num_frames * num_joints * 3 * 4 + num_frames * 8 + (num_frames + 1) * 8) + 4 * 4 + 8
+    draw = options.max_persons * FRAMES * num_joints * 3 * 4 + FRAMES * 8 + (FRAMES + 1) * 8
+    arrays = options.draws * draw + 4 * 4 + 8
     return rows * (arrays + ID_BYTES + JSON_BYTES) + shards * HDF5_BYTES
 
 

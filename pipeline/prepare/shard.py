@@ -25,7 +25,7 @@ from pipeline.errors import ArtifactError, CorruptError
 from pipeline.prepare.hdf5 import ClipContent, ShardReader
 from pipeline.records import VideoRecord
 
-FORMAT = "star-prepared/2"
+FORMAT = "star-prepared/3"
 META, ROWS = MARKERS["prepared"], "rows.jsonl"
 RESTORE_ROWS = "restore it from a copy, or delete it and run the same `star prepare` again"
 ROW_COLUMNS = [field.name for field in fields(VideoRecord)]
@@ -58,7 +58,8 @@ class Shard:
     def commit(self, data: bytes | memoryview, entries: list[dict[str, Any]]) -> None:
         """Put the file of clips, then the record that names it: from then on the shard is done.
 
-        Each row's entry is {"id", "outcome", ...}: "reason" where it is not done, else the clip's "sha256".
+        Each row's entry is {"id", "outcome", ...}: "reason" where it is not done, else the clip's "sha256"; and where
+        its files were read, "raw" and "poses" (`pipeline.prepare.clip`).
         """
         write_atomic(self.path, data)
         record = {
@@ -155,7 +156,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if meta.get("format") != FORMAT:
-        remedy = "delete this file and run the same `star prepare` again: finished shards are kept"
+        remedy = "make the folder again with `star prepare`, in another `out`"
         raise ArtifactError(path, "has another format", got=meta.get("format"), expected=FORMAT, remedy=remedy)
     return meta
 

@@ -1,8 +1,8 @@
 """Checks every byte of a prepared folder against its digests.
 
 In: a folder. Out: one Damage for each file that differs from what was committed, with the clips that are lost. It
-repairs nothing: the remedy is to delete the file and its commit record and to run the same command again. It does not
-find a video that was damaged before it was prepared.
+repairs nothing: `star retry --damaged` makes the shards again. It does not find a video that was damaged before it was
+prepared; `verify_raw` finds one that has changed since.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pipeline.artifacts.outcomes import Damage
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import ShardReader
+from pipeline.prepare.raw_files import changed_raw_files
 from pipeline.prepare.shard import Shard
 
 
@@ -35,6 +36,21 @@ def verify_prepared(path: Path) -> Iterator[Damage]:
         yield Damage(str(manifest), (), str(manifest))
 
 
+def verify_raw(path: Path) -> Iterator[Damage]:
+    """Read the raw files of all clips again: one Damage for each that is gone or is not what a clip was made from.
+
+    Raises as `verify_prepared`.
+    """
+    folder = PreparedFolder.open(path)
+    for file in changed_raw_files(folder, folder.outcomes(skip_damaged=True)):
+        yield Damage(file.path, (file.clip_id,), "", lost=not Path(file.path).exists())
+
+
+def damaged_shards(folder: PreparedFolder) -> list[int]:
+    """The numbers of the shards of which something is lost or damaged."""
+    return [number for number in range(folder.shards) if any(_shard(folder.shard(number)))]
+
+
 def _shard(shard: Shard) -> Iterator[Damage]:
     try:
         record = shard.record()
@@ -43,7 +59,8 @@ def _shard(shard: Shard) -> Iterator[Damage]:
         return
     if record is None or (shard.path.is_file() and _sha256(shard.path) == record["sha256"]):
         return
-    yield Damage(str(shard.path), _clips_lost(shard, record), str(shard.commit_path))
+    lost = not shard.path.exists()
+    yield Damage(str(shard.path), _clips_lost(shard, record), str(shard.commit_path), lost=lost)
 
 
 def _clips_lost(shard: Shard, record: dict[str, Any]) -> tuple[str, ...]:

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from pipeline.artifacts.fingerprint import canonical_json
-from pipeline.artifacts.outcomes import Account, account_of
+from pipeline.artifacts.outcomes import WORST_FIRST, Account, account_of
 from pipeline.store.blobs import Blobs
 from pipeline.store.commit_records import each_record, read_metadata_record, view_shards
 from pipeline.store.layout import StoreSizes
-
-WORST_FIRST = ("pending", "failed", "excluded", "done")
 
 
 class StoreSurvey(NamedTuple):

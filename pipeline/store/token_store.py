@@ -108,7 +108,7 @@ class TokenStore:
 
     @property
     def status(self) -> np.ndarray:
-        """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed; never cached, since a writer may be at work."""
+        """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed, 4 missing; never cached: a writer may be at work."""
         return self._reader.small_of_all(spec_of(self.sizes, "status"))
 
     def records(self) -> list[VideoRecord]:
@@ -190,7 +190,7 @@ class TokenStore:
     def outcomes(self, view: int | None = None) -> list[dict[str, Any]]:
         """For each row its entry in a commit record, or {"id", "outcome": "pending"}.
 
-        None: the entry of the worst view: pending, then failed, excluded, done.
+        None: the entry of the worst view: pending, then failed, missing, excluded, done.
         """
         views = range(self.sizes.views) if view is None else [view]
         return outcomes_of(self._blobs, self.attrs["fingerprint"], self.sizes, views, self._id_of)

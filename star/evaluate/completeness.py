@@ -20,7 +20,7 @@ class Completeness:
 
     Attributes:
         step: of the newest checkpoint. steps: of the whole training.
-        left_out: clips of the split without tokens (failed or excluded), which are not scored.
+        left_out: clips of the split without tokens (failed, missing or excluded), which are not scored.
     """
 
     step: int

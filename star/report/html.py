@@ -110,7 +110,7 @@ def _cautions(scores: Scores, completeness: Completeness) -> str:
     if completeness.left_out:
         split = f"{scores.protocol} {scores.split}"
         cautions.append(
-            f"{completeness.left_out} clips of {split} have no tokens (failed or excluded) and are not scored."
+            f"{completeness.left_out} clips of {split} have no tokens (failed, missing or excluded) and are not scored."
         )
     return f'<p class="caution">{escape(" ".join(cautions))}</p>' if cautions else ""
 

@@ -15,7 +15,8 @@ from pipeline.datasets.synthetic.body import Array
 from pipeline.records import keyed_rng
 
 WIDTH, HEIGHT = 640, 360
-FOCAL = 1081.4 * WIDTH / 1920  # pixels; Kinect v2's colour camera has about 1081 at 1920 x 1080
+NTU_WIDTH, NTU_HEIGHT = 1920, 1080
+FOCAL = 1081.4 * WIDTH / NTU_WIDTH  # pixels; Kinect v2's colour camera has about 1081 at 1920 x 1080
 DEPTH_WIDTH, DEPTH_HEIGHT, DEPTH_FOCAL = 512, 424, 365.5
 ANGLES = {1: 0.0, 2: -0.45, 3: 0.45}  # radians about the room's middle, by camera; NTU's are wider, 0 and 45 degrees
 DISTANCES = {1: 3.3, 2: 3.05, 3: 3.55}  # metres
@@ -36,6 +37,11 @@ class Camera:
 def colour_pixels(seen: Array) -> Array:
     """Points (..., 3) in the sensor's frame to pixels (..., 2) of the colour picture."""
     return _pinhole(seen, FOCAL, WIDTH, HEIGHT)
+
+
+def ntu_pixels(seen: Array) -> Array:
+    """The same places in a colour picture of 1920 x 1080, of which a .skeleton file tells the pixels."""
+    return _pinhole(seen, FOCAL * NTU_WIDTH / WIDTH, NTU_WIDTH, NTU_HEIGHT)
 
 
 def depth_pixels(seen: Array) -> Array:

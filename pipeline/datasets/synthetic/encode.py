@@ -1,7 +1,8 @@
 """The two files of a clip in NTU RGB+D's formats: an AVI with MPEG-4 Part 2, and a .skeleton text.
 
 In: frames, or a Scene. Out: bytes or text in memory, the same for the same input and library versions; it writes no
-file. The text holds exactly the joints that are painted; only their tracking states simulate a sensor.
+file. The text holds exactly the joints that are painted, as pixels of 1920 x 1080, as the format has them; only their
+tracking states simulate a sensor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.synthetic.body import HIPS, NUM_JOINTS, SPINE_BASE, SPINE_SHOULDER, Array
-from pipeline.datasets.synthetic.camera import HEIGHT, WIDTH, colour_pixels, depth_pixels
+from pipeline.datasets.synthetic.camera import HEIGHT, WIDTH, colour_pixels, depth_pixels, ntu_pixels
 from pipeline.datasets.synthetic.scene import FRAMES_PER_SECOND, Scene
 from pipeline.records import keyed_rng
 
@@ -52,7 +53,7 @@ def skeleton_text(scene: Scene, *, seed: int) -> str:
     trackingState. A frame in which the sensor lost everybody has the line "0" and nothing else.
     """
     seen = scene.camera.see(scene.joints)
-    fields = np.concatenate([seen, depth_pixels(seen), colour_pixels(seen), _orientations(seen)], axis=-1)
+    fields = np.concatenate([seen, depth_pixels(seen), ntu_pixels(seen), _orientations(seen)], axis=-1)
     states = np.where(scene.doubtful | hidden(seen), INFERRED, TRACKED)
     people, length = scene.lost.shape
     first = FIRST_BODY_ID + int(keyed_rng(seed, "synthetic body", scene.record.key).integers(1000, 99000))

@@ -23,7 +23,7 @@ from pipeline.datasets.synthetic.scene import scene
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import Listing, keyed_rng
 
-VERSION = 2  # raised whenever the pixels or joints of a name and a seed change
+VERSION = 3  # raised whenever the pixels or joints of a name and a seed change
 # many, so that each class is seen on many bodies and clothes
 SUBJECTS = range(1, 31)
 
@@ -75,7 +75,8 @@ def write_clip(root: Path, name: str, *, seed: int) -> None:
 def painted_joints(name: str, *, seed: int) -> np.ndarray:
     """Where the renderer puts the joints of a clip: float64 (M, T, 25, 2) in pixels, in every frame of the video.
 
-    The skeleton file holds the same numbers to seven digits, except in frames in which the sensor lost the person.
+    The skeleton file holds the same places, in pixels of NTU's larger pictures and to seven digits, except in frames in
+    which the sensor lost the person.
 
     Raises DataError: the set has no clip of this name.
     """
