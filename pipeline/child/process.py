@@ -26,7 +26,7 @@ import numpy as np
 import pipeline
 from pipeline.child import wire
 from pipeline.child.calls import CALLS
-from pipeline.errors import DataError, StarError
+from pipeline.errors import StarError
 
 BUDGET_S = 60.0
 # A 16K still picture takes 2 GB on its way, 16 frames of 4K video 1.5 GB; machines with many cores have 4 GB for each.

@@ -128,7 +128,7 @@ def test_a_hang_costs_two_budgets_and_two_new_processes(video: Path, starts: lis
         decoder.probe(video)
         for call in (decoder.probe, lambda path: decoder.read_frames(path, [0], reader="opencv")):
             before = len(starts)
-            with pytest.raises(DecodeError, match=r"timed out after 0\.6 s, twice; replace the file, or raise `budget_s`$"):
+            with pytest.raises(DecodeError, match=r"timed out after 0\.6 s, twice; .* or raise `budget_s`$"):
                 call(path)
             assert len(starts) - before <= 2
             assert decoder.read_frames(video, [5]).reader == "pyav", "the next clip is served"
@@ -181,7 +181,7 @@ def test_memory_has_a_bound(video: Path, starts: list[int]) -> None:
 def test_a_reply_has_a_bound(video: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install(monkeypatch, tmp_path, "from pipeline.child import wire\nwire.REPLY_BYTES = 20_000\n")
     with DecodeProcess() as decoder:
-        with pytest.raises(DecodeError, match="gives more than 0.0 GB at once"):
+        with pytest.raises(DecodeError, match=r"gives more than 0\.0 GB at once"):
             decoder.read_frames(video, [0, 1])
         assert decoder.read_frames(video, [0]).frames.nbytes == 64 * 96 * 3
 
