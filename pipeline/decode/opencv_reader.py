@@ -25,9 +25,8 @@ _REMEDY = "use the reader pyav"
 def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False) -> Iterator[av.VideoFrame]:
     """The frames of the numbers `wanted` (sorted, distinct).
 
-    Raises ReaderError: it is one of those that OpenCV refuses.
-    Raises DecodeError: as `pyav_reader.survey`; OpenCV loses a frame on the way; or there are too few (the error's
-        `frames`).
+    Raises ReaderError: OpenCV cannot read the file, or loses a frame on the way.
+    Raises DecodeError: as `pyav_reader.survey`, or there are too few frames (the error's `frames`).
     """
     import cv2
 
@@ -52,11 +51,10 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
                 start = clock if number == 0 else start
                 # a skipped packet makes the clock jump ahead by a frame; rounding stays far below half a frame
                 if number + 1 < len(times) and clock - start > (times[number] + times[number + 1]) / 2:
-                    problem = f"is damaged: OpenCV loses a frame at frame {number}"
-                    raise DecodeError(path, problem, remedy="replace the file")
+                    raise ReaderError(path, f"loses a frame in OpenCV, at frame {number}", remedy=_REMEDY)
             good, picture = capture.retrieve()
             if not good:
-                raise DecodeError(path, f"cannot be decoded at frame {number} by OpenCV", remedy=_REMEDY)
+                raise ReaderError(path, f"cannot be decoded at frame {number} by OpenCV", remedy=_REMEDY)
             yield av.VideoFrame.from_ndarray(picture.astype(np.uint8, copy=False), format="bgr24")
     finally:
         capture.release()
@@ -68,5 +66,5 @@ def _ended(path: str | PathLike[str], count: int, target: int, packets: int) -> 
         return ReaderError(path, "holds no frame that OpenCV can decode", remedy=_REMEDY)
     if count < packets - 1:
         problem = "cannot be decoded to its end by OpenCV"
-        return DecodeError(path, problem, got=f"{count} frames", expected=packets, remedy=_REMEDY)
+        return ReaderError(path, problem, got=f"{count} frames", expected=packets, remedy=_REMEDY)
     return pyav_reader.too_few(path, count, target)

@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 
 from pipeline.decode import pyav_reader
+from pipeline.decode.crop_scale import turn_of
 from pipeline.decode.picture import read_picture
 from pipeline.decode.regular import require_regular
 from pipeline.errors import DecodeError
@@ -52,7 +53,7 @@ def pictures(folder: str | PathLike[str]) -> list[Path]:
 def survey(folder: str | PathLike[str]) -> tuple[int, int, int]:
     """(frames, height, width). Raises DecodeError: as `pictures`, or the first one cannot be decoded."""
     files = pictures(folder)
-    return len(files), *read_picture(files[0]).shape[:2]
+    return len(files), *_size(read_picture(files[0]), files[0])
 
 
 def frames(
@@ -67,17 +68,21 @@ def frames(
     """
     files = pictures(folder)
     first = read_picture(files[0])
+    height, width = _size(first, files[0])
     for number in wanted:
         if number >= len(files):
             raise pyav_reader.too_few(folder, len(files), number)
         picture = read_picture(files[number]) if number else first
-        if picture.shape != first.shape:
-            sizes = [f"{shape[1]} x {shape[0]}" for shape in (picture.shape, first.shape)]
-            raise DecodeError(
-                files[number], "is not of the size of the first frame", got=sizes[0], expected=sizes[1],
-                remedy="bring all frames to one size",
-            )  # fmt: skip
-        yield av.VideoFrame.from_numpy_buffer(picture, format="rgb24")
+        if (size := _size(picture, files[number])) != (height, width):
+            problem, remedy = "is not of the size of the first frame", "bring all frames to one size"
+            got, expected = f"{size[1]} x {size[0]}", f"{width} x {height}"
+            raise DecodeError(files[number], problem, got=got, expected=expected, remedy=remedy)
+        yield picture
+
+
+def _size(picture: av.VideoFrame, path: Path) -> tuple[int, int]:
+    """(height, width) as shown."""
+    return turn_of(picture, path).size(picture.height, picture.width)
 
 
 def _frames_among(folder: str | PathLike[str], series: dict[str, list[tuple[int, Path]]]) -> list[tuple[int, Path]]:

@@ -77,7 +77,7 @@ def read_frames(
     Args:
         path: a video file, or a folder of numbered pictures.
         indices: (T,) frame numbers from 0, in any order, repeats allowed.
-        reader: one of `READERS`; a folder is always read by Pillow.
+        reader: one of `READERS`; a folder of pictures has its own.
         box: (x0, y0, x1, y1), half open, in display pixels; black where it lies outside the picture. None: all of it.
         size: (h, w); None: that of the box. Shrinking averages over areas, enlarging is linear.
         allow_corrupt: keep frames that the decoder marks as damaged.
