@@ -72,6 +72,10 @@ class DecodeError(DataError):
         return (*super().__reduce__(), {"frames": self.frames})
 
 
+class ReaderError(DecodeError):
+    """A video that this reader cannot decode, whatever is tried, where another one may."""
+
+
 class SkeletonError(DataError):
     """A skeleton or pose file that cannot be read exactly."""
 

@@ -20,12 +20,19 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": {"manifests"},
     "pipeline/artifacts": set(),
     "pipeline/cluster": set(),
-    "pipeline/decode": set(),
+    "pipeline/child": set(),
+    "pipeline/decode": {"pipeline/child"},
     "pipeline/skeletons": set(),
     "pipeline/backbone": set(),
     "pipeline/store": {"pipeline/artifacts", "pipeline.cluster.lookahead"},
-    "pipeline/datasets": {"pipeline/artifacts", "pipeline/cluster", "pipeline/skeletons"},
-    "pipeline/prepare": {"pipeline", "pipeline/artifacts", "pipeline/cluster", "pipeline/decode", "pipeline/skeletons"},
+    "pipeline/datasets": {
+        *("pipeline/artifacts", "pipeline/child", "pipeline/cluster", "pipeline/skeletons"),
+        "pipeline.decode.containers",
+    },
+    "pipeline/prepare": {
+        *("pipeline", "pipeline/artifacts", "pipeline/child", "pipeline/cluster", "pipeline/decode"),
+        "pipeline/skeletons",
+    },
     "pipeline/extract": {
         *("pipeline", "pipeline/artifacts", "pipeline/cluster", "pipeline/prepare", "pipeline/backbone"),
         "pipeline/store",

@@ -1,4 +1,4 @@
-"""`pipeline.decode.child_process`: a child that hangs, crashes or is killed costs its clip, and nothing else."""
+"""`pipeline.child.process`: a child that hangs, crashes, fills its memory or is killed costs its item, no more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from decode_children import boot, count_starts, hangs, install
 from video_fixtures import build
 
-from pipeline.decode import child_process
+from pipeline.child import process, wire
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.decode.read import probe, read_frames
 from pipeline.errors import ConfigError, DecodeError, StarError
@@ -39,6 +39,13 @@ def misbehave(path):
         ctypes.string_at(0)
     if "memory" in name:
         raise MemoryError("no room for a frame")
+    if "alloc" in name:
+        os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'")
+        os.abort()
+    if "bug" in name:
+        raise TypeError("a bug of ours")
+    if "nested" in name:
+        misbehave(path)
     if "killed" in name:
         os.kill(os.getpid(), signal.SIGKILL)
     if "chatty" in name:
@@ -110,7 +117,7 @@ def test_errors_arrive_as_they_were(video: Path, starts: list[int], tmp_path: Pa
         with pytest.raises(DecodeError, match="No such file"):
             decoder.probe(tmp_path / "ü\udcff.avi")
         os.mkfifo(tmp_path / "pipe.avi")
-        with pytest.raises(DecodeError, match="neither a video file"):
+        with pytest.raises(DecodeError, match="not a regular file"):
             decoder.probe(tmp_path / "pipe.avi")
     assert len(starts) == 1, "an answer, even a bad one, ends no process"
 
@@ -121,7 +128,7 @@ def test_a_hang_costs_two_budgets_and_two_new_processes(video: Path, starts: lis
         decoder.probe(video)
         for call in (decoder.probe, lambda path: decoder.read_frames(path, [0], reader="opencv")):
             before = len(starts)
-            with pytest.raises(DecodeError, match=r"timed out after 0\.6 s, then .* timed out after"):
+            with pytest.raises(DecodeError, match=r"timed out after 0\.6 s, twice; .* or raise `budget_s`$"):
                 call(path)
             assert len(starts) - before <= 2
             assert decoder.read_frames(video, [5]).reader == "pyav", "the next clip is served"
@@ -134,33 +141,62 @@ def test_a_budget_is_in_seconds(video: Path, stubs: None, tmp_path: Path) -> Non
     assert time.monotonic() - start >= 2 * BUDGET_S
 
 
-def test_the_next_reader_serves_where_one_hangs(video: Path, starts: list[int], tmp_path: Path) -> None:
-    path = _named(video, tmp_path, "hang")
-    with DecodeProcess(budget_s=BUDGET_S) as decoder:
-        decoded = decoder.read_frames(path, [8, 2])
-    assert decoded.reader == "opencv"
-    np.testing.assert_array_equal(decoded.frames, read_frames(video, [8, 2], reader="opencv"))
-
-
 def test_a_hang_that_passes_is_forgiven(video: Path, starts: list[int], tmp_path: Path) -> None:
     with DecodeProcess(budget_s=BUDGET_S) as decoder:
         assert decoder.read_frames(_named(video, tmp_path, "once"), [8, 2]).reader == "pyav"
 
 
 @pytest.mark.parametrize(
-    ("name", "cause"),
+    ("name", "sentence"),
     [
-        ("segfault", r"crashed \(SIGSEGV"),
-        ("memory", r"crashed \(exit code 1: MemoryError: no room for a frame\)"),
-        ("killed", r"was killed \(SIGKILL: perhaps out of memory\)"),
+        ("hang", r"could not be read: the process that reads it timed out after 0\.6 s, twice"),
+        ("segfault", r"could not be read: the process that reads it crashed \(SIGSEGV\), twice; replace the file$"),
+        ("bug", r"could not be read: .* crashed \(exit code 1: TypeError: a bug of ours\), twice"),
+        ("killed", r"could not be read: .* was killed \(SIGKILL: perhaps out of memory\), twice"),
+        ("memory", r"takes more than 4\.3 GB of memory; make it smaller$"),
+        ("alloc", r"takes more than 4\.3 GB of memory; make it smaller$"),
+        ("nested", r"is nested too deeply to be read; make the file again$"),
     ],
 )
-def test_a_crash_costs_its_clip_alone(name: str, cause: str, video: Path, starts: list[int], tmp_path: Path) -> None:
-    with DecodeProcess() as decoder:
-        with pytest.raises(DecodeError, match=rf"decoded: pyav {cause}.*, then pyav {cause}"):
-            decoder.probe(_named(video, tmp_path, f"{name}-probe"))
-        assert decoder.read_frames(_named(video, tmp_path, name), [3]).reader == "opencv"
+def test_no_reply_costs_its_item_alone_and_changes_no_reader(
+    name: str, sentence: str, video: Path, starts: list[int], tmp_path: Path
+) -> None:
+    path = _named(video, tmp_path, name)
+    with DecodeProcess(budget_s=BUDGET_S) as decoder:
+        with pytest.raises(DecodeError, match=sentence):
+            decoder.read_frames(path, [3])
+        assert decoder.read_frames(path, [3], reader="opencv").reader == "opencv", "where the stubs are not"
         assert decoder.probe(video).frames == 40
+    assert len(starts) <= 3
+
+
+def test_memory_has_a_bound(video: Path, starts: list[int]) -> None:
+    with DecodeProcess(memory_bytes=1 << 29) as decoder:
+        with pytest.raises(DecodeError, match=r"takes more than 0\.5 GB of memory"):
+            decoder.read_frames(video, range(40), size=(4000, 4000))
+        assert decoder.read_frames(video, [3]).frames.shape == (1, 64, 96, 3)
+    assert len(starts) == 3, "it is tried again in a process that has all of its memory"
+
+
+def test_a_reply_has_a_bound(video: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, tmp_path, "from pipeline.child import wire\nwire.REPLY_BYTES = 20_000\n")
+    with DecodeProcess() as decoder:
+        with pytest.raises(DecodeError, match=r"gives more than 0\.0 GB at once"):
+            decoder.read_frames(video, [0, 1])
+        assert decoder.read_frames(video, [0]).frames.nbytes == 64 * 96 * 3
+
+
+def test_a_reply_beyond_the_bound_is_not_taken(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "REPLY_BYTES", 20_000)  # of this process alone
+    with DecodeProcess() as decoder, pytest.raises(DecodeError, match=r"sent a reply that is too long, twice"):
+        decoder.read_frames(video, [0, 1])
+
+
+@pytest.mark.parametrize("name", ["os:system", "pipeline.decode.read:DecodeError", "pipeline.decode.read", ""])
+def test_no_other_call_is_served(name: str, starts: list[int], tmp_path: Path) -> None:
+    with process.ChildProcess() as child, pytest.raises(ConfigError, match="is no call that a child process serves"):
+        child.call(name, path=f"touch {tmp_path}/made")
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_child_that_died_between_calls_is_replaced_in_silence(video: Path, starts: list[int]) -> None:
@@ -219,7 +255,7 @@ def test_the_child_imports_nothing_heavy(video: Path, starts: list[int], tmp_pat
 
 
 def test_a_child_that_cannot_start_is_no_fault_of_the_clip(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "_BOOT", "raise SystemExit('no libraries here')")
+    monkeypatch.setattr(process, "_BOOT", "raise SystemExit('no libraries here')")
     with DecodeProcess() as decoder, pytest.raises(StarError, match=r"failed to start.*no libraries here") as caught:
         decoder.probe(video)
     assert not isinstance(caught.value, DecodeError)
@@ -229,9 +265,10 @@ def test_the_child_dies_with_its_parent_even_while_it_hangs(video: Path, tmp_pat
     path = _named(video, tmp_path, "hang")
     script = tmp_path / "parent.py"
     script.write_text(
-        "from pipeline.decode import child_process\n"
-        f"child_process._BOOT = {boot(STUBS)!r}\n"
-        "decoder = child_process.DecodeProcess()\n"
+        "from pipeline.child import process\n"
+        "from pipeline.decode.child_process import DecodeProcess\n"
+        f"process._BOOT = {boot(STUBS)!r}\n"
+        "decoder = DecodeProcess()\n"
         f"decoder.probe({str(video)!r})\n"
         "print(decoder._child.process.pid, flush=True)\n"
         f"decoder.read_frames({str(path)!r}, [0])\n"
@@ -265,7 +302,7 @@ def _lives(pid: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    root = str(Path(child_process.__file__).parents[2])
+    root = str(Path(process.__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
 
 
