@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline/store": {"pipeline/artifacts", "pipeline.cluster.lookahead"},
     "pipeline/datasets": {
         *("pipeline/artifacts", "pipeline/child", "pipeline/cluster", "pipeline/skeletons"),
-        "pipeline.decode.containers",
+        *("pipeline.decode.containers", "pipeline.decode.picture_folder"),
     },
     "pipeline/prepare": {
         *("pipeline", "pipeline/artifacts", "pipeline/child", "pipeline/cluster", "pipeline/decode"),

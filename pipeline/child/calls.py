@@ -17,6 +17,7 @@ CALLS: dict[str, type[DataError]] = {
     "pipeline.decode.read:probe": DecodeError,
     "pipeline.decode.read:decode_frames": DecodeError,
     "pipeline.skeletons.of_video:persons_of_video": SkeletonError,
+    "pipeline.skeletons.mat:read_penn_facts": SkeletonError,
     "pipeline.skeletons.read:read_skeleton": SkeletonError,
     "pipeline.skeletons.read:topology_of": SkeletonError,
 }

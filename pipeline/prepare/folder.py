@@ -14,8 +14,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import av
-
 from pipeline.artifacts.files import unwritable, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, differences, fingerprint, sha256
 from pipeline.artifacts.kinds import describe
@@ -114,6 +112,8 @@ class PreparedFolder:
         return found
 
     def _meta(self, rows_sha256: str, found: dict[str, Any] | None) -> bytes:
+        import av  # not above: stage 2, which opens the folder, needs no video library
+
         versions = {name: version(name) for name in VERSIONS} | {"ffmpeg": av.ffmpeg_version_info}
         return seal(
             {
