@@ -16,7 +16,6 @@ from pipeline.artifacts.outcomes import Damage
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import ShardReader
-from pipeline.prepare.raw_files import changed_raw_files
 from pipeline.prepare.shard import Shard
 
 
@@ -41,6 +40,8 @@ def verify_raw(path: Path) -> Iterator[Damage]:
 
     Raises as `verify_prepared`.
     """
+    from pipeline.prepare.raw_files import changed_raw_files  # not above: it needs a video library
+
     folder = PreparedFolder.open(path)
     for file in changed_raw_files(folder, folder.outcomes(skip_damaged=True)):
         yield Damage(file.path, (file.clip_id,), "", lost=not Path(file.path).exists())
