@@ -86,7 +86,7 @@ def stage_options(
     debug: Debug = False,
 ) -> Stage:
     """The options of stage 1; `--debug` is read by the entry point."""
-    by_recipe = {"persons_by": persons_by, "min_score": min_score}
+    by_recipe: dict[str, Any] = {"persons_by": persons_by, "min_score": min_score}
     given = {name: value for name, value in by_recipe.items() if value is not None}
     options = PrepareOptions(
         sampling=sampling,
@@ -161,7 +161,8 @@ def folder(
     from pipeline.datasets import folder as recipe
 
     # estimators give every joint, scored 0.02 where they saw none; and of many people the actor is rarely the liveliest
-    options = replace(stage.options, **{"persons_by": "size", "min_score": 0.2} | stage.given)
+    by_recipe: dict[str, Any] = {"persons_by": "size", "min_score": 0.2, **stage.given}
+    options = replace(stage.options, **by_recipe)
     run(recipe.listing(root, csv=csv, seed=options.seed), out, replace(stage, options=options))
 
 

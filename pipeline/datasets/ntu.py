@@ -74,8 +74,8 @@ def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: boo
         video, skeleton = video_paths.get(name, ""), pose_paths.get(name, "")
         excluded = "on the data set's list of missing skeletons" if name in unusable else ""
         missing_file = "" if excluded else "no skeleton file" if not skeleton else "" if video else "no video file"
-        files = {"video": video, "skeleton": skeleton, "excluded": excluded, "missing": missing_file}
-        records.append(replace(record_from_name(name), **files))
+        known = record_from_name(name)
+        records.append(replace(known, video=video, skeleton=skeleton, excluded=excluded, missing=missing_file))
     return Listing(
         dataset=dataset,
         class_names=names,

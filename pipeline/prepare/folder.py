@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from operator import attrgetter
 from pathlib import Path
@@ -29,6 +29,8 @@ OWN_FILES = ("raw", "log", "manifest.jsonl", ROWS)
 SHARD_FILE = re.compile(r"clips-\d{5,}\.(h5|json)")
 
 Entries = list[dict[str, Any]]
+IDENTITY_COLUMNS = [name for name in ROW_COLUMNS if name not in ("video", "skeleton", "missing")]
+_identity_of = attrgetter(*IDENTITY_COLUMNS)
 _row_of = attrgetter(*ROW_COLUMNS)  # a tenth of the time of dataclasses.astuple, which copies
 
 
@@ -214,10 +216,9 @@ def listing_digest(listing: Listing) -> str:
 
     The bytes of the files that clips are made from are in the clips' entries: a missing file can be added later.
     """
-    names = [name for name in ROW_COLUMNS if name not in ("video", "skeleton", "missing")]
-    identity = attrgetter(*names)
-    rows = [identity(record) for record in listing.records]
-    return sha256(canonical_json([listing.dataset, listing.topology, list(listing.class_names), names, rows, FRAMES]))
+    rows = [_identity_of(record) for record in listing.records]
+    facts = [listing.dataset, listing.topology, list(listing.class_names), IDENTITY_COLUMNS, rows, FRAMES]
+    return sha256(canonical_json(facts))
 
 
 def refuse_other_content(path: Path, wanted: str | None = None) -> None:
@@ -242,9 +243,8 @@ def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
     lines = differences(found.options.content(), new.options.content())
     old_rows = {record.clip_id: record for record in found.listing.records}
     new_rows = {record.clip_id: record for record in new.listing.records}
-    ignored = {"video": "", "skeleton": "", "missing": ""}
     both = old_rows.keys() & new_rows.keys()
-    changed = {name for name in both if replace(old_rows[name], **ignored) != replace(new_rows[name], **ignored)}
+    changed = {name for name in both if _identity_of(old_rows[name]) != _identity_of(new_rows[name])}
     for one, several, names in (
         ("clip is no longer there", "clips are no longer there", old_rows.keys() - new_rows.keys()),
         ("clip is new", "clips are new", new_rows.keys() - old_rows.keys()),
