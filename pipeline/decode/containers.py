@@ -50,7 +50,7 @@ def demuxers() -> tuple[str, ...]:
 
 
 def what_it_is(path: str | PathLike[str]) -> str:
-    """The middle of a sentence on a file that none of `demuxers` may open, from its first bytes."""
+    """What the first bytes of a file say that none of `demuxers` opens: the middle of a sentence, or ""."""
     with open_regular(path) as file:
         head = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     for first, name in _LISTS.items():
@@ -60,4 +60,4 @@ def what_it_is(path: str | PathLike[str]) -> str:
         return "is a playlist, which names other files, and no video"
     if head.startswith(_PICTURES) or head[8:12] == b"WEBP":
         return "is a single picture and no video"
-    return "is no video"
+    return ""

@@ -45,6 +45,12 @@ def read_picture(path: str | PathLike[str]) -> av.VideoFrame:
     """
     with open_regular(path) as file:
         data = file.read()
+    with warnings.catch_warnings():  # those of Pillow: what matters, is an error here
+        warnings.simplefilter("ignore")
+        return _frame(path, data)
+
+
+def _frame(path: str | PathLike[str], data: bytes) -> av.VideoFrame:
     image = _opened(path, data)
     try:
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
@@ -63,9 +69,7 @@ def _opened(path: str | PathLike[str], data: bytes) -> Image.Image:
     if not data:
         raise DecodeError(path, "is empty", got="0 bytes", expected="a picture", remedy=_REMEDY)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `require_size` has a bound of its own
-            image = Image.open(BytesIO(data), formats=_FORMATS)
+        image = Image.open(BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise DecodeError(path, "has pictures that are too large", expected=MOST, remedy="make it smaller") from error
     except _BROKEN as error:

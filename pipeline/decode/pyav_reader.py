@@ -78,10 +78,10 @@ def opened(
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(demuxers()), **LIMITS}
     try:
         container = av.open(f"file:{fspath(path)}", "r", options=options, **_ANY_TAGS)
-    except av.ArgumentError as error:  # also of a demuxer that is not on the list
-        raise DecodeError(path, what_it_is(path), remedy=_REMEDY) from error
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DecodeError(path, f"cannot be opened as a video ({reason(error)})", remedy=_REMEDY) from error
+        cause = reason(error)
+        _must_not_be_cut(path)
+        raise DecodeError(path, what_it_is(path) or f"cannot be opened as a video ({cause})", remedy=_REMEDY) from error
     with container:
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
@@ -212,8 +212,7 @@ def _seconds(packet: av.Packet) -> float:
 
 def _must_be_whole(path: str | PathLike[str], packets: int, entries: int, claimed: int) -> None:
     """The index of an AVI or MP4 must be found again; in an AVI without one, at least the header's count."""
-    if missing := missing_bytes(path):
-        raise DecodeError(path, f"is cut off: its last {missing} bytes are missing", remedy=_REMEDY)
+    _must_not_be_cut(path)
     if entries > packets:
         problem = "is damaged: some frames of its index cannot be found"
         raise DecodeError(path, problem, got=packets, expected=entries, remedy=_REMEDY)
@@ -221,6 +220,11 @@ def _must_be_whole(path: str | PathLike[str], packets: int, entries: int, claime
     if entries <= 1 < packets and claimed not in (0, packets):
         problem = "is damaged: it has no index, and not the frames of its header"
         raise DecodeError(path, problem, got=packets, expected=claimed, remedy=_REMEDY)
+
+
+def _must_not_be_cut(path: str | PathLike[str]) -> None:
+    if missing := missing_bytes(path):
+        raise DecodeError(path, f"is cut off: {missing} or more bytes are missing", remedy=_REMEDY)
 
 
 def require_size(path: str | PathLike[str], width: int, height: int) -> None:
