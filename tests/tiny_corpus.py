@@ -1,4 +1,4 @@
-"""A corpus in NTU's layout that is small enough to prepare a hundred times in a test: videos of 96 x 54 pixels.
+"""A corpus in NTU's layout that is small enough to prepare a hundred times in a test: videos of 64 x 36 pixels.
 
 What a file holds depends on the clip's name without its action field, as in the synthetic set, so that renaming actions
 renames files and changes nothing in them.
@@ -15,8 +15,7 @@ import numpy as np
 from pipeline.datasets import ntu
 from pipeline.records import Listing, keyed_rng
 
-WIDTH, HEIGHT, JOINTS = 96, 54, 25
-NTU_PIXELS = 1920 / WIDTH  # of a .skeleton file, to one of the video
+WIDTH, HEIGHT, JOINTS = 64, 36, 25
 
 
 def names(count: int) -> list[str]:
@@ -40,8 +39,8 @@ def listing(root: Path) -> Listing:
 def joints_of_clip(key: str, frames: int) -> np.ndarray:
     """(T, 25, 2): a figure of joints that wanders through the picture."""
     rng = keyed_rng(0, "tiny joints", key)
-    body = rng.uniform((-6, -14), (6, 14), (JOINTS, 2))
-    path = np.linspace(rng.uniform((14, 18), (24, 30)), rng.uniform((40, 18), (50, 30)), frames)
+    body = rng.uniform((-6, -12), (6, 12), (JOINTS, 2))
+    path = np.linspace(rng.uniform((14, 14), (24, 20)), rng.uniform((40, 14), (50, 20)), frames)
     return path[:, None] + body
 
 
@@ -61,12 +60,12 @@ def write_video(path: Path, *, seed_key: str, frames: int) -> None:
 
 
 def write_skeleton(path: Path, joints: np.ndarray, *, absent: frozenset[int] = frozenset()) -> None:
-    """One body, joints (T, 25, 2) in pixels of the video, nobody in the `absent` frames."""
+    """One body, joints (T, 25, 2) in pixels of a video of `WIDTH`, nobody in the `absent` frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [str(len(joints))]
-    for t, body in enumerate(joints):
+    for t, body in enumerate((joints + 0.5) * (1920 / WIDTH) - 0.5):  # colour pixels are of 1920 x 1080
         lines.append("0" if t in absent else "1")
         if t not in absent:
             lines += ["72057594037931101 0 1 1 1 1 0 0 0 2", str(JOINTS)]
-            lines += [f"0 0 3 0 0 {x:.9g} {y:.9g} 1 0 0 0 2" for x, y in (body + 0.5) * NTU_PIXELS - 0.5]
+            lines += [f"0 0 3 0 0 {x:.7g} {y:.7g} 1 0 0 0 2" for x, y in body]
     path.write_text("\n".join(lines) + "\n")

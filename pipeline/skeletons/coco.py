@@ -1,8 +1,8 @@
-"""COCO JSON of one video, annotations or results -> Skeleton.
+"""COCO JSON of one video, annotations or results (AlphaPose's too) -> PoseFile.
 
-In: a path, and the picture's size where coordinates are fractions of it. Out: axes (M, T, V, ...), V as in the file: 17
-in COCO's own, 15 in JHMDB's copies. Where every annotation has a `track_id`, that is the person; otherwise people are
-tracked by position. A file of several videos is refused: a skeleton belongs to one.
+In: a file's content. Out: all people found, under the numbers in their frames' names; V as in the file: 17 in COCO's
+own, 15 in JHMDB's copies. A person is its `track_id`, or AlphaPose's `idx`. A file of several videos is refused: a pose
+file belongs to one.
 """
 
 from __future__ import annotations
@@ -12,98 +12,101 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.openpose import People, Person, Size, in_order, load_json, parsed, picture_scale, tracked
-from pipeline.skeletons.skeleton import Skeleton, make_skeleton
+from pipeline.skeletons.files import numbers, parsed, shown, whole
+from pipeline.skeletons.openpose import person_number
+from pipeline.skeletons.pose_file import Detection, PoseFile, Size, pose_file
 
-COCO_JOINTS = 17
+_NUMBER = re.compile(r"(|.*\D)([0-9]+)\D*", re.DOTALL)
+_OF_A_VIDEO = re.compile(r"(0|[1-9][0-9]*)\.(jpg|png)")  # the names that AlphaPose gives to the frames of a video
 _FLAGS = np.array([1, 1, 0.5], dtype=np.float32)  # x, y and a flag of at most 2 times this: x, y, score
 
 
-class _Found(NamedTuple):
-    """One annotation: frame number, person (None if not named), joints (V, 3) as x, y, v."""
+class _Content(NamedTuple):
+    """Detections, the numbers of the frames, and what the file states of its video, every value once."""
 
-    frame: int
-    track: int | None
-    person: Person
-
-
-class _File(NamedTuple):
-    """A file's annotations, the numbers of its frames, the number of frames it claims, and its videos' names."""
-
-    found: list[_Found]
-    frames: set[int]
-    length: int
+    found: list[Detection]
+    numbers: set[int]
     videos: set[str]
+    sizes: set[Size | None]
+    length: int
+    base: int | None
 
 
-def read_coco(path: str | Path, *, size: Size | None = None) -> Skeleton:
-    """The people of one video in a COCO file: {"images", "annotations"}, or a list of results.
+def read_coco(path: str | Path, content: Any) -> PoseFile:
+    """The people of one video in COCO JSON: {"images", "annotations"}, or a list of results.
 
-    A frame's number is the last number in its file's name (or in `image_id`, for results). The third of each keypoint
-    triple is a flag where the file has only 0, 1 and 2, among them a 2: not labelled, hidden, seen become scores 0, 0.5
-    and 1. Otherwise it is the score.
+    A frame's number is the last number in its file's name (or in `image_id`, for results). Lists whose frames are all
+    named as AlphaPose names those of a video (`0.jpg`) count from 0. The third of each keypoint triple is a flag where
+    the file has only 0, 1 and 2, among them a 2: not labelled, hidden, seen become scores 0, 0.5 and 1. Otherwise it is
+    the score. AlphaPose writes `idx` 0 throughout where it follows nobody: then people have no names.
 
-    `size`, (height, width) of the video in pixels, is needed where coordinates are fractions of the picture.
-
-    Raises SkeletonError: a file of another form or of several videos, or a track twice in one frame.
+    Raises SkeletonError: content of another form, of several videos, of pictures of several sizes, or with a person
+    twice in one frame.
     """
-    content = load_json(path)
     file = parsed(path, content, _results if isinstance(content, list) else _annotations)
     if len(file.videos) > 1:
         raise SkeletonError(path, f"holds {len(file.videos)} videos", expected="one", remedy="split it by video")
-    values = {float(value) for found in file.found for value in found.person[:, 2]}
-    if 2.0 in values and values <= {0.0, 1.0, 2.0}:
-        file = file._replace(found=[found._replace(person=found.person * _FLAGS) for found in file.found])
-    if any(found.track is None for found in file.found) or not file.found:
-        people: People = {frame: [] for frame in sorted(file.frames)}
-        for found in file.found:
-            people[found.frame].append(found.person)
-        return tracked(path, people, size=size, num_joints=COCO_JOINTS, length=file.length)
-    return _by_track(path, file, size=size)
+    if len(file.sizes) > 1:
+        raise SkeletonError(
+            path, f"holds pictures of {len(file.sizes)} sizes", expected="one", remedy="split it by size"
+        )
+    found = file.found
+    flags = {float(value) for one in found for value in np.unique(one.values[:, 2])}
+    if 2.0 in flags and flags <= {0.0, 1.0, 2.0}:
+        found = [one._replace(values=one.values * _FLAGS) for one in found]
+    picture = next(iter(file.sizes), None)
+    return pose_file(path, found, file.numbers, listing="list", length=file.length, base=file.base, picture=picture)
 
 
-def _annotations(content: dict[str, Any]) -> _File:
-    frames, videos, length = {}, set(), 0
+def _annotations(content: dict[str, Any]) -> _Content:
+    frames: dict[Any, int] = {}
+    file = _Content([], set(), set(), set(), 0, None)
+    length, images = 0, set()
     for image in content["images"]:
-        name = PurePosixPath(image["file_name"])
-        frames[image["id"]] = _last_number(name.stem)
-        videos.add(str(image.get("vid_id", image.get("video_id", name.parent))))
-        length = max(length, int(image.get("nframes", 0)))
-    found = [_Found(frames[note["image_id"]], note.get("track_id"), _person(note)) for note in content["annotations"]]
-    return _File(found, set(frames.values()), length, videos)
+        video, number = _frame(image["file_name"])
+        if image["id"] in frames or (video, number) in images:
+            raise ValueError(f"image {shown(image['file_name'])} twice")
+        frames[image["id"]] = number
+        images.add((video, number))
+        file.numbers.add(number)
+        file.videos.add(str(image.get("vid_id", image.get("video_id", video))))
+        has_size = "width" in image and "height" in image
+        file.sizes.add((whole(image["height"], "height"), whole(image["width"], "width")) if has_size else None)
+        length = max(length, whole(image.get("nframes", 0), "number of frames"))
+    for note in content["annotations"]:
+        file.found.append(Detection(frames[note["image_id"]], person_number(note.get("track_id")), _keypoints(note)))
+    return file._replace(length=length)
 
 
-def _results(content: list[dict[str, Any]]) -> _File:
-    found = [_Found(_last_number(PurePosixPath(str(note["image_id"])).stem), None, _person(note)) for note in content]
-    return _File(found, {one.frame for one in found}, 0, set())
+def _results(content: list[dict[str, Any]]) -> _Content:
+    file = _Content([], set(), set(), {None}, 0, None)
+    by_tool = True
+    for note in content:
+        name = note["image_id"]
+        if type(name) not in (str, int):
+            raise TypeError(f"{shown(name)} is no name of a frame")
+        by_tool &= type(name) is str and bool(_OF_A_VIDEO.fullmatch(name))
+        video, number = _frame(str(name))
+        file.numbers.add(number)
+        file.videos.add(video)
+        body = person_number(note["idx"] if note.get("idx") is not None else note.get("track_id"))
+        file.found.append(Detection(number, body, _keypoints(note)))
+    if all(one.body == 0 for one in file.found):
+        file = file._replace(found=[one._replace(body=None) for one in file.found])
+    return file._replace(base=0 if by_tool else None)
 
 
-def _person(note: dict[str, Any]) -> Person:
-    return np.array(note["keypoints"], dtype=np.float32).reshape(-1, 3)
+def _keypoints(note: dict[str, Any]) -> NDArray[np.float32]:
+    return numbers(note["keypoints"]).reshape(-1, 3)
 
 
-def _last_number(text: str) -> int:
-    numbers = re.findall("[0-9]+", text)
-    if not numbers:
-        raise ValueError(f"{text} has no frame number")
-    return int(numbers[-1])
-
-
-def _by_track(path: str | Path, file: _File, *, size: Size | None) -> Skeleton:
-    first = in_order(path, file.frames)
-    joints = {len(found.person) for found in file.found}
-    if len(joints) > 1:
-        raise SkeletonError(path, "holds people of different numbers of joints", got=sorted(joints))
-    scale = picture_scale(path, [found.person for found in file.found], size=size)
-    ids = sorted({int(found.track) for found in file.found if found.track is not None})
-    table = np.full((len(ids), max(file.length, max(file.frames) + 1 - first), *joints, 3), np.nan, dtype=np.float32)
-    present = np.zeros(table.shape[:2], dtype=bool)
-    for found in file.found:
-        assert found.track is not None
-        cell = ids.index(int(found.track)), found.frame - first
-        if present[cell]:
-            raise SkeletonError(path, f"has track {found.track} twice in frame {found.frame}")
-        table[cell], present[cell] = found.person * scale, True
-    return make_skeleton(table[..., :2], table[..., 2], present, body_ids=np.array(ids, dtype=np.int64))
+def _frame(name: str) -> tuple[str, int]:
+    """A frame's video, by folder and the rest of its name, and its number, the last in its file's name."""
+    file = PurePosixPath(name)
+    match = _NUMBER.fullmatch(file.stem)
+    if match is None:
+        raise ValueError(f"{shown(name)} has no frame number")
+    return str(file.parent / match.group(1)), int(match.group(2))

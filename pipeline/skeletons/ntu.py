@@ -1,7 +1,7 @@
-"""The `.skeleton` text files of NTU RGB+D (Kinect v2): one file -> Skeleton, exactly or not at all.
+"""The `.skeleton` text files of NTU RGB+D (Kinect v2): one file -> PoseFile or Skeleton, exactly or not at all.
 
-In: a path. Out: a Skeleton of all bodies in the file (M), over all its frames (T), 25 joints. Choosing persons is not
-done here. The format, one line each:
+In: a path. Out: all bodies in the file, over all its frames, 25 joints. Choosing persons is not done here. The format,
+one line each:
 
     frame count, then for each frame
         body count, then for each body
@@ -22,9 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.skeleton import Skeleton, make_skeleton
+from pipeline.skeletons.assemble import all_bodies
+from pipeline.skeletons.files import OWN_FORM, read_bytes
+from pipeline.skeletons.pose_file import PoseFile, require_once
+from pipeline.skeletons.skeleton import Skeleton
 
-BODY_FIELDS, JOINT_FIELDS, JOINTS = 10, 12, 25
+BODY_FIELDS, JOINT_FIELDS, JOINTS, KINECT_1_JOINTS = 10, 12, 25, 20
+PICTURE = (1080, 1920)  # of the colour camera, whose pixels colorX and colorY are, whatever the video was scaled to
 PLACE_COLUMNS, STATE_COLUMN = (0, 1, 2, 5, 6), 11  # of a joint line's fields: x y z colorX colorY, trackingState
 _TRUST = np.array([0.0, 0.5, 1.0], dtype=np.float32)  # by trackingState: not tracked, inferred, tracked
 _REMEDY = "get the file again; its bytes are damaged or cut off"
@@ -45,7 +49,7 @@ class Table(NamedTuple):
 
 
 def read_ntu_skeleton(path: str | Path) -> Skeleton:
-    """All bodies of a `.skeleton` file, sorted by body ID.
+    """All bodies of a `.skeleton` file, sorted by body ID; of more than 64 bodies those in most frames.
 
     Returns:
         Skeleton with joints from colorX, colorY (pixels of the 1920x1080 picture), xyz in metres and scores 1, 0.5, 0
@@ -56,11 +60,30 @@ def read_ntu_skeleton(path: str | Path) -> Skeleton:
         SkeletonError: the file cannot be opened, is cut off, has a line of another form (the line is named), text
             after its last frame, or a body ID twice in one frame.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise SkeletonError(path, "cannot be read", got=error.strerror, remedy="check the path") from error
-    return _assemble(path, read_table(data) or read_lines(path, data))
+    poses = read_ntu(path)
+    assert poses.bodies is not None
+    return all_bodies(path, poses, poses.bodies, poses.length)
+
+
+def read_ntu(path: str | Path) -> PoseFile:
+    """The bodies of a `.skeleton` file as detections. Values and errors as of `read_ntu_skeleton`."""
+    data = read_bytes(path)
+    table = read_table(data) or read_lines(path, data)
+    require_once(path, table.ids, table.frames)
+    with np.errstate(over="ignore"):  # beyond float32 is treated as infinite: unusable
+        places = table.places.astype(np.float32)
+    values = np.concatenate([places[..., 3:], _TRUST[table.states][..., None]], axis=-1)
+    return PoseFile(
+        table.frames,
+        values,
+        table.ids,
+        "array",
+        np.zeros(0, dtype=np.int64),
+        xyz=places[..., :3],
+        length=table.num_frames,
+        picture=PICTURE,
+        topology="ntu25",
+    )
 
 
 def read_table(data: bytes) -> Table | None:
@@ -110,6 +133,8 @@ def read_lines(path: str | Path, data: bytes) -> Table:
             frames.append(frame)
             ids.append(lines.body_id())
             joints = lines.whole_number("joint count")
+            if joints == KINECT_1_JOINTS:
+                raise SkeletonError(path, "has 20 joints (Kinect v1), NTU RGB+D has 25", remedy=OWN_FORM)
             if joints != JOINTS:
                 raise lines.error("is not the joint count", got=joints, expected=JOINTS)
             rows += [lines.joint() for _ in range(JOINTS)]
@@ -122,24 +147,6 @@ def _table(num_frames: int, frames: list[int], ids: list[int], rows: NDArray[np.
     numbers = rows.reshape(len(ids), JOINTS, len(PLACE_COLUMNS) + 1)
     states = np.where(np.isin(numbers[..., -1], (1, 2)), numbers[..., -1], 0).astype(np.int64)
     return Table(num_frames, np.array(frames, dtype=np.int64), np.array(ids, dtype=np.int64), numbers[..., :-1], states)
-
-
-def _assemble(path: str | Path, table: Table) -> Skeleton:
-    """Bodies into the slots of their IDs, by frame."""
-    body_ids, slots = np.unique(table.ids, return_inverse=True)
-    shape = (len(body_ids), table.num_frames)
-    present = np.zeros(shape, dtype=bool)
-    present[slots, table.frames] = True
-    if int(present.sum()) != len(slots):
-        cells, counts = np.unique(slots * table.num_frames + table.frames, return_counts=True)
-        slot, frame = divmod(int(cells[counts > 1][0]), table.num_frames)
-        raise SkeletonError(path, f"has body {body_ids[slot]} twice in frame {frame}", remedy=_REMEDY)
-    places = np.full((*shape, JOINTS, len(PLACE_COLUMNS)), np.nan, dtype=np.float32)
-    with np.errstate(over="ignore"):  # beyond float32 is treated as infinite: unusable
-        places[slots, table.frames] = table.places
-    scores = np.zeros((*shape, JOINTS), dtype=np.float32)
-    scores[slots, table.frames] = _TRUST[table.states]
-    return make_skeleton(places[..., 3:], scores, present, xyz=places[..., :3], body_ids=body_ids)
 
 
 class _Lines:

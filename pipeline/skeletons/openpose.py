@@ -1,140 +1,112 @@
-"""JSON of OpenPose and similar estimators: a folder of one file a frame, or one file a video -> Skeleton.
+"""JSON of OpenPose and similar estimators: a folder of one file a frame, or one file a video -> PoseFile.
 
-In: a path, and the picture's size where coordinates are fractions of it. Out: axes (M, T, V, ...), all people found,
-each tracked over time by `tracking`. Frames are numbered from 0 or, if there is no 0 but a 1, from 1; a missing number
-is a frame without people. Also holds helpers that `coco` uses.
+In: a path. Out: all people found, under the file's own frame numbers. Neither units nor the number of the first frame
+are decided here, and people are not followed over time.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.skeleton import Skeleton
-from pipeline.skeletons.tracking import Person, track_persons
+from pipeline.skeletons.files import OWN_FORM, load_json, numbers, parsed, shown, whole
+from pipeline.skeletons.pose_file import Detection, PoseFile, pose_file
 
-Size = tuple[int, int]  # (height, width)
-People = dict[int, list[Person]]  # by frame number
-
-Parsed = TypeVar("Parsed")
-
-OPENPOSE_JOINTS = 18
-_FRAME_FILE = re.compile(r"(?:.*\D)?([0-9]+)(?:_keypoints)?\.json")
-_SHARES = 2.0  # coordinates all below this are fractions of the picture: in pixels, a person of two pixels
-_MAX_FRAMES = 10_000_000  # 90 hours; a damaged number must not take all memory
-_REMEDY = "make it again with the pose estimator"
+_FRAME_FILE = re.compile(r"(?:.*\D)?([0-9]+)(?:_keypoints)?\.json", re.DOTALL)
+_MOST_FILES = 1_000_000  # nine hours
 
 
-def read_pose_folder(path: str | Path, *, size: Size | None = None) -> Skeleton:
+def read_pose_folder(path: str | Path) -> PoseFile:
     """The people in a folder of one JSON file a frame, its number last in the name (…_000000000042_keypoints.json).
 
     A file is OpenPose's {"people": [{"pose_keypoints_2d": [x, y, score, …]}]} (`pose_keypoints` in old versions), or
-    [{"joints": [[x, y], …]}] with -1 for what was not found. Files without a number are passed over.
+    [{"joints": [[x, y], …]}] with -1 for what was not found. A person is its `person_id` where all people have one that
+    is not negative. Files whose names do not end in a number are passed over.
 
-    `size`, (height, width) of the video in pixels, is needed where coordinates are fractions of the picture.
-
-    Raises SkeletonError: no such file, a file of another form (it is named), or fractions without a size.
+    Raises SkeletonError: no such file, two of the same number, or a file of another form (it is named).
     """
-    people: People = {}
-    for file in sorted(Path(path).iterdir()):
-        if match := _FRAME_FILE.fullmatch(file.name):
-            people[int(match.group(1))] = parsed(file, load_json(file), _frame)
-    if not people:
-        raise SkeletonError(path, "holds no pose files", expected="JSON files whose names end in the frame's number")
-    return tracked(path, people, size=size, num_joints=OPENPOSE_JOINTS)
+    files: dict[int, Path] = {}
+    others: set[str] = set()
+    try:
+        for file in Path(path).iterdir():
+            if not (match := _FRAME_FILE.fullmatch(file.name)):
+                others.add(file.name)
+                continue
+            number = int(match.group(1))
+            if other := files.get(number):
+                remedy = "put the frames of each video into a folder of their own"
+                got = f"{shown(min(other.name, file.name))} and {shown(max(other.name, file.name))}"
+                raise SkeletonError(path, f"holds frame {number} twice", got=got, remedy=remedy)
+            files[number] = file
+            if len(files) > _MOST_FILES:
+                raise SkeletonError(path, "holds too many files", expected=f"at most {_MOST_FILES}")
+    except OSError as error:
+        raise SkeletonError(path, "cannot be listed", got=error.strerror, remedy="check the folder") from error
+    if not files:
+        expected = "JSON files whose names end in the frame's number"
+        got = f"files such as {shown(min(others))}" if others else "an empty folder"
+        raise SkeletonError(path, "holds no pose files", got=got, expected=expected, remedy=OWN_FORM)
+    found: list[Detection] = []
+    for number, file in sorted(files.items()):
+        people = parsed(file, load_json(file), _frame)
+        found += [Detection(number, body, values) for body, values in people]
+    return pose_file(path, found, files, listing="folder")
 
 
-def read_pose_file(path: str | Path, *, size: Size | None = None) -> Skeleton:
+def read_pose_list(path: str | Path, content: Any) -> PoseFile:
     """The people in one JSON file a video, {"data": [{"frame_index": 1, "skeleton": [{"pose": …, "score": …}]}]}.
 
     The form made from OpenPose for Kinetics: pose is x, y, x, y, … and score one number a joint. Where all scores of a
-    file are 0 it holds none; then a joint was not found if it lies at (0, 0). Arguments and errors as for
-    `read_pose_folder`.
+    file are 0 it holds none; then a joint was not found if it lies at (0, 0).
+
+    Raises SkeletonError: the content is of another form, or lists a frame twice.
     """
-    return tracked(path, parsed(path, load_json(path), _video), size=size, num_joints=OPENPOSE_JOINTS)
+    found, listed = parsed(path, content, _video)
+    if not any(one.values[:, 2].any() for one in found):
+        for one in found:
+            one.values[:, 2] = one.values[:, :2].any(axis=1)
+    return pose_file(path, found, listed, listing="list")
 
 
-def _frame(content: Any) -> list[Person]:
+def _frame(content: Any) -> list[tuple[int | None, NDArray[np.float32]]]:
+    """(person_id or None, x y score) of each person in one frame."""
     return [_person(person) for person in (content["people"] if isinstance(content, dict) else content)]
 
 
-def _person(person: dict[str, Any]) -> Person:
+def _person(person: dict[str, Any]) -> tuple[int | None, NDArray[np.float32]]:
     if "joints" in person:
-        places = np.array(person["joints"], dtype=np.float32).reshape(-1, 2)
-        return np.column_stack([places, (places >= 0).all(axis=1)]).astype(np.float32)
+        places = numbers(person["joints"]).reshape(-1, 2)
+        return None, np.column_stack([places, (places >= 0).all(axis=1)]).astype(np.float32)
     flat = person["pose_keypoints_2d"] if "pose_keypoints_2d" in person else person["pose_keypoints"]
-    return np.array(flat, dtype=np.float32).reshape(-1, 3)
+    return person_number(person.get("person_id")), numbers(flat).reshape(-1, 3)
 
 
-def _video(content: Any) -> People:
-    people: People = {}
+def person_number(value: Any) -> int | None:
+    """A person's number, which may stand alone in a list; None for null, negative numbers and an empty list."""
+    if type(value) is list and len(value) < 2:
+        value = value[0] if value else None
+    if value is None:
+        return None
+    number = whole(value, "number of a person")
+    return number if number >= 0 else None
+
+
+def _video(content: Any) -> tuple[list[Detection], set[int]]:
+    found: list[Detection] = []
+    listed: set[int] = set()
     for frame in content["data"]:
-        poses = [np.array(person["pose"], dtype=np.float32).reshape(-1, 2) for person in frame["skeleton"]]
-        scores = [np.array(person["score"], dtype=np.float32) for person in frame["skeleton"]]
-        people[int(frame["frame_index"])] = [np.column_stack(pair) for pair in zip(poses, scores, strict=True)]
-    everyone = [person for found in people.values() for person in found]
-    if not any(person[:, 2].any() for person in everyone):
-        for person in everyone:
-            person[:, 2] = person[:, :2].any(axis=1)
-    return people
-
-
-def load_json(path: str | Path) -> Any:
-    """The content of a JSON file. SkeletonError if it cannot be read as one."""
-    try:
-        return json.loads(Path(path).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise SkeletonError(path, "cannot be read as JSON", got=error, remedy=_REMEDY) from error
-
-
-def parsed(path: str | Path, content: Any, parse: Callable[[Any], Parsed]) -> Parsed:
-    """What `parse` makes of a file's content. SkeletonError, naming the file, where the content is of another form."""
-    try:
-        return parse(content)
-    except KeyError as error:
-        raise SkeletonError(path, "is of another form than expected", got=f"no {error}", remedy=_REMEDY) from error
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise SkeletonError(path, "is of another form than expected", got=error, remedy=_REMEDY) from error
-
-
-def tracked(path: str | Path, people: People, *, size: Size | None, num_joints: int, length: int = 0) -> Skeleton:
-    """People by frame number -> persons over time, in pixels.
-
-    `num_joints` is V where nobody was found; `length` the least T. SkeletonError where the numbering begins late,
-    people differ in their joints, or coordinates are fractions and no `size` is given.
-    """
-    first = in_order(path, people)
-    everyone = [person for found in people.values() for person in found]
-    joints = {len(person) for person in everyone} or {num_joints}
-    if len(joints) > 1:
-        raise SkeletonError(path, "holds people of different numbers of joints", got=sorted(joints), remedy=_REMEDY)
-    scale = picture_scale(path, everyone, size=size)
-    length = max(length, max(people, default=-1) + 1 - first)
-    frames = [[person * scale for person in people.get(first + t, [])] for t in range(length)]
-    return track_persons(frames, num_joints=joints.pop())
-
-
-def in_order(path: str | Path, numbers: Collection[int]) -> int:
-    """The number of the first frame, 0 or 1. SkeletonError where both are absent: the beginning is not known."""
-    if not numbers or (min(numbers) in (0, 1) and max(numbers) <= _MAX_FRAMES):
-        return min(numbers, default=0)
-    got = f"frames {min(numbers)} to {max(numbers)}"
-    remedy = "list the frames from the first"
-    raise SkeletonError(path, "does not number its frames from 0 or 1", got=got, remedy=remedy)
-
-
-def picture_scale(path: str | Path, everyone: Iterable[Person], *, size: Size | None) -> NDArray[np.float32]:
-    """Factors of x, y, score: 1 where coordinates are pixels, the picture's size where they are fractions of it."""
-    places = [person[person[:, 2] > 0, :2] for person in everyone]
-    if max((float(place.max()) for place in places if place.size), default=_SHARES) >= _SHARES:
-        return np.ones(3, dtype=np.float32)
-    if size is None:
-        raise SkeletonError(path, "holds places as shares of the picture", remedy="give the picture's size with it")
-    return np.array([size[1], size[0], 1], dtype=np.float32)  # (3,)
+        number = whole(frame["frame_index"], "frame number")
+        if number in listed:
+            raise ValueError(f"frame {number} twice")
+        listed.add(number)
+        for person in frame["skeleton"]:
+            places, scores = numbers(person["pose"]).reshape(-1, 2), numbers(person["score"])
+            if scores.shape != places.shape[:1]:
+                raise ValueError(f"{len(places)} joints and {scores.size} scores in frame {number}")
+            found.append(Detection(number, None, np.column_stack([places, scores])))
+    return found, listed

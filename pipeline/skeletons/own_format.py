@@ -1,19 +1,21 @@
-"""Skeletons in this project's own format, .npz or .json -> Skeleton: the one to write for a new pose estimator.
+"""Skeletons in this project's own format, .npz or .json -> PoseFile: the one to write for a new pose estimator.
 
-In: a path. Out: axes (M, T, V, ...). The names in the file:
+In: a path. Out: all persons, over the frames of the arrays. The names in the file:
 
-    joints     (M, T, V, 2) x, y in pixels, or (T, V, 2) of one person; NaN (null in JSON) where not found   [required]
+    joints     (M, T, V, 2) x, y, or (T, V, 2) of one person; NaN (null in JSON) where not found   [required]
     scores     (M, T, V) 0 to 1, or (T, V)                          [1 where a joint is found]
     xyz        (M, T, V, 3) metres, or (T, V, 3)                    [unknown]
     present    (M, T) whether the person is there at all            [where a joint is found]
     body_ids   (M,) integers                                        [0 to M-1]
     topology   a name of `pipeline.manifest.TOPOLOGIES`             [by V]
+    size       (2,) height and width of the picture that the pixels are of          [the video's]
 
     np.savez("clip.npz", joints=joints, scores=scores, topology="coco17")
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -24,75 +26,145 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.openpose import load_json
-from pipeline.skeletons.skeleton import Skeleton, make_skeleton
+from pipeline.skeletons.files import FORMS, MOST_BINARY_BYTES, OWN_FORM, numbers, open_regular, shown
+from pipeline.skeletons.pose_file import PoseFile, Size
 
-NAMES = ("joints", "scores", "xyz", "present", "body_ids", "topology")
+NAMES = ("joints", "scores", "xyz", "present", "body_ids", "topology", "size")
+_PYSKL = {"keypoint", "keypoint_score", "total_frames"}
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def read_own(path: str | Path) -> Skeleton:
-    """The skeleton in a .npz or .json file of the form above.
+def read_own(path: str | Path, content: Mapping[str, Any]) -> PoseFile:
+    """The persons in the content of a .npz or .json file of the form above.
 
-    Raises SkeletonError: the file cannot be read, `joints` is missing, a name is unknown, or shapes do not agree.
+    Raises SkeletonError: `joints` is missing, a name is unknown, or shapes do not agree.
     """
-    content = own_content(path)
+    _require_names(path, content)
     joints = _array(path, content, "joints", None)
-    if joints.ndim not in (3, 4) or joints.shape[-1] != 2:
+    if joints.ndim not in (3, 4) or joints.shape[-1] != 2 or not joints.shape[-2]:
         raise SkeletonError(path, "has wrong joints", got=f"shape {joints.shape}", expected="(M, T, V, 2) or (T, V, 2)")
     own = joints.shape[:-1]
     full = own if joints.ndim == 4 else (1, *own)  # (M, T, V)
     found = np.isfinite(joints).all(axis=-1)
-    scores = _array(path, content, "scores", own) if "scores" in content else np.asarray(found, dtype=np.float32)
-    seen = _array(path, content, "present", own[:-1]) if "present" in content else found.any(axis=-1)
-    xyz = _array(path, content, "xyz", (*own, 3)).reshape(*full, 3) if "xyz" in content else None
-    return make_skeleton(
-        joints.reshape(*full, 2),
-        scores.reshape(full),
-        np.asarray(seen > 0).reshape(full[:-1]),
+    scores = _array(path, content, "scores", own) if "scores" in content else found.astype(np.float32)
+    seen = _array(path, content, "present", own[:-1]) > 0 if "present" in content else found.any(axis=-1)
+    persons, frames = np.nonzero(seen.reshape(full[:-1]))
+    values = np.concatenate([joints.reshape(*full, 2), scores.reshape(*full, 1)], axis=-1)[persons, frames]
+    xyz = _array(path, content, "xyz", (*own, 3)).reshape(*full, 3)[persons, frames] if "xyz" in content else None
+    return PoseFile(
+        frames,
+        values,
+        _body_ids(path, content, full[0])[persons] if "body_ids" in content else persons,
+        "array",
+        np.zeros(0, dtype=np.int64),
         xyz=xyz,
-        body_ids=_body_ids(path, content, full[0]),
+        length=full[1],
+        picture=_size(path, content),
+        topology=_topology(path, content),
     )
 
 
-def own_content(path: str | Path) -> Mapping[str, Any]:
-    """What a .npz or .json file holds, by name. SkeletonError for a file that is none, or has unknown names."""
-    content = _load_npz(path) if Path(path).suffix.lower() == ".npz" else load_json(path)
-    names = sorted(content) if isinstance(content, dict) else type(content).__name__
-    if not isinstance(content, dict) or "joints" not in content or not set(content) <= set(NAMES):
-        raise SkeletonError(path, "is not a skeleton of known names", got=names, expected=", ".join(NAMES))
-    return content
+def read_npz(path: str | Path) -> dict[str, Any]:
+    """The arrays in a .npz file by name. SkeletonError: it is none, names are unknown, or a header lies about sizes."""
+    with open_regular(path, most=MOST_BINARY_BYTES) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+                _require_names(path, members)
+                return {name: _member(archive, info) for name, info in members.items()}
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            # zipfile raises RuntimeError for unknown compressions and encrypted files
+            got = str(error)[:200]
+            raise SkeletonError(path, "cannot be read as .npz", got=got, remedy="write it with np.savez") from error
 
 
-def _load_npz(path: str | Path) -> dict[str, Any]:
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("a bare .npy array")
-        with file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        # zipfile raises RuntimeError for unknown compressions and encrypted files
-        raise SkeletonError(path, "cannot be read as .npz", got=error, remedy="write it with np.savez") from error
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """One array; what its header claims is compared with its size before anything is allocated."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{shown(info.filename)} in a compression that np.savez does not use")
+    if info.file_size > MOST_BINARY_BYTES:
+        raise ValueError(f"{shown(info.filename)} of {info.file_size} bytes, more than {MOST_BINARY_BYTES}")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in _HEADERS:
+            raise ValueError(f"an array of version {version}")
+        shape, by_column, dtype = _HEADERS[version](member)
+        if dtype.kind not in "biufU":
+            raise ValueError(f"{shown(info.filename)} of {dtype}, not of numbers")
+        size = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or size != info.file_size - member.tell():
+            raise ValueError(f"{shown(info.filename)} whose header claims {shape}, of which the bytes are not there")
+        data = member.read(size)
+    if len(data) != size:
+        raise ValueError(f"{shown(info.filename)} that is cut off")
+    if not size:
+        return np.zeros(shape, dtype=dtype)
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if by_column else "C")
+
+
+def _require_names(path: str | Path, content: Any) -> None:
+    if isinstance(content, Mapping) and "joints" in content and set(content) <= set(NAMES):
+        return
+    if isinstance(content, Mapping) and len(_PYSKL & set(content)) > 1:
+        remedy = "use the original poses, since PYSKL closes the gaps of a lost person"
+        raise SkeletonError(path, "looks like a sample of PYSKL or MMAction2", expected=FORMS, remedy=remedy)
+    got = sorted(map(shown, content))[:10] if isinstance(content, Mapping) else type(content).__name__
+    raise SkeletonError(path, "is not a skeleton of known names", got=got, expected=", ".join(NAMES), remedy=OWN_FORM)
 
 
 def _array(
     path: str | Path, content: Mapping[str, Any], name: str, shape: tuple[int, ...] | None
 ) -> NDArray[np.float32]:
+    value = content[name]
     try:
-        with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
-            array = np.array(content[name]).astype(np.float32)  # null becomes NaN
-    except (ValueError, TypeError) as error:
-        raise SkeletonError(path, f"has {name} that are not an array of numbers", got=error) from error
+        if isinstance(value, np.ndarray):
+            if value.dtype.kind not in "biuf":
+                raise TypeError(f"an array of {value.dtype}")
+            with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
+                array = value.astype(np.float32)
+        else:
+            array = numbers(_as_numbers(value) if name == "present" else value)
+    except (ValueError, TypeError, OverflowError) as error:
+        got = str(error)[:200]
+        raise SkeletonError(path, f"has {name} that are not an array of numbers", got=got) from error
     if shape is not None and array.shape != shape:
         raise SkeletonError(path, f"has wrong {name}", got=f"shape {array.shape}", expected=f"{shape}, to fit joints")
     return array
 
 
+def _as_numbers(value: Any) -> Any:
+    """true and false as 1 and 0, in a list or a list of lists."""
+    if type(value) is not list:
+        return int(value) if type(value) is bool else value
+    return [
+        [int(item) if type(item) is bool else item for item in row] if type(row) is list else _as_numbers(row)
+        for row in value
+    ]
+
+
 def _body_ids(path: str | Path, content: Mapping[str, Any], persons: int) -> NDArray[np.int64]:
     """The IDs, exactly: floats are refused, since neighbouring IDs may have become equal."""
-    ids = np.asarray(content.get("body_ids", np.arange(persons)))
-    are_integers = ids.dtype.kind in "iu" or not ids.size
-    if ids.shape != (persons,) or not are_integers or len({i for i in ids.tolist() if i < 1 << 63}) != persons:
-        expected = f"{persons} different 64-bit integers"
-        raise SkeletonError(path, "has wrong body_ids", got=ids.tolist(), expected=expected)
-    return ids.astype(np.int64)
+    ids = content["body_ids"]
+    ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
+    whole = type(ids) is list and all(type(one) is int and 0 <= one < 1 << 63 for one in ids)
+    if not whole or len(ids) != persons or len(set(ids)) != persons:
+        expected = f"{persons} different integers from 0 to 2^63 - 1"
+        raise SkeletonError(path, "has wrong body_ids", got=shown(ids), expected=expected)
+    return np.array(ids, dtype=np.int64)
+
+
+def _size(path: str | Path, content: Mapping[str, Any]) -> Size | None:
+    if "size" not in content:
+        return None
+    sides = _array(path, content, "size", None)
+    if sides.shape != (2,) or not np.isfinite(sides).all() or not (sides >= 1).all():
+        raise SkeletonError(path, "has a wrong size", got=shown(sides.tolist()), expected="height and width in pixels")
+    return int(sides[0]), int(sides[1])
+
+
+def _topology(path: str | Path, content: Mapping[str, Any]) -> str:
+    name = content.get("topology", "")
+    name = name.item() if isinstance(name, np.ndarray) and name.size == 1 else name
+    if not isinstance(name, str):
+        raise SkeletonError(path, "has a wrong topology", got=shown(name), expected="a name")
+    return name

@@ -1,89 +1,104 @@
-"""Tracking: detections without identity -> persons, as pose estimators list people in each frame in any order.
+"""Tracking: detections without names -> persons, as pose estimators list people in each frame in any order.
 
-In: for each frame the people found in it, each (V, 3) as x, y, score. Out: a Skeleton in which a slot is one person
-over time. It uses coordinates alone, frame after frame; it fills no gap and invents no joint.
+In: people by frame, (V, 3) each as x, y, score. Out: a number for each of them, the same for one person over time. It
+uses coordinates alone, frame after frame; it fills no gap and invents no joint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.skeletons.skeleton import Skeleton, make_skeleton
+from pipeline.errors import SkeletonError
 
 Person = NDArray[np.float32]  # (V, 3): x, y, score; score 0 where the joint was not found
 
 PATIENCE = 30  # frames that a person may be lost and still be recognised: a second of video
 REACH = 0.5  # how far a joint may have moved since it was last seen, in diagonals of the person's box
+MOST_PEOPLE = 200  # in a frame, since matching takes the square of it
+_MOST_LOST = 400  # persons, the latest, who may still be recognised
 
 
 @dataclass
 class _Track:
-    """One person so far: the detections by frame, and the latest position of each joint."""
+    """One person so far: a number, the frame last seen in, and the latest position of each joint."""
 
+    number: int
+    seen: int
     latest: Person
-    found: dict[int, Person] = field(default_factory=dict)
-
-    def add(self, time: int, person: Person) -> None:
-        self.found[time] = person
-        self.latest = np.where(_usable(person)[:, None], person, self.latest)
 
 
-def track_persons(frames: Sequence[Sequence[Person]], *, num_joints: int) -> Skeleton:
-    """Persons over T = len(frames) frames, numbered in the order of their first appearance, then from left to right.
+def track_people(path: str | Path, frames: NDArray[np.int64], people: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The person that each detection is, numbered from 0 in the order of first appearance, then from left to right.
 
     In each frame, people are matched with the persons seen within the last `PATIENCE` frames so that they agree best in
     all: a joint that both have agrees by 1 where it was last seen, falling to 0 at `REACH` from there. Hence a body
     half hidden is not lost to a passing fragment. People without a match are new persons. The order of people within a
-    frame does not matter; people without a usable joint are ignored.
+    frame does not matter; people without a usable joint are nobody, -1.
 
     Args:
-        frames: for each frame its people, (V, 3) as x, y in pixels and score; not found: score 0 or NaN coordinates.
-        num_joints: V.
+        frames: (B,) the frame of each detection.
+        people: (B, V, 3) as x, y in pixels and score; not found: score 0 or NaN coordinates.
+
+    Raises SkeletonError: more than `MOST_PEOPLE` people in a frame.
     """
-    tracks: list[_Track] = []
-    for time, people in enumerate(frames):
-        found = sorted((person for person in people if _usable(person).any()), key=_left_to_right)
-        alive = [track for track in tracks if time - max(track.found) <= PATIENCE]
-        matches = _match([track.latest for track in alive], found)
-        for index, person in enumerate(found):
+    numbers = np.full(len(frames), -1, dtype=np.int64)
+    seen = np.flatnonzero(_usable(people).any(axis=1))
+    seen = seen[np.argsort(frames[seen], kind="stable")]
+    alive: list[_Track] = []
+    count = 0
+    for rows in np.split(seen, np.flatnonzero(np.diff(frames[seen])) + 1) if len(seen) else []:
+        if len(rows) > MOST_PEOPLE:
+            got, expected = f"{len(rows)} in frame {frames[rows[0]]}", f"at most {MOST_PEOPLE}"
+            remedy = "leave out people of low score, or name persons by `idx` or `track_id`"
+            raise SkeletonError(path, "has too many people in a frame", got=got, expected=expected, remedy=remedy)
+        time = int(frames[rows[0]])
+        found = sorted((int(row) for row in rows), key=lambda row: _left_to_right(people[row]))
+        alive = [track for track in alive if time - track.seen <= PATIENCE]
+        matches = _match(alive, people[found])
+        for index, row in enumerate(found):
             if index not in matches:
-                tracks.append(_Track(latest=np.full((num_joints, 3), np.nan, dtype=np.float32)))
-            (alive[matches[index]] if index in matches else tracks[-1]).add(time, person)
-    table = np.full((len(tracks), len(frames), num_joints, 3), np.nan, dtype=np.float32)
-    present = np.zeros(table.shape[:2], dtype=bool)
-    for slot, track in enumerate(tracks):
-        for time, person in track.found.items():
-            table[slot, time], present[slot, time] = person, True
-    joints = np.where(table[..., 2:] > 0, table[..., :2], np.nan).astype(np.float32)
-    return make_skeleton(joints, table[..., 2], present)
+                track, count = _Track(count, time, np.full(people.shape[1:], np.nan, dtype=np.float32)), count + 1
+                alive.append(track)
+            else:
+                track = alive[matches[index]]
+            usable = _usable(people[row])[:, None]
+            track.seen, track.latest = time, np.where(usable, people[row], track.latest)
+            numbers[row] = track.number
+        if len(alive) > _MOST_LOST:
+            alive = sorted(alive, key=lambda track: track.seen)[-_MOST_LOST:]
+            alive.sort(key=lambda track: track.number)
+    return numbers
 
 
-def _match(known: list[Person], found: list[Person]) -> dict[int, int]:
-    """The best assignment of detections to persons: index into `found` -> index into `known`."""
+def _match(known: list[_Track], found: NDArray[np.float32]) -> dict[int, int]:
+    """The best assignment of detections (n, V, 3) to persons: index into `found` -> index into `known`."""
     from scipy.optimize import linear_sum_assignment  # not at the top: a slow import that NTU files do not need
 
-    agreements = np.array([[_agreement(person, other) for other in found] for person in known])
-    if not agreements.size:
+    if not known:
         return {}
+    agreements = np.stack([_agreement(track.latest, found) for track in known])
     rows, columns = linear_sum_assignment(agreements, maximize=True)
     return {int(j): int(i) for i, j in zip(rows, columns, strict=True) if agreements[i, j] > 0}
 
 
-def _agreement(person: Person, other: Person) -> float:
-    """The number of joints of `other` near those of `person`, each weighted by its distance."""
-    own = person[_usable(person), :2]
+def _agreement(person: Person, found: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n,) the number of joints of each of `found` (n, V, 3) near those of `person`, each weighted by its distance."""
+    usable = _usable(person)
+    own = person[usable, :2].astype(np.float64)
     reach = REACH * float(np.hypot(*(own.max(axis=0) - own.min(axis=0))))
-    both = _usable(person) & _usable(other)
-    distances = np.hypot(*(person[both, :2] - other[both, :2]).T)
-    return float(np.maximum(reach - distances, 0).sum()) / reach if reach > 0 else 0.0
+    if reach == 0:
+        return np.zeros(len(found))
+    both = _usable(found)[:, usable]  # (n, joints of the person)
+    distances = np.hypot(*np.moveaxis(found[:, usable, :2] - own, -1, 0))
+    return np.where(both, np.maximum(reach - distances, 0), 0).sum(axis=1) / reach
 
 
-def _usable(person: Person) -> NDArray[np.bool_]:
-    return (person[:, 2] > 0) & np.isfinite(person[:, :2]).all(axis=1)
+def _usable(people: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return (people[..., 2] > 0) & np.isfinite(people[..., :2]).all(axis=-1)
 
 
 def _left_to_right(person: Person) -> tuple[float, ...]:

@@ -15,8 +15,8 @@ from pipeline.datasets.synthetic.body import Array
 from pipeline.records import keyed_rng
 
 WIDTH, HEIGHT = 640, 360
-NTU_WIDTH, NTU_HEIGHT = 1920, 1080
-FOCAL = 1081.4 * WIDTH / NTU_WIDTH  # pixels; Kinect v2's colour camera has about 1081 at 1920 x 1080
+NTU_WIDTH, NTU_HEIGHT, NTU_FOCAL = 1920, 1080, 1081.4  # of Kinect v2's colour camera, in its pixels
+FOCAL = NTU_FOCAL * WIDTH / NTU_WIDTH  # pixels
 DEPTH_WIDTH, DEPTH_HEIGHT, DEPTH_FOCAL = 512, 424, 365.5
 ANGLES = {1: 0.0, 2: -0.45, 3: 0.45}  # radians about the room's middle, by camera; NTU's are wider, 0 and 45 degrees
 DISTANCES = {1: 3.3, 2: 3.05, 3: 3.55}  # metres
@@ -40,8 +40,8 @@ def colour_pixels(seen: Array) -> Array:
 
 
 def ntu_pixels(seen: Array) -> Array:
-    """The same places in a colour picture of 1920 x 1080, of which a .skeleton file tells the pixels."""
-    return _pinhole(seen, FOCAL * NTU_WIDTH / WIDTH, NTU_WIDTH, NTU_HEIGHT)
+    """Points (..., 3) in the sensor's frame to pixels (..., 2) of 1920 x 1080, whose colorX and colorY are."""
+    return _pinhole(seen, NTU_FOCAL, NTU_WIDTH, NTU_HEIGHT)
 
 
 def depth_pixels(seen: Array) -> Array:

@@ -50,7 +50,8 @@ def skeleton_text(scene: Scene, *, seed: int) -> str:
     """The .skeleton text of a scene: for each frame its bodies, for each body 10 fields and 25 joints of 12 fields.
 
     Field names and their order are those of NTU RGB+D's reader: x y z depthX depthY colorX colorY orientationW X Y Z
-    trackingState. A frame in which the sensor lost everybody has the line "0" and nothing else.
+    trackingState. As there, colour pixels are of 1920 x 1080, of which the video is a smaller copy. A frame in which
+    the sensor lost everybody has the line "0" and nothing else.
     """
     seen = scene.camera.see(scene.joints)
     fields = np.concatenate([seen, depth_pixels(seen), ntu_pixels(seen), _orientations(seen)], axis=-1)

@@ -75,8 +75,8 @@ def write_clip(root: Path, name: str, *, seed: int) -> None:
 def painted_joints(name: str, *, seed: int) -> np.ndarray:
     """Where the renderer puts the joints of a clip: float64 (M, T, 25, 2) in pixels, in every frame of the video.
 
-    The skeleton file holds the same places, in pixels of NTU's larger pictures and to seven digits, except in frames in
-    which the sensor lost the person.
+    The skeleton file holds the same places to seven digits, in pixels of 1920 x 1080, except in frames in which the
+    sensor lost the person.
 
     Raises DataError: the set has no clip of this name.
     """

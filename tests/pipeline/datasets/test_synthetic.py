@@ -18,14 +18,14 @@ from pipeline.datasets.ntu import record_from_name
 from pipeline.datasets.synthetic import recipe
 from pipeline.datasets.synthetic.actions import MOVEMENTS
 from pipeline.datasets.synthetic.body import SHOULDERS, two_bones
-from pipeline.datasets.synthetic.camera import FOCAL, HEIGHT, WIDTH, camera, colour_pixels
+from pipeline.datasets.synthetic.camera import FOCAL, HEIGHT, WIDTH, camera, colour_pixels, ntu_pixels
 from pipeline.datasets.synthetic.figure import Pencil
 from pipeline.datasets.synthetic.paint import PaintLayer, facet, shadow, stroke
 from pipeline.datasets.synthetic.render import frames, layers_of
 from pipeline.datasets.synthetic.scene import LONGEST, SHORTEST, Scene, scene
 from pipeline.errors import ConfigError, DataError
 from pipeline.manifest import class_names, split
-from pipeline.skeletons.ntu import read_ntu_skeleton
+from pipeline.skeletons.read import read_skeleton
 
 KEY = "S001C002P003R002"
 PAIRS = [(1, 2), (3, 4), (5, 6)]
@@ -346,9 +346,10 @@ def test_skeletons_hold_the_painted_joints(raw: Path) -> None:
             assert list(bodies) == [body for body, gone in zip(ids, lost, strict=True) if not gone]
             for body, fields in bodies.items():
                 pixels = np.array([[float(field) for field in joint[5:7]] for joint in fields])
-                assert np.abs(pixels - told[ids.index(body), frame]).max() < 1e-3
+                places = (told[ids.index(body), frame] + 0.5) * 3 - 0.5  # in 1920 x 1080, as NTU's are
+                assert np.abs(pixels - places).max() < 1e-3
                 seen = np.array([[float(field) for field in joint[:3]] for joint in fields])
-                assert np.abs(colour_pixels(seen) - pixels).max() < 1e-2
+                assert np.abs(ntu_pixels(seen) - pixels).max() < 3e-2
                 assert {joint[11] for joint in fields} <= {"1", "2"}
                 assert all(len(joint) == 12 for joint in fields)
 
@@ -356,7 +357,7 @@ def test_skeletons_hold_the_painted_joints(raw: Path) -> None:
 def test_the_projects_own_reader_agrees(raw: Path) -> None:
     for path in sorted((raw / "skeletons").iterdir()):
         skeleton, told, clip = (
-            read_ntu_skeleton(path),
+            read_skeleton(path, size=(HEIGHT, WIDTH)),
             recipe.painted_joints(path.stem, seed=0),
             scene(path.stem, seed=0),
         )

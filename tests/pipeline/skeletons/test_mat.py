@@ -11,7 +11,7 @@ from scipy.io import loadmat, savemat
 
 from pipeline.errors import SkeletonError
 from pipeline.manifest import class_names
-from pipeline.skeletons.mat import read_jhmdb, read_penn_facts, read_penn_label
+from pipeline.skeletons.mat import read_penn_facts, read_penn_label
 from pipeline.skeletons.person_choice import choose_persons
 from pipeline.skeletons.read import read_skeleton, topology_of
 
@@ -113,10 +113,10 @@ def test_jhmdb_joint_by_joint(test_data: Path) -> None:
 
 
 def test_jhmdb_of_one_frame_and_of_another_shape(tmp_path: Path) -> None:
-    single = read_jhmdb(write(tmp_path / "one.mat", {"pos_img": np.arange(30.0).reshape(2, 15)}))
+    single = read_skeleton(write(tmp_path / "one.mat", {"pos_img": np.arange(30.0).reshape(2, 15)}))
     np.testing.assert_array_equal(single.joints[0, 0, 14], [14, 29])
     with pytest.raises(SkeletonError, match="has a wrong pos_img"):
-        read_jhmdb(write(tmp_path / "two.mat", {"pos_img": np.zeros((15, 2, 3))}))
+        read_skeleton(write(tmp_path / "two.mat", {"pos_img": np.zeros((15, 2, 3))}))
 
 
 def test_the_two_are_told_apart(tmp_path: Path, test_data: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.own_format import read_own
 from pipeline.skeletons.read import read_skeleton, topology_of
 
 RNG = np.random.default_rng(0)
@@ -57,7 +56,7 @@ def test_everything_a_file_may_hold(tmp_path: Path, suffix: str) -> None:
     path = save(
         tmp_path, suffix, joints=JOINTS, scores=scores, xyz=xyz, present=present, body_ids=ids, topology="penn13"
     )
-    skeleton = read_own(path)
+    skeleton = read_skeleton(path)
     assert skeleton.body_ids.tolist() == ids
     np.testing.assert_array_equal(skeleton.present, present > 0)
     there = np.isfinite(JOINTS).all(axis=-1) & (present > 0)[..., None]
@@ -70,7 +69,7 @@ def test_everything_a_file_may_hold(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".npz", ".json"])
 def test_one_person_needs_no_first_axis(tmp_path: Path, suffix: str) -> None:
     scores = RNG.uniform(0.1, 1, (3, 17)).astype(np.float32)
-    skeleton = read_own(save(tmp_path, suffix, joints=JOINTS[1], scores=scores, present=[True, False, True]))
+    skeleton = read_skeleton(save(tmp_path, suffix, joints=JOINTS[1], scores=scores, present=[True, False, True]))
     assert skeleton.present.tolist() == [[True, False, True]]
     np.testing.assert_array_equal(skeleton.joints[0, 0], JOINTS[1, 0])
     np.testing.assert_array_equal(skeleton.scores[0, 0], scores[0])
@@ -95,26 +94,26 @@ def test_one_person_needs_no_first_axis(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".npz", ".json"])
 def test_what_does_not_fit_is_named(tmp_path: Path, suffix: str, arrays: dict[str, Any], complaint: str) -> None:
     with pytest.raises(SkeletonError, match=complaint):
-        read_own(save(tmp_path, suffix, **arrays))
+        read_skeleton(save(tmp_path, suffix, **arrays))
 
 
 def test_ragged_and_damaged_files(tmp_path: Path) -> None:
     (tmp_path / "ragged.json").write_text('{"joints": [[[1, 2], [3]]]}')
     with pytest.raises(SkeletonError, match="not an array of numbers"):
-        read_own(tmp_path / "ragged.json")
+        read_skeleton(tmp_path / "ragged.json")
     data = save(tmp_path, ".npz", joints=JOINTS).read_bytes()
     cut = tmp_path / "cut.npz"
     for end in range(0, len(data) - 1, 11):
         cut.write_bytes(data[:end])
         with pytest.raises(SkeletonError, match=r"cut\.npz"):
-            read_own(cut)
+            read_skeleton(cut)
     np.save(tmp_path / "bare.npy", JOINTS)
     (tmp_path / "bare.npy").rename(tmp_path / "bare.npz")
     with pytest.raises(SkeletonError, match=r"bare\.npz"):
-        read_own(tmp_path / "bare.npz")
+        read_skeleton(tmp_path / "bare.npz")
     np.savez(tmp_path / "pickled.npz", joints=np.array([{}], dtype=object))
     with pytest.raises(SkeletonError, match="cannot be read as"):
-        read_own(tmp_path / "pickled.npz")
+        read_skeleton(tmp_path / "pickled.npz")
 
 
 def test_unknown_suffix_and_joint_count(tmp_path: Path) -> None:

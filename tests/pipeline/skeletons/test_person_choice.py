@@ -86,7 +86,7 @@ def test_most_is_obeyed_and_nothing_is_edited() -> None:
     assert choose_persons(source, most=1).body_ids.tolist() == [1001]
     assert choose_persons(source, most=3).body_ids.tolist() == [1001, 1000, 1002]
     np.testing.assert_array_equal(source.joints, before)
-    with pytest.raises(ConfigError, match="most"):
+    with pytest.raises(ConfigError, match="max_persons"):
         choose_persons(source, most=0)
 
 
