@@ -122,7 +122,9 @@ def case(seed: int, root: Path) -> Case:
     # a list that begins late and does not say how it counts may be refused, and one that shows little of the picture
     seen = there[: len(kept)]
     plain = plain and (writer.listing == "array" or first_frame is not None or bool(seen[0] and seen[-1]))
-    plain = plain and (unit != SIGNED or bool((written.joints[:, there] < np.array(size[::-1]) / 2).any(axis=(0, 1, 2)).all()))
+    plain = plain and (
+        unit != SIGNED or bool((written.joints[:, there] < np.array(size[::-1]) / 2).any(axis=(0, 1, 2)).all())
+    )
     taken = written.take(kept)
     plain = plain and bool(taken.found.sum() >= 4)
     pose = writer(stem / ("v" if video.suffix else "p") if name != "openpose folder" else stem / "p", taken,
