@@ -37,6 +37,9 @@ def account_of(outcomes: list[tuple[str, str]]) -> Account:
     )
 
 
+DIFFERS = "differs from what was committed"
+
+
 @dataclass(frozen=True)
 class Damage:
     """A file that differs from what was committed.
@@ -45,8 +48,10 @@ class Damage:
         file: its path.
         clips: ids of the clips that are lost; empty where they are not known, or the file holds none.
         record: the commit record with its digest; once both are deleted, the same command makes them again.
+        problem: what is wrong with the file.
     """
 
     file: str
     clips: tuple[str, ...]
     record: str
+    problem: str = DIFFERS
