@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.errors import ConfigError, SettingError, StarError
+from pipeline.errors import ConfigError, SettingError, StarError, printable
 
 Workers = Annotated[int, typer.Option(help="Local worker processes.", min=1)]
 Scheduler = Annotated[
@@ -135,5 +135,5 @@ class ErrorReportingGroup(TyperGroup):
                 raise
             remedy = REMEDIES.get(error.errno, "fix that and run the same command again")
             sentence, code = f"{error.filename or 'a file'}: {error.strerror}; {remedy}; nothing finished is lost", 1
-        print(f"star: {sentence}", file=sys.stderr)
+        print(printable(f"star: {sentence}"), file=sys.stderr)
         raise typer.Exit(code)

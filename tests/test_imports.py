@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline/child": set(),
     "pipeline/decode": {"pipeline/child"},
     "pipeline/skeletons": set(),
-    "pipeline/backbone": set(),
+    "pipeline/backbone": {"pipeline/artifacts"},
     "pipeline/store": {"pipeline/artifacts", "pipeline.cluster.lookahead"},
     "pipeline/datasets": {
         *("pipeline/artifacts", "pipeline/child", "pipeline/cluster", "pipeline/skeletons"),
@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
         "pipeline/store",
     },
     "star": {"star/config"},
-    "star/config": set(),
+    "star/config": {"pipeline/artifacts"},
     "star/distributed": {"star/config"},
     "star/data": {"star.batch", "star/config", "star/distributed", "pipeline/store", "pipeline.cluster.lookahead"},
     "star/runs": {"star", "star/data", "star/config", "pipeline/artifacts", "pipeline/store"},

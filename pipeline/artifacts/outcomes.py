@@ -42,6 +42,9 @@ def account_of(outcomes: list[tuple[str, str]]) -> Account:
     )
 
 
+DIFFERS = "differs from what was committed"
+
+
 @dataclass(frozen=True)
 class Damage:
     """A file that differs from what was committed.
@@ -50,10 +53,10 @@ class Damage:
         file: its path.
         clips: ids of the clips that are lost; empty where they are not known, or the file holds none.
         record: the commit record with its digest; once both are deleted, the same command makes them again.
-        lost: the file is not there.
+        problem: what is wrong with the file.
     """
 
     file: str
     clips: tuple[str, ...]
     record: str
-    lost: bool = False
+    problem: str = DIFFERS

@@ -15,6 +15,7 @@ from pipeline.config import CHANNELS, FRAMES, GG_LAYER, STRIDES, ExtractOptions
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.layout import StoreSizes
 
+MACHINE = ("cudnn", "gpu")  # where the options were resolved
 VERSIONS = ("star-tokens", "torch", "torchvision", "numpy", "zarr", "opencv-python-headless")
 
 
@@ -54,5 +55,5 @@ def about_of(folder: PreparedFolder, weights: Mapping[str, str]) -> dict[str, An
         "protocols": list(folder.listing.protocols),
         "weights": weights["kind"],
         "prepared_with": folder.options.content(),
-        "versions": {name: version(name) for name in VERSIONS},
+        "versions": {name: version(name) for name in VERSIONS} | {n: weights[n] for n in MACHINE if n in weights},
     }

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from pipeline import manifest
-from pipeline.artifacts.boundary import confined
+from pipeline.artifacts.boundary import BoundaryError, confined
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.decode.child_process import DecodeProcess
-from pipeline.errors import DataError, DecodeError
+from pipeline.errors import DataError, DecodeError, StarError
 from pipeline.geometry import Geometry, geometry_of
 from pipeline.prepare.hdf5 import ClipContent, encode_picture
 from pipeline.prepare.raw_files import POSE_FILES, VIDEO_FILES, stamp
@@ -59,7 +59,7 @@ def attempt(
             raise DataError(pose, "names a class that is none of the data set's")
         if any(stamp(path) != was for path, was in seen.items()):
             raise DataError(video, "or its skeleton changed while it was read", remedy="run `star retry`")
-    except DataError as error:
+    except (DataError, BoundaryError) as error:
         return None, {**entry, "outcome": "failed", "reason": _without_paths(error, video, pose)}
     if clip is None:
         return None, {**entry, "outcome": "excluded", **facts, "seen": seen}
@@ -176,6 +176,6 @@ def _kept_joints(persons: Skeleton, index: np.ndarray, geometry: Geometry, slots
     return np.moveaxis(joints[:, index], 0, 1), np.moveaxis(scores[:, index], 0, 1)
 
 
-def _without_paths(error: DataError, video: Path, pose: Path) -> str:
+def _without_paths(error: StarError, video: Path, pose: Path) -> str:
     """The error without the paths, which the listing holds: equal causes give equal reasons, wherever the data lie."""
     return str(error).replace(str(video), "video").replace(str(pose), "skeleton")

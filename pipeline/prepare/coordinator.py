@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import require_disk_space, sweep_temporaries, unwritable, write_atomic
+from pipeline.artifacts.files import append_line, require_disk_space, sweep_temporaries, write_atomic
 from pipeline.artifacts.lock import sole_writer
 from pipeline.artifacts.outcomes import AGAIN, Account
 from pipeline.cluster.run_shards import ShardProgress, run_shards
@@ -115,10 +115,4 @@ def least_bytes(folder: PreparedFolder, todo: list[int]) -> int:
 
 def _log(out: Path, summary: dict[str, Any]) -> None:
     """Append to `log/attempts.jsonl`: when, where and how long; not part of the content."""
-    path = out / "log" / "attempts.jsonl"
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with open(path, "a") as file:
-            file.write(json.dumps({"time": time.time(), **summary}) + "\n")
-    except OSError as error:
-        raise unwritable(path, error) from error
+    append_line(out, "log/attempts.jsonl", json.dumps({"time": time.time(), **summary}).encode())

@@ -14,6 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.boundary import read_file
 from pipeline.artifacts.files import unwritable, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, differences, fingerprint, sha256
 from pipeline.artifacts.kinds import describe
@@ -21,7 +22,7 @@ from pipeline.artifacts.outcomes import Account, account_of
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
-from pipeline.prepare.shard import FORMAT, META, ROW_COLUMNS, ROWS, Shard, read_meta, read_rows
+from pipeline.prepare.shard import FORMAT, META, ROW_COLUMNS, ROWS, Shard, options_of, read_meta, read_rows
 from pipeline.records import Listing
 
 VERSIONS = ("star-tokens", "numpy", "av", "opencv-python-headless", "h5py", "pillow", "scipy")
@@ -63,7 +64,7 @@ class PreparedFolder:
             roots=meta["roots"],
             records=read_rows(path, meta, range(meta["clips"])),
         )
-        return cls(path, listing, PrepareOptions(**meta["options"]), meta["fingerprint"])
+        return cls(path, listing, options_of(path, meta), meta["fingerprint"])
 
     @classmethod
     def match(cls, path: Path, listing: Listing, options: PrepareOptions) -> PreparedFolder:
@@ -233,7 +234,11 @@ def refuse_other_content(path: Path, wanted: str | None = None) -> None:
         problem = describe(path, wanted="prepared")
         raise ArtifactError(path, problem, expected="an empty folder", remedy="choose another `out`")
     record = next((path / name for name in names if SHARD_FILE.fullmatch(name) and name.endswith(".json")), None)
-    if wanted is None or record is None or unseal(record.read_bytes(), record)["fingerprint"] == wanted:
+    if (
+        wanted is None
+        or record is None
+        or unseal(read_file(record, root=path), record, {"fingerprint": str})["fingerprint"] == wanted
+    ):
         return
     problem = "holds shards that were made from something else"
     raise ArtifactError(path, problem, remedy="use the same options, or another `out`")

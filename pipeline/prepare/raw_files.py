@@ -20,8 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.boundary import read_text
+from pipeline.artifacts.boundary import read_file
 from pipeline.artifacts.files import write_atomic
+from pipeline.artifacts.schema import parse_json
 from pipeline.cluster.lookahead import prefetch
 from pipeline.decode.identity import identity
 from pipeline.errors import ArtifactError, DataError
@@ -113,8 +114,9 @@ def remember(folder: Path, shard: int, stamps: Mapping[str, str | None]) -> None
 
 def _seen(folder: Path, shard: int) -> dict[str, str | None]:
     """Path -> stamp; where they are lost or damaged, files are read again."""
-    with suppress(ValueError, RecursionError, ArtifactError):
-        found = json.loads(read_text(folder, SEEN.format(shard)))
+    path = folder / SEEN.format(shard)
+    with suppress(OSError, ArtifactError):
+        found = parse_json(read_file(path, root=folder), path)
         if isinstance(found, dict):
             return found
     return {}

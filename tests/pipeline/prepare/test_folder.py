@@ -189,7 +189,7 @@ def test_an_empty_listing_is_refused(tmp_path: Path) -> None:
 def test_another_format_is_refused(tmp_path: Path) -> None:
     _frozen(tmp_path)
     path = tmp_path / "dataset.json"
-    path.write_bytes(seal({**unseal(path.read_bytes(), path), "format": "star-prepared/9"}))
+    path.write_bytes(seal({**unseal(path.read_bytes(), path, {}), "format": "star-prepared/9"}))
     with pytest.raises(ArtifactError, match="star-prepared/9, expected star-prepared/3"):
         PreparedFolder.open(tmp_path)
     with pytest.raises(ArtifactError, match=r"has another format .*; make the folder again"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_corpus import joints_of_clip, listing, names, write_corpus, write_skeleton, write_video
 
-from pipeline.artifacts.outcomes import Account
+from pipeline.artifacts.outcomes import DIFFERS, Account
 from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError
 from pipeline.prepare import raw_files
@@ -104,10 +104,10 @@ def test_one_changed_byte_behind_old_times_and_size_is_found_by_its_ctime_and_by
     with pytest.raises(ArtifactError, match=CLIPS[2]):
         _prepare(here)
     (damage,) = verify_raw(here / "prepared")
-    assert (damage.file, damage.clips, damage.lost) == (str(video), (CLIPS[2],), False)
+    assert (damage.file, damage.clips, damage.problem) == (str(video), (CLIPS[2],), DIFFERS)
     video.unlink()
     (damage,) = verify_raw(here / "prepared")
-    assert damage.lost
+    assert damage.problem == "is missing"
 
 
 def test_a_missing_file_that_comes_later_fills_its_hole(made: Path, tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_damaged_shards_are_made_again_and_nothing_else(here: Path, made: Path) 
     flipped[len(flipped) // 2] ^= 1
     (folder / "clips-00001.h5").write_bytes(flipped)
     (folder / "clips-00002.h5").unlink()
-    told = {Path(damage.file).name: damage.lost for damage in verify_prepared(folder)}
-    assert told == {"clips-00001.h5": False, "clips-00002.h5": True}
+    told = {Path(damage.file).name: damage.problem for damage in verify_prepared(folder)}
+    assert told == {"clips-00001.h5": DIFFERS, "clips-00002.h5": "is missing"}
     kept = (folder / "clips-00000.h5").stat().st_mtime_ns
     assert _prepare(here, damaged=True) == Account(done=6)
     assert not any(verify_prepared(folder))
