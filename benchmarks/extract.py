@@ -75,7 +75,8 @@ def prepare_random(root: Path, clips: int, shard_clips: int, *, different: int |
             contents[row % len(contents)] if contents else _clip(rng) for row in folder.rows(number)
         ]
         ids = [record.clip_id for record in folder.shard(number).records]
-        data = encode_shard(made, ids=ids, labels=[0] * len(ids), draws=1, num_frames=FRAMES, num_joints=JOINTS)
+        sizes = {"draws": 1, "persons": 2, "num_frames": FRAMES, "num_joints": JOINTS}
+        data = encode_shard(made, ids=ids, labels=[0] * len(ids), **sizes)
         done = zip(ids, made, strict=True)
         entries: list[dict[str, Any]] = [
             {"id": name, "outcome": "done", "sha256": clip.digest()} for name, clip in done if clip is not None

@@ -8,13 +8,14 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from typing import Any
 
 import typer
 
 from cli import check
 from cli.commands import ablate, demo, evaluate, extract, inspect, prepare, report, retry, train, verify
 from cli.options import ErrorReportingGroup
-from pipeline.errors import StarError
+from pipeline.errors import StarError, printable
 
 app = typer.Typer(
     cls=ErrorReportingGroup,
@@ -77,6 +78,21 @@ def _make_streams_safe() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # stderr does so by default
+        sys.stdout = PrintableText(sys.stdout)  # type: ignore[assignment]
+
+
+class PrintableText:
+    """A text stream that shows what would steer a terminal as an escape: strangers name files, clips and classes."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write("\n".join(map(printable, text.split("\n"))))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 if __name__ == "__main__":

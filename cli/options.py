@@ -1,8 +1,8 @@
 """Options shared by several commands, error reporting and exit codes.
 
 In: a command's function. Out: the same with the shared options in its signature; errors as one sentence; exit codes:
-0 done, 1 a user or data error, 2 usage, 3 finished but some clips failed, 130 stopped by Ctrl-C. Imports nothing heavy,
-since `--help` must be instant.
+0 done, 1 a user or data error, 2 usage, 3 finished but some clips failed or are missing, 130 stopped by Ctrl-C.
+Imports nothing heavy, since `--help` must be instant.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.errors import ConfigError, SettingError, StarError
+from pipeline.errors import ConfigError, SettingError, StarError, printable
 
 Workers = Annotated[int, typer.Option(help="Local worker processes.", min=1)]
 Scheduler = Annotated[
@@ -29,6 +29,7 @@ Scheduler = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, its size and time; do nothing.")]
 MaxFailures = Annotated[int, typer.Option(help="Exit with 0 where no more clips than this fail.", min=0)]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Exit with 0 although clips lack a file.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -40,7 +41,7 @@ OTHER_NAMES = {"batch_clips": "batch", "batch_size": "batch", "budget_s": "budge
 # a word by itself: no part of a path
 IN_BACKTICKS = re.compile(r"(?<![^\s(])`([a-z_]+|[a-z_.]+=[^\s`]+)`(?![^\s,.;:)])")
 
-CLIPS_FAILED = 3
+CLIPS_FAILED = 3  # or are missing
 STOPPED = 130
 
 REMEDIES = {  # by the number of the system's error
@@ -134,5 +135,5 @@ class ErrorReportingGroup(TyperGroup):
                 raise
             remedy = REMEDIES.get(error.errno, "fix that and run the same command again")
             sentence, code = f"{error.filename or 'a file'}: {error.strerror}; {remedy}; nothing finished is lost", 1
-        print(f"star: {sentence}", file=sys.stderr)
+        print(printable(f"star: {sentence}"), file=sys.stderr)
         raise typer.Exit(code)

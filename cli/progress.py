@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from pipeline.errors import printable
+
 EVERY_S = 5.0  # between two lines where stderr is no terminal
 
 
@@ -21,9 +23,10 @@ def terminal_bar(title: str, *, quiet: bool, state: str, warning: str = "") -> t
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    columns += [TextColumn(f"{{task.fields[{state}]}}"), TimeRemainingColumn()]
-    columns += [TextColumn(f"[red]{{task.fields[{warning}]}}")] if warning else []
+    # no markup: a title may hold the name of a folder, and that any characters
+    columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
+    columns += [TextColumn(f"{{task.fields[{state}]}}", markup=False), TimeRemainingColumn()]
+    columns += [TextColumn(f"{{task.fields[{warning}]}}", style="red", markup=False)] if warning else []
     bar = Progress(*columns, console=Console(stderr=True))
     bar.start()
     texts: dict[str, Any] = {state: "", warning: ""}
@@ -39,7 +42,7 @@ class ClipProgress:
     """Call it with events inside a `with` block."""
 
     def __init__(self, title: str, *, unit: str = "clips", quiet: bool = False) -> None:
-        self.title, self.unit, self.quiet = title, unit, quiet
+        self.title, self.unit, self.quiet = printable(title), unit, quiet
         self.total = self.before = self.done = self.failed = 0
         self._lock = threading.Lock()
         self._start = self._printed_at = time.monotonic()

@@ -17,6 +17,7 @@ GEOMETRIES = ("person", "center", "full")
 FRAME_CODECS = ("jpeg95", "lossless")
 SAMPLING = ("uniform", "random", "first", "middle", "last")
 READERS = ("pyav", "opencv", "decord")
+PERSONS_BY = ("motion", "size", "score")
 # of the feature maps of mc3_18: channels, and pixels of the clip for each cell in both directions (T is kept)
 CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
 STRIDES = {"layer1": 2, "layer2": 4, "layer3": 8, "layer4": 16}
@@ -60,7 +61,12 @@ class PrepareOptions:
         shard_clips: clips in a shard, the unit of work and of commit.
         seed: keys the random draws.
         allow_corrupt: keep clips whose chosen frames the decoder marks corrupt, and mark them.
-        reader: the first reader to try; budget_s: seconds a clip's decoding may take before it counts as hung.
+        reader: of the videos; their pixels differ by 1 or 2 of 255 between readers.
+        max_persons: M, persons kept in each clip; persons_by: who they are, those with the most "motion" (x frames),
+            of the largest "size" (x share of frames), or of the best "score".
+        min_score: joints below it are absent.
+        first_frame: 0 or 1, the number of the first frame in pose files that do not tell; None: by format and length.
+        budget_s: seconds that reading a file may take before it counts as hung.
     """
 
     sampling: str = "uniform"
@@ -71,6 +77,10 @@ class PrepareOptions:
     seed: int = 0
     allow_corrupt: bool = False
     reader: str = "pyav"
+    max_persons: int = 2
+    persons_by: str = "motion"
+    min_score: float = 0.0
+    first_frame: int | None = None
     budget_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -78,14 +88,21 @@ class PrepareOptions:
         one_of("geometry", self.geometry, GEOMETRIES)
         one_of("frame_codec", self.frame_codec, FRAME_CODECS)
         one_of("reader", self.reader, READERS)
+        one_of("persons_by", self.persons_by, PERSONS_BY)
+        at_least("max_persons", self.max_persons, 1)
+        object.__setattr__(self, "min_score", finite("min_score", self.min_score))  # frozen, but being made
+        if not 0 <= self.min_score <= 1:
+            raise ConfigError("min_score", "is no score", got=self.min_score, expected="0 to 1")
+        if self.first_frame not in (None, 0, 1):
+            raise ConfigError("first_frame", "is no first number", got=self.first_frame, expected="0 or 1")
         at_least("draws", self.draws, 1)
         at_least("shard_clips", self.shard_clips, 1)
-        object.__setattr__(self, "budget_s", finite("budget_s", self.budget_s))  # frozen, but being made
+        object.__setattr__(self, "budget_s", finite("budget_s", self.budget_s))
         at_least("budget_s", self.budget_s, 0.1)
 
     def content(self) -> dict[str, Any]:
-        """The options that decide a prepared clip's bytes: all but the reader (readers are exact) and its budget."""
-        return {name: value for name, value in asdict(self).items() if name not in ("reader", "budget_s")}
+        """The options that decide a prepared clip's bytes: all but the budget."""
+        return {name: value for name, value in asdict(self).items() if name != "budget_s"}
 
 
 @dataclass(frozen=True, kw_only=True)

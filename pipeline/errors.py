@@ -9,6 +9,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+JOINERS = "\u200c\u200d"  # no letters, but Persian, Hindi and emoji need them
+
+
+def printable(text: str) -> str:
+    """`text` as it may be shown: what would move a cursor, colour a terminal or turn the direction of writing becomes
+    an escape such as \\x1b. Names come from files, and so from anyone."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in text)
+
 
 class StarError(Exception):
     """One sentence about one item.
@@ -38,7 +48,7 @@ class StarError(Exception):
         text = f"{self.item}: {self.problem}"
         text += f" ({', '.join(facts)})" if facts else ""
         text += f"; {self.remedy}" if self.remedy else ""
-        return " ".join(text.split())
+        return printable(" ".join(text.split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         rebuild = partial(type(self), got=self.got, expected=self.expected, remedy=self.remedy)
@@ -70,6 +80,10 @@ class DecodeError(DataError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (*super().__reduce__(), {"frames": self.frames})
+
+
+class ReaderError(DecodeError):
+    """A video that this reader cannot decode, whatever is tried, where another one may."""
 
 
 class SkeletonError(DataError):

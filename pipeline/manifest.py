@@ -80,8 +80,9 @@ def split(records: Iterable[VideoRecord], dataset: str, protocol: str) -> dict[s
     record without a side of its own (`split == ""` under `official` and `given`) is on neither side.
 
     Returns:
-        {"train": [...], "test": [...]}. `oneshot` (NTU RGB+D 120) has three: "train" holds
-        the auxiliary classes, "exemplars" one clip of each novel class, "test" the other clips of the novel classes.
+        {"train": [...], "test": [...]}, and "val" where the data assigns records to it. `oneshot` (NTU RGB+D 120) has
+        three: "train" holds the auxiliary classes, "exemplars" one clip of each novel class, "test" the other clips of
+        the novel classes.
 
     Raises:
         ConfigError: an unknown data set or protocol, naming those known.
@@ -94,7 +95,7 @@ def split(records: Iterable[VideoRecord], dataset: str, protocol: str) -> dict[s
     sides: dict[str, list[VideoRecord]] = {name: [] for name in names}
     for record in records:
         if side := _side(record, rule):
-            sides[side].append(record)
+            sides.setdefault(side, []).append(record)
     return sides
 
 

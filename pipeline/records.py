@@ -23,10 +23,11 @@ class VideoRecord:
         key: `clip_id` without its action field; it keys random generators, so that they cannot depend on the label.
         label: class index, 0-based, into the listing's `class_names`.
         subject, camera, setup, replication: as numbered by the data set; -1 where it has none.
-        split: "train" or "test" where the data set itself assigns each video; "" where a protocol's rule does.
+        split: "train", "val" or "test" where the data set itself assigns each video; "" where a protocol's rule does.
         video: path below the listing's root "videos" ("" where there is none); a file, or a folder of frames.
         skeleton: path below the listing's root "skeletons" ("" where there is none).
-        excluded: why this video is known in advance to give no clip ("" if it gives one).
+        excluded: why the data set's authors leave this video out ("" if they do not).
+        missing: which file should be there and is not ("" if all are).
     """
 
     clip_id: str
@@ -40,6 +41,12 @@ class VideoRecord:
     video: str = ""
     skeleton: str = ""
     excluded: str = ""
+    missing: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a clip can be tried: it is not excluded, and its files are there."""
+        return not (self.excluded or self.missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,7 @@ class Listing:
         topology: the name of the skeleton's topology (`pipeline.manifest.topology`).
         protocols: the names `pipeline.manifest.split` knows for this data set.
         roots: absolute folders, "videos" and "skeletons"; they are part of no digest.
+        notes: sentences for the user about what was found and not used, or guessed; part of no digest.
     """
 
     dataset: str
@@ -60,6 +68,7 @@ class Listing:
     protocols: tuple[str, ...]
     records: tuple[VideoRecord, ...]
     roots: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 def keyed_rng(seed: int, *parts: object) -> np.random.Generator:

@@ -28,13 +28,19 @@ def default_device() -> str:
 
 
 def parse_device(name: str) -> torch.device:
-    """Raises ConfigError where torch knows no such device; whether the machine has it: `require_gpu`."""
+    """Raises ConfigError where there is no such device, or one that is not supported; whether the machine has it:
+    `require_gpu`."""
     import torch
 
+    expected = "auto, cpu, cuda or cuda:0"
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
-        raise ConfigError("device", "no such device", got=name, expected="auto, cpu, cuda or cuda:0") from None
+        raise ConfigError("device", "no such device", got=name, expected=expected) from None
+    if device.type not in ("cpu", "cuda"):
+        problem = f"{device.type} is not supported"
+        raise ConfigError("device", problem, got=name, expected=expected, remedy="set `device` to cpu")
+    return device
 
 
 def require_gpu(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Decoding processes that hang when a test wants it, and budgets that end with a hang instead of by the clock.
+"""Child processes that hang when a test wants it, and budgets that end with a hang instead of by the clock.
 
 In: Python code for the child, which may call `hang()`. Out: the list of the processes that were started. However busy
 the machine is, an attempt fails when its child hangs, and only then.
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.decode import child_process
+from pipeline.child import process
 
 # PyDLL keeps the GIL: a hang that no thread can end
 HANG = """
@@ -30,25 +30,25 @@ def hangs(folder: Path, pid: int) -> bool:
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
     """Let every child run `code` before it serves; `folder` gets a file for each one that hangs."""
     monkeypatch.setenv("HANGS", str(folder))
-    monkeypatch.setattr(child_process, "_BOOT", boot(code))
+    monkeypatch.setattr(process, "_BOOT", boot(code))
 
 
 def boot(code: str) -> str:
     """What the child runs, with `code` before it serves."""
-    return child_process._BOOT.replace("serve(int", HANG + code + "serve(int")
+    return process._BOOT.replace("serve(int", HANG + code + "serve(int")
 
 
 def count_starts(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[int]:
     """The process ids of the children that are started from now on; their budgets end when they hang."""
     pids: list[int] = []
 
-    class Child(child_process._Child):
-        def __init__(self) -> None:
-            super().__init__()
+    class Child(process._Child):
+        def __init__(self, memory_bytes: int) -> None:
+            super().__init__(memory_bytes)
             pids.append(self.process.pid)
             self._selector: Any = _Patient(self._selector, folder, self.process.pid)
 
-    monkeypatch.setattr(child_process, "_Child", Child)
+    monkeypatch.setattr(process, "_Child", Child)
     return pids
 
 

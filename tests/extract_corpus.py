@@ -20,11 +20,12 @@ import pytest
 from pipeline.config import FRAMES, ExtractOptions, PrepareOptions
 from pipeline.extract import compute
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.hdf5 import PERSONS, ClipContent, encode_picture, encode_shard
+from pipeline.prepare.hdf5 import ClipContent, encode_picture, encode_shard
 from pipeline.records import Listing, VideoRecord, keyed_rng
 
 KEPT, CROP, JOINTS = 40, 32, 13  # sides of pictures in pixels; joints of penn13
 OPTIONS = ExtractOptions(weights="random", crop=CROP, precision="fp32", device="cpu", jm_layer="layer1", batch_clips=3)
+PERSONS = PrepareOptions().max_persons
 WEIGHTS = "0" * 64
 
 
@@ -92,8 +93,8 @@ def commit_prepared(
             entries.append({"id": clip_id(i), "outcome": "done", "sha256": made[-1].digest()})
     labels = [folder.listing.records[i].label for i in folder.rows(number)]
     data = encode_shard(
-        made, ids=[entry["id"] for entry in entries], labels=labels, draws=folder.options.draws, num_frames=FRAMES,
-        num_joints=JOINTS,
+        made, ids=[entry["id"] for entry in entries], labels=labels, draws=folder.options.draws, persons=PERSONS,
+        num_frames=FRAMES, num_joints=JOINTS,
     )  # fmt: skip
     folder.shard(number).commit(data, entries)
 

@@ -14,7 +14,7 @@ import typer
 from cli.options import Debug, Json, Quiet
 from cli.progress import ClipProgress, progress_callback
 from cli.training import Device, leads, print_result
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from star.evaluate.scores import Scores
@@ -81,7 +81,7 @@ def evaluate(
         facts["against"]["trained_on"] = _trained_on([against], results[str(against)], store=store)
     facts |= _completeness(paths, wanted)
     for note in _notes(facts):
-        print(f"star: note: {note}", file=sys.stderr)
+        print(printable(f"star: note: {note}"), file=sys.stderr)
     if scores_file is not None:
         save_scores(results[name], scores_file)
     if as_json:
@@ -104,7 +104,7 @@ def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_
         print(f"{'right':>7} {'clips':>6}  class")
         for label, clips, share, taken_for, wrong in results[name].worst_first():
             taken = f", {wrong} taken for {taken_for}" if wrong else ""
-            print(f"{100 * share:5.1f} % {clips:6d}  {label}{taken}")
+            print(printable(f"{100 * share:5.1f} % {clips:6d}  {label}{taken}"))
     if "against" in facts:
         other = facts["against"]
         print(
@@ -181,9 +181,7 @@ def _completeness(runs: list[Path], wanted: EvaluatedClips) -> dict[str, Any]:
 
     found = {str(path): completeness_of(open_run(path), **vars(wanted)) for path in runs if path.suffix != ".npz"}
     return {
-        "training": [
-            {"run": run, "step": one.step, "steps": one.steps, "finished": one.finished} for run, one in found.items()
-        ],
+        "training": [{**vars(one), "run": run, "finished": one.finished} for run, one in found.items()],
         "left_out": max((one.left_out for one in found.values()), default=None),
     }
 
@@ -198,7 +196,13 @@ def _notes(facts: dict[str, Any]) -> list[str]:
             notes.append(f"{run}: its own protocol divides them otherwise")
     if facts["left_out"]:
         split = f"{facts['protocol']} {facts['split']}"
-        notes.append(f"{facts['left_out']} clips of {split} have no tokens (failed or excluded) and are not scored")
+        reasons = "failed, missing or excluded"
+        notes.append(f"{facts['left_out']} clips of {split} have no tokens ({reasons}) and are not scored")
+    notes += [
+        f"the clips have other tokens now than when {run['run']} was trained: the store was made again since"
+        for run in facts["training"]
+        if run["other_tokens"]
+    ]
     notes += [
         f"{run['run']} is unfinished: step {run['step']} of {run['steps']}"
         for run in facts["training"]

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from cli.options import CLIPS_FAILED, Debug, DryRun, MaxFailures, Quiet, Scheduler, Seed, Workers, require_local_dry_run
+from cli.options import (
+    AllowMissing,
+    Debug,
+    DryRun,
+    MaxFailures,
+    Quiet,
+    Scheduler,
+    Seed,
+    Workers,
+    require_local_dry_run,
+)
 from cli.progress import ClipProgress
 from pipeline.config import ExtractOptions
 
@@ -40,6 +50,7 @@ def extract_tokens(
     scheduler: Scheduler = None,
     dry_run: DryRun = False,
     max_failures: MaxFailures = 0,
+    allow_missing: AllowMissing = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -64,11 +75,9 @@ def extract_tokens(
 
         print(json.dumps(estimate_extract(prepared, options, out, workers=workers), indent=1))
         return
-    from cli.commands.inspect import account_lines
+    from cli.commands.inspect import print_account
     from pipeline.extract.coordinator import extract
 
     with ClipProgress("extract-tokens", quiet=quiet) as progress:
         account = extract(prepared, out, options, workers=workers, scheduler=scheduler, progress=progress)
-    print("\n".join([out, *account_lines(account)]))
-    if account.failed > max_failures:
-        raise typer.Exit(CLIPS_FAILED)
+    print_account(out, account, max_failures=max_failures, allow_missing=allow_missing)

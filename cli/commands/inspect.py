@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import Debug, Json
+from cli.options import CLIPS_FAILED, Debug, Json
 from pipeline.artifacts.kinds import artifact_type
+from pipeline.artifacts.outcomes import LARGE_SHARE
 
 if TYPE_CHECKING:
     from pipeline.artifacts.outcomes import Account
@@ -38,10 +41,21 @@ def inspect(
 def account_lines(account: Account) -> list[str]:
     """Counts of all outcomes, then the reasons, most frequent first."""
     counts = f"{account.done} done, {account.excluded} excluded, {account.failed} failed"
+    counts += f", {account.missing} missing" if account.missing else ""
     lines = [counts + (f", {account.pending} pending" if account.pending else "") + f", of {account.total}"]
     lines += [f"  {outcome} {count}x: {reason}" for outcome, reason, count in account.reasons[:MAX_REASONS]]
     more = len(account.reasons) - MAX_REASONS
     return lines + ([f"  and {more} more reasons: see --json or the commit records"] if more > 0 else [])
+
+
+def print_account(path: str, account: Account, *, max_failures: int, allow_missing: bool) -> None:
+    """Print the outcomes of a stage; exit with 3 where more clips failed than may, or some are missing that may not."""
+    print("\n".join([path, *account_lines(account)]))
+    if account.missing > LARGE_SHARE * account.total:
+        told = f"caution: {account.missing} of {account.total} clips lack a file; is an archive not unpacked?"
+        print(f"star: {path}: {told}", file=sys.stderr)
+    if account.failed > max_failures or (account.missing and not allow_missing):
+        raise typer.Exit(CLIPS_FAILED)
 
 
 def _account(account: Account) -> dict[str, Any]:
@@ -51,6 +65,7 @@ def _account(account: Account) -> dict[str, Any]:
         "done": account.done,
         "excluded": account.excluded,
         "failed": account.failed,
+        "missing": account.missing,
         "pending": account.pending,
         "reasons": reasons,
     }
@@ -72,10 +87,28 @@ def _prepared(path: str) -> dict[str, Any]:
         **_account(folder.account(entries)),
         "shards": folder.shards,
         "bytes": sum(p.stat().st_size for p in folder.path.glob("clips-*.h5")),
+        "poses": _poses([entry for entry in entries if "poses" in entry]),
         "options": folder.options.content(),
         "fingerprint": folder.fingerprint,
         "content_digest": folder.content_digest(entries),
         "failed_clips": failed,
+    }
+
+
+def _poses(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the poses of the clips were read, in numbers of clips."""
+    poses = [(entry["poses"], entry["raw"]["video"]["frames"], entry["raw"]["pose"]["frames"]) for entry in entries]
+    return {
+        "units": dict(Counter(pose["units"] for pose, _, _ in poses)),
+        "first_frame_number": dict(Counter(str(pose["first_frame"]) for pose, _, _ in poses)),
+        "reader": dict(Counter(entry["reader"] for entry in entries if "reader" in entry)),
+        "clips_with_other_numbers_of_pose_and_video_frames": sum(ours != theirs for _, ours, theirs in poses),
+        "clips_without_a_pose_in_their_first_frames": sum(pose["first_pose"] > 0 for pose, _, _ in poses),
+        "clips_without_a_pose_in_their_last_frames": sum(pose["last_pose"] < ours - 1 for pose, ours, _ in poses),
+        "frames_without_a_pose": sum(pose["frames_without_pose"] for pose, _, _ in poses),
+        "frames": sum(ours for _, ours, _ in poses),
+        "clips_with_bodies_left_out": sum(pose["bodies_left_out"] > 0 for pose, _, _ in poses),
+        "bodies_left_out": sum(pose["bodies_left_out"] for pose, _, _ in poses),
     }
 
 

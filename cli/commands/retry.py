@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.inspect import account_lines
-from cli.options import CLIPS_FAILED, Debug, MaxFailures, Quiet, Scheduler, Workers
+from cli.commands.inspect import print_account
+from cli.options import AllowMissing, Debug, MaxFailures, Quiet, Scheduler, Workers
 from cli.progress import ClipProgress
 from pipeline.artifacts.kinds import artifact_type
 from pipeline.errors import ConfigError
@@ -23,13 +23,17 @@ def retry(
     batch: Annotated[
         int, typer.Option(help="For a store: clips in one pass of the backbone; 0: 4 on a CPU, 32 on a GPU.", min=0)
     ] = 0,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Read every byte first, and make again what is lost or damaged.")
+    ] = False,
     workers: Workers = 1,
     scheduler: Scheduler = None,
     max_failures: MaxFailures = 0,
+    allow_missing: AllowMissing = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Try what failed again; what is done stays as it is."""
+    """Try what failed, lacked a file or is damaged again; what is done stays as it is."""
     artifact = artifact_type(path)
     if artifact == "run":
         raise ConfigError(path, "is a run, which has no clips to retry", remedy="run the same `star train` again")
@@ -54,6 +58,7 @@ def retry(
                 workers=workers,
                 scheduler=scheduler,
                 retry=True,
+                damaged=damaged,
                 progress=progress,
             )
         else:
@@ -61,12 +66,17 @@ def retry(
             from pipeline.store.token_store import TokenStore
 
             account = TokenStore.open(path).account()
-            if account.failed or account.pending:  # else no backbone need be loaded
+            if damaged or account.failed or account.missing or account.pending:  # else no backbone need be loaded
                 source, options = options_of(path, prepared=prepared, weights=weights)
                 options = replace(options, device=device, batch_clips=batch)
                 account = extract(
-                    source, path, options, workers=workers, scheduler=scheduler, retry=True, progress=progress
+                    source,
+                    path,
+                    options,
+                    workers=workers,
+                    scheduler=scheduler,
+                    retry=True,
+                    damaged=damaged,
+                    progress=progress,
                 )
-    print("\n".join([path, *account_lines(account)]))
-    if account.failed > max_failures:
-        raise typer.Exit(CLIPS_FAILED)
+    print_account(path, account, max_failures=max_failures, allow_missing=allow_missing)

@@ -76,7 +76,7 @@ def train(
                 **run_options,
             )
     if seeds == 1:
-        scores = final_scores(run, device=device, workers=loader_workers)
+        scores = final_scores(run, store=from_cache, device=device, workers=loader_workers)
         if leads():
             print_result(scores, str(out), as_json=as_json)
     elif leads():

@@ -11,6 +11,7 @@ import typer
 
 from cli.options import Debug
 from pipeline.artifacts.kinds import artifact_type
+from pipeline.errors import printable
 
 MAX_RECORDS = 8  # named in one sentence
 
@@ -27,7 +28,7 @@ def verify(
     if artifact == "run":
         from star.runs.run import open_run
 
-        open_run(path).checkpoint()  # raises where its checksum differs
+        open_run(path).model()  # raises where its checksum differs, or where it is of another model
         print(f"{path}: the newest checkpoint is whole")
         return
     open_artifact: Callable[[str], Any]
@@ -43,19 +44,20 @@ def verify(
         damages, open_artifact = verify_store(path, deep=deep), TokenStore.open
     found = []
     for damage in damages:
-        print(f"{damage.file}: {', '.join(damage.clips) if damage.clips else 'no finished clip is affected'}")
+        clips = ", ".join(damage.clips) if damage.clips else "no finished clip is affected"
+        print(printable(f"{damage.file} {damage.problem}: {clips}"))
         found.append(damage)
     if found:
         records = sorted({damage.record for damage in found} - {damage.file for damage in found})
         shown = ", ".join(records[:MAX_RECORDS])
         shown += f" and {len(records) - MAX_RECORDS} more like them" if len(records) > MAX_RECORDS else ""
         more = f" and their commit records ({shown})" if records else ""
-        files = "1 file differs" if len(found) == 1 else f"{len(found)} files differ"
-        print(
-            f"star: {path}: {files} from what was committed; delete what is named above{more}, and run the same "
-            "command again",
-            file=sys.stderr,
+        files = "1 file is" if len(found) == 1 else f"{len(found)} files are"
+        sentence = (
+            f"star: {path}: {files} missing or not as committed; `star retry --damaged {path}` makes again what is "
+            f"named above, or delete it{more} and run the same command again"
         )
+        print(printable(sentence), file=sys.stderr)
         raise typer.Exit(1)
     pending = open_artifact(path).account().pending
     rest = f"; {pending} clips are pending, which the same command makes" if pending else ""

@@ -1,7 +1,7 @@
 """Atomic writing of files, which are either whole or absent, and checks of the free disk space.
 
 In: bytes. Out: files, by temporary name, fsync, rename, fsync of the folder; or an error that names what the system
-refused. It does not know what the bytes mean.
+refused. A link in the file's place is replaced, never followed. It does not know what the bytes mean.
 """
 
 from __future__ import annotations
@@ -14,17 +14,23 @@ import shutil
 from io import FileIO
 from pathlib import Path
 
+from pipeline.artifacts.boundary import open_to_append, refuse_links
 from pipeline.errors import ArtifactError
 
 TEMPORARY = ".part-"  # part of a hidden file's name, which no reader looks for
 
 
-def write_atomic(path: Path, data: bytes | memoryview) -> None:
+def write_atomic(path: Path, data: bytes | memoryview, *, root: Path | None = None) -> None:
     """Write `data` to `path`, whole and synced to the disk, or leave the old file.
 
+    Args:
+        root: the artifact that the path lies in; no folder between the two may be a link.
+
     Raises:
-        ArtifactError: the disk is full or the folder cannot be written.
+        ArtifactError: the disk is full, the folder cannot be written, or is a link.
     """
+    if root is not None:
+        refuse_links(root, path.parent)
     temporary = path.with_name(f".{path.name}{TEMPORARY}{secrets.token_hex(6)}")
     try:
         make_folder(path.parent)
@@ -74,9 +80,25 @@ def unwritable(path: Path | str, error: OSError) -> ArtifactError:
     )
 
 
+def append_line(root: Path, name: str, line: bytes) -> None:
+    """Append a line to the log `name` below `root`, whose folder is made where it is missing.
+
+    Raises:
+        ArtifactError: the disk is full or cannot be written, or a link or something else lies in its place.
+    """
+    path = root / name
+    try:
+        refuse_links(root, path.parent)
+        make_folder(path.parent)
+        with open(open_to_append(root, name), "ab", buffering=0) as file:
+            write_unbuffered(file, line + b"\n")
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def sweep_temporaries(folder: Path) -> int:
-    """Remove the temporary files of killed writers, at any depth; returns their number."""
-    found = list(folder.rglob(f".*{TEMPORARY}*"))
+    """Remove the temporary files of killed writers, at any depth (links are not entered); returns their number."""
+    found = [path for path in folder.rglob(f".*{TEMPORARY}*") if path.is_symlink() or not path.is_dir()]
     for path in found:
         path.unlink(missing_ok=True)
     return len(found)

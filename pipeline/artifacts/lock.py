@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from pipeline.artifacts.boundary import open_to_append, read_file
 from pipeline.artifacts.files import make_folder, unwritable
 from pipeline.errors import ArtifactError
 
 LOCK = ".lock"
+LONGEST_LEASE = 64  # bytes
 
 
 @contextlib.contextmanager
@@ -26,12 +29,12 @@ def sole_writer(folder: Path) -> Iterator[str]:
     The lock ends with the process, however that ends.
 
     Raises:
-        ArtifactError: another process holds it, or it cannot be made.
+        ArtifactError: another process holds it, or it cannot be made: a link in its place, say.
     """
     try:
         make_folder(folder)
         # unbuffered: a buffered write that a full disk refused would fail again when the file is closed
-        lock = open(folder / LOCK, "ab", buffering=0)  # noqa: SIM115 (held for the whole block, closed below)
+        lock = os.fdopen(open_to_append(folder, LOCK), "ab", buffering=0)
     except OSError as error:
         raise unwritable(folder, error) from error
     with lock:
@@ -67,12 +70,12 @@ def require_writer(folder: Path, lease: str) -> None:
         ArtifactError: its coordinator has ended or another holds the folder, or the folder cannot be read from here.
     """
     try:
-        found = (folder / LOCK).read_text()
+        found = read_file(folder / LOCK, root=folder, most=LONGEST_LEASE)
     except OSError as error:
         raise ArtifactError(
             folder,
             f"cannot be read on {socket.gethostname()} ({error.strerror})",
             remedy="use workers that see the same files under the same paths",
         ) from error
-    if found != lease:
+    if found != lease.encode():
         raise ArtifactError(folder, "is no longer locked by the command that began this work")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.artifacts.fingerprint import sha256
+from pipeline.artifacts.schema import check, parse_json
 from pipeline.errors import CorruptError
 
 _CHECKSUM = '"checksum": "'
@@ -37,11 +38,14 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def unseal(data: bytes, item: object) -> dict[str, Any]:
-    """The record that `seal` wrote, without its checksum.
+def unseal(data: bytes, item: object, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The record that `seal` wrote, without its checksum. Anyone can compute a checksum, so its types are checked too.
+
+    Args:
+        schema: see `pipeline.artifacts.schema`.
 
     Raises:
-        CorruptError: it is not whole, or any bit of it differs.
+        CorruptError: it is not whole, any bit of it differs, or it is no record of this schema.
     """
     body = data[: data.rfind(_CHECKSUM.encode())] if _CHECKSUM.encode() in data else b""
     if not body or data != body + _last_lines(sha256(body)):
@@ -51,9 +55,10 @@ def unseal(data: bytes, item: object) -> dict[str, Any]:
             got=f"{len(data)} bytes",
             remedy="restore it from a copy, or delete it and run the same command again",
         )
-    record = json.loads(data)
+    record = parse_json(data, item)
+    check(record, {**schema, "checksum": str}, item)
     del record["checksum"]
-    return record
+    return dict(record)
 
 
 def _last_lines(checksum: str) -> bytes:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
-import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,28 +20,15 @@ import torch
 from torch import Tensor
 from torchvision.models.video import MC3_18_Weights, mc3_18
 
-from pipeline.errors import DataError
+from pipeline.artifacts.archives import UNREADABLE, load_tensors
+from pipeline.errors import ArtifactError, DataError
 from pipeline.records import keyed_rng
 
 KINETICS400 = MC3_18_Weights.KINETICS400_V1
 KINETICS400_SHA256 = "a90a0ba35ca1242d15b77511ff28bfb29cc596988b5ea36081042f8e2f54212b"
 
-# What torch.load raises on damaged or foreign files: found by flipping and cutting bytes in files of both its formats,
-# and the errors that a damaged size can lead to.
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    struct.error,
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-)
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # names under which training programs save a state dict
+PREFIX = "module."  # of every name in a state dict of torch's DataParallel
 
 
 @dataclass(frozen=True)
@@ -65,7 +50,8 @@ def load_weights(weights: str | Path, *, seed: int = 0) -> Weights:
 
     Args:
         weights: "kinetics400" (fetched once by torchvision, then read from torch's hub folder), "random", or a path
-            to a state dict of `mc3_18`, with or without `fc`, in any floating type.
+            to a state dict of `mc3_18`, with or without `fc`, in any floating type; also as training programs wrap it:
+            under "state_dict" or "model", every name after "module.".
         seed: of "random" alone.
 
     Raises:
@@ -148,14 +134,26 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise DataError(path, "no such weights", remedy=remedy)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+        state = unwrapped(load_tensors(path, before_2020=True))
+    except (OSError, ArtifactError, *UNREADABLE) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(path, "cannot be read as weights", got=cause[:200], remedy=remedy) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(
             path, "is not a state dict", got=type(state).__name__, expected="names and tensors", remedy=remedy
         )
+    return state
+
+
+def unwrapped(state: object) -> object:
+    """The state dict in what training programs save around it."""
+    while isinstance(state, dict):
+        inside = [state[name] for name in WRAPPERS if isinstance(state.get(name), dict)]
+        if not inside:
+            break
+        state = inside[0]
+    if isinstance(state, dict) and state and all(str(name).startswith(PREFIX) for name in state):
+        state = {str(name).removeprefix(PREFIX): value for name, value in state.items()}
     return state
 
 

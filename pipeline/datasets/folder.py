@@ -6,27 +6,30 @@
 
     path,label,subject,split,pose     a CSV instead: path and pose below root; the last three are optional
 
-Out: a Listing whose records name their split, train or test. One pose file is opened, for the topology.
+Out: a Listing whose records name their split: train, val or test. One pose file is opened, in a child process, for
+the topology.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from pipeline.child.process import ChildProcess
 from pipeline.datasets.folder_rows import FolderRow, rows_of_csv, rows_of_folders
 from pipeline.datasets.walk import require_folder
 from pipeline.errors import DataError, SkeletonError
 from pipeline.manifest import TOPOLOGIES, protocols
 from pipeline.records import UNKNOWN, Listing, VideoRecord, keyed_rng
-from pipeline.skeletons.read import topology_of
+from pipeline.skeletons.read import SUFFIXES
 
 TEST_SHARE = 0.3
 
 
 def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
-    """All clips of a folder, sorted by name; one without a video or a pose is excluded with the reason.
+    """All clips of a folder, sorted by name; one without its video or its pose is missing.
 
     Classes are numbered by name, in order of numbers where all names are numbers; subjects likewise, from 1, unless
     they are numbers themselves. The splits are the CSV's, if it has any. Otherwise they are drawn from the seed: where
@@ -41,15 +44,20 @@ def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
     """
     root = Path(root)
     require_folder(root, what="<class>/<video>")
-    rows = sorted(rows_of_folders(root) if csv is None else rows_of_csv(root, csv), key=lambda row: row.name)
+    found, unread = rows_of_folders(root) if csv is None else (rows_of_csv(root, csv), [])
+    rows = sorted(found, key=lambda row: row.name)
     if not any(row.video for row in rows):
         remedy = "put each video into a folder named after its class, its pose file beside it" if csv is None else ""
-        raise DataError(csv or root, "lists no existing video", got=f"{len(rows)} clips", remedy=remedy or None)
+        got = f"{len(rows)} clips" + (f"; {_counted(unread)}" if unread else "")
+        raise DataError(csv or root, "lists no existing video", got=got, remedy=remedy or None)
+    for row, following in itertools.pairwise(rows):
+        if row.name == following.name:
+            raise DataError(root / row.name, "is the name of two clips", remedy="rename one")
     names = _ordered({row.label for row in rows})
     subjects = _subject_numbers({row.subject for row in rows} - {""})
     sides = {row.name: row.side for row in rows}
     if not any(sides.values()):
-        sides = _drawn_sides([row for row in rows if row.video and row.pose], seed)
+        sides = _drawn_sides(rows, seed)
     records = tuple(
         VideoRecord(
             clip_id=row.name,
@@ -59,17 +67,18 @@ def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
             split=sides.get(row.name, ""),
             video=row.video,
             skeleton=row.pose,
-            excluded="no video file" if not row.video else "" if row.pose else "no pose file",
+            missing="no video file" if not row.video else "" if row.pose else "no pose file",
         )
         for row in rows
     )
     return Listing(
         dataset="folder",
         class_names=names,
-        topology=_topology(root, [record.skeleton for record in records if not record.excluded]),
+        topology=_topology(root, [record.skeleton for record in records if record.usable], unread),
         protocols=protocols("folder"),
         records=records,
         roots={"videos": os.path.abspath(root), "skeletons": os.path.abspath(root)},
+        notes=(f"not read: {_counted(unread)}",) if unread else (),
     )
 
 
@@ -114,17 +123,35 @@ def _drawn(keys: set[str], seed: int) -> set[str]:
     return set(sorted(keys, key=lambda key: (draws[key], key))[:count])
 
 
-def _topology(root: Path, poses: list[str]) -> str:
-    first_error: SkeletonError | None = None
-    for pose in poses:
-        try:
-            name = topology_of(root / pose)
-        except SkeletonError as error:
-            first_error = first_error or error
-            continue
-        if name not in TOPOLOGIES:
-            raise SkeletonError(root / pose, "names an unknown topology", got=name, expected=" | ".join(TOPOLOGIES))
-        return name
+def _counted(unread: list[str]) -> str:
+    """Files by suffix, with an example each: "48 .txt (walk/v0/v0_1.txt, …)"."""
+    by_kind: dict[str, list[str]] = {}
+    for path in unread:
+        kind = "folders" if path.endswith("/") else PurePosixPath(path).suffix.lower() or "files without a suffix"
+        by_kind.setdefault(kind, []).append(path)
+    return ", ".join(
+        f"{len(paths)} {kind} ({paths[0]}{', …' if len(paths) > 1 else ''})" for kind, paths in sorted(by_kind.items())
+    )
+
+
+def _topology(root: Path, poses: list[str], unread: list[str]) -> str:
+    first_error: DataError | None = None
+    with ChildProcess() as child:
+        for pose in poses:
+            try:
+                name: str = child.call("pipeline.skeletons.read:topology_of", path=str(root / pose))
+            except DataError as error:
+                first_error = first_error or error
+                continue
+            if name not in TOPOLOGIES:
+                raise SkeletonError(root / pose, "names an unknown topology", got=name, expected=" | ".join(TOPOLOGIES))
+            return name
     if first_error is not None:
         raise first_error
-    raise DataError(root, "holds no video that has a pose file", remedy="put a pose file of the same stem beside each")
+    raise DataError(
+        root,
+        "holds no video that has a pose file",
+        got=f"files that are not read: {_counted(unread)}" if unread else None,
+        expected=f"poses as {' '.join(SUFFIXES)}, or a folder of OpenPose's .json files",
+        remedy="put a pose file of the same stem beside each video",
+    )

@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.datasets.walk import files_below, require_folder
+from pipeline.decode.containers import VIDEO_SUFFIXES
 from pipeline.errors import DataError
 from pipeline.manifest import class_names, missing, protocols
 from pipeline.records import Listing, VideoRecord
 
 _NAME = re.compile(r"(S([0-9]{3})C([0-9]{3})P([0-9]{3})R([0-9]{3}))A([0-9]{3})")
-_VIDEO = re.compile(rf"({_NAME.pattern})_rgb\.(?:avi|mp4|mkv)", re.IGNORECASE)
-_SKELETON = re.compile(rf"({_NAME.pattern})\.skeleton", re.IGNORECASE)
+_VIDEO = re.compile(rf"({_NAME.pattern})_rgb(\.\w+)", re.IGNORECASE)
+_SKELETON = re.compile(rf"({_NAME.pattern})(\.skeleton)", re.IGNORECASE)
 _LAST_SETUP = {"ntu60": 17, "ntu120": 32, "synthetic": 999}
 
 
@@ -51,12 +52,12 @@ def record_from_name(name: str) -> VideoRecord:
 def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: bool = True) -> Listing:
     """All clips with a video or a skeleton, sorted by name.
 
-    A row with one of the two missing, or on the data set's list of missing skeletons (unless `exclude_missing` is
-    false), is excluded with the reason. Of several files of one name, the one in the fewest folders, then the first by
-    path, is used.
+    A row on the data set's list of missing skeletons is excluded (unless `exclude_missing` is false); one without its
+    video or skeleton is missing. Of several files of one name, the one in the fewest folders, then the first by path,
+    is used.
 
     Args:
-        videos: folder of `<name>_rgb.avi` (or .mp4, .mkv).
+        videos: folder of `<name>_rgb.avi` (or another suffix of videos).
         skeletons: folder of `<name>.skeleton`; may be the same one.
         dataset: "ntu60", "ntu120" or "synthetic".
 
@@ -70,15 +71,11 @@ def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: boo
     unusable = missing(dataset) if exclude_missing else frozenset()
     records = []
     for name in sorted(video_paths.keys() | pose_paths.keys()):
-        reason = ""
-        if name in unusable:
-            reason = "on the data set's list of missing skeletons"
-        elif name not in pose_paths:
-            reason = "no skeleton file"
-        elif name not in video_paths:
-            reason = "no video file"
         video, skeleton = video_paths.get(name, ""), pose_paths.get(name, "")
-        records.append(replace(record_from_name(name), video=video, skeleton=skeleton, excluded=reason))
+        excluded = "on the data set's list of missing skeletons" if name in unusable else ""
+        missing_file = "" if excluded else "no skeleton file" if not skeleton else "" if video else "no video file"
+        known = record_from_name(name)
+        records.append(replace(known, video=video, skeleton=skeleton, excluded=excluded, missing=missing_file))
     return Listing(
         dataset=dataset,
         class_names=names,
@@ -96,7 +93,7 @@ def _find(root: Path, pattern: re.Pattern[str], *, dataset: str, classes: int, w
     others = 0
     for path in sorted(files_below(root), key=lambda path: (path.count("/"), path)):
         match = pattern.fullmatch(path.rpartition("/")[2])
-        if match is None:
+        if match is None or (pattern is _VIDEO and os.path.splitext(path)[1].lower() not in VIDEO_SUFFIXES):
             others += 1
             continue
         name, setup, action = match.group(1).upper(), int(match.group(3)), int(match.group(7))

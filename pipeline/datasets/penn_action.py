@@ -1,20 +1,21 @@
 """Penn Action: frames/0001/000001.jpg … and labels/0001.mat -> records.
 
 In: the folder that holds `frames` and `labels`. Out: a Listing, one row an id, with the class and split of its label.
-The labels are opened, since only they name the class; the pictures are not.
+The labels are opened, in a child process, since only they name the class; the pictures are not.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
+from pipeline.child.process import ChildProcess
 from pipeline.datasets.walk import entries, require_folder
 from pipeline.errors import DataError, SkeletonError
 from pipeline.manifest import class_names, protocols
 from pipeline.records import UNKNOWN, Listing, VideoRecord
-from pipeline.skeletons.mat import read_penn_facts
 
 _ID = re.compile("[0-9]{4}")
 
@@ -22,8 +23,8 @@ _ID = re.compile("[0-9]{4}")
 def listing(root: Path) -> Listing:
     """All videos with frames or a label, sorted by id.
 
-    Excluded, with the reason: an id without a frames folder; and, with label -1, an id whose label is absent,
-    unreadable, or of an unknown class.
+    An id without a folder of frames or without a label is missing. Where the label is absent, unreadable or of an
+    unknown class, the row's label is -1: such a row fails when it is prepared.
 
     Raises DataError: one of the folders is missing, there are no frames, or no label can be used.
     """
@@ -32,7 +33,10 @@ def listing(root: Path) -> Listing:
     require_folder(labels, what="labels 0001.mat")
     videos = {entry.name for entry in entries(frames) if _ID.fullmatch(entry.name) and entry.is_dir()}
     poses = {entry.name[:-4] for entry in entries(labels) if re.fullmatch(rf"{_ID.pattern}\.mat", entry.name)}
-    records = tuple(_record(name, labels, video=name in videos, pose=name in poses) for name in sorted(videos | poses))
+    with ChildProcess() as child:
+        records = tuple(
+            _record(name, labels, child, video=name in videos, pose=name in poses) for name in sorted(videos | poses)
+        )
     if not videos or all(record.label == UNKNOWN for record in records):
         got = f"{len(videos)} folders of frames, {len(poses)} labels"
         raise DataError(root, "holds no frames, or no label that can be read", got=got, remedy="check the path")
@@ -46,23 +50,20 @@ def listing(root: Path) -> Listing:
     )
 
 
-def _record(name: str, labels: Path, *, video: bool, pose: bool) -> VideoRecord:
+def _record(name: str, labels: Path, child: ChildProcess, *, video: bool, pose: bool) -> VideoRecord:
     """One row. Its key is its id, which does not name the class."""
-    action, side, reason = "", "", "" if pose else "no label file"
-    if pose:
-        try:
-            action, train = read_penn_facts(labels / f"{name}.mat")
+    action, side = "", ""
+    with suppress(SkeletonError):  # it is told when the row is prepared
+        if pose:
+            action, train = child.call("pipeline.skeletons.mat:read_penn_facts", path=str(labels / f"{name}.mat"))
             side = "train" if train else "test"
-        except SkeletonError:
-            reason = "its label cannot be read"
-    if action and action not in class_names("penn-action"):
-        action, reason = "", "its label names a class that is none of the data set's"
+    known = action in class_names("penn-action")
     return VideoRecord(
         clip_id=name,
         key=name,
-        label=class_names("penn-action").index(action) if action else UNKNOWN,
+        label=class_names("penn-action").index(action) if known else UNKNOWN,
         split=side,
         video=name if video else "",
         skeleton=f"{name}.mat" if pose else "",
-        excluded=reason or ("" if video else "no folder of frames"),
+        missing="" if pose and video else "no folder of frames" if pose else "no label file",
     )

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 
 from pipeline.errors import DecodeError
 
@@ -66,7 +67,7 @@ def turn_of(frame: av.VideoFrame, item: object) -> Turn:
 
     Raises DecodeError: the matrix turns by something else than a multiple of 90 degrees.
     """
-    found: Any = frame.side_data.get("DISPLAYMATRIX")  # iterating gives buffers or their types, as PyAV's version is
+    found = _side_data(frame).get("DISPLAYMATRIX")  # iterating gives buffers or their types, as PyAV's version is
     if found is None:
         return Turn()
     # x' = a x + c y and y' = b x + d y, in 16.16 fixed point (libavutil/display.h)
@@ -75,6 +76,16 @@ def turn_of(frame: av.VideoFrame, item: object) -> Turn:
         problem = "has a rotation that is not a multiple of 90 degrees"
         raise DecodeError(item, problem, got=f"{frame.rotation} degrees", remedy="re-encode it upright")
     return Turn(transpose=a == 0, flip_x=a + c < 0, flip_y=b + d < 0)
+
+
+def _side_data(frame: av.VideoFrame) -> Any:
+    """PyAV 18 raises ValueError on side data that it has no name for, such as EXIF: here that passes as some other,
+    which nobody asks for."""
+    try:
+        return frame.side_data
+    except ValueError:
+        Type._missing_ = classmethod(lambda kinds, _: kinds.PANSCAN)  # type: ignore[method-assign, assignment]
+        return frame.side_data
 
 
 class Fitter:
@@ -185,6 +196,8 @@ class _Graph:
             nodes = [graph.add(name, arguments) for name, arguments in chain]
             self._sink = graph.add("buffersink")
             graph.link_nodes(self._source, *nodes, self._sink).configure()
+        except MemoryError:
+            raise
         except (av.FFmpegError, ValueError) as error:
             raise DecodeError(item, f"has frames that cannot be converted to RGB ({error})") from error
         self._owner = graph  # the contexts do not keep their graph alive
@@ -193,5 +206,7 @@ class _Graph:
         try:
             self._source.push(frame)
             return cast(av.VideoFrame, self._sink.pull()).to_ndarray()
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
             raise DecodeError(self._item, f"has a frame that cannot be converted to RGB ({error})") from error

@@ -19,12 +19,19 @@ from typing import Any
 
 import av
 
+from pipeline.decode.containers import demuxers, what_it_is
 from pipeline.decode.crop_scale import Turn, turn_of
 from pipeline.decode.mpeg4_packets import packets_needed
+from pipeline.decode.regular import require_regular
 from pipeline.decode.truncation import missing_bytes
 from pipeline.errors import DecodeError
 
 _LARGEST_IN_MEMORY = 64 << 20  # bytes of a file whose packets are read before any is decoded
+MAX_PIXELS = 1 << 27  # of one picture: 16K (15360 x 8640) passes; its RGB takes 0.4 GB, each further copy the same
+MOST = f"at most {MAX_PIXELS / 1e6:.0f} million pixels"
+LIMITS = {"max_pixels": str(MAX_PIXELS)}
+STRICT = {**LIMITS, "err_detect": "explode"}  # a picture that ends early is an error, and not one that is grey below
+_PICTURE_CODECS = frozenset({"mjpeg", "png", "apng", "gif"})  # each frame by itself: no mark tells that one is damaged
 _INDEXED = frozenset({"avi", "mov,mp4,m4a,3gp,3g2,mj2"})  # containers with an entry for every packet
 _REMEDY = "replace the file"
 # Tags may be in another encoding; from 19 on PyAV takes any.
@@ -43,6 +50,7 @@ class StreamInfo:
         reordered: frames are decoded in another order than they are shown in (B-frames).
         streams: video streams in the file.
         is_first: the stream that is read is the first of them.
+        container: ffmpeg's name of its format.
     """
 
     frames: int
@@ -53,27 +61,36 @@ class StreamInfo:
     reordered: bool
     streams: int
     is_first: bool
+    container: str
 
 
 @contextmanager
-def opened(path: str | PathLike[str]) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def opened(
+    path: str | PathLike[str], *, allow_corrupt: bool
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """The container and its best video stream, set to one thread.
 
     Raises DecodeError: there is no such file, it is empty, no video, or of no known format.
     """
-    _must_be_a_file(path)
+    if require_regular(path).st_size == 0:
+        raise DecodeError(path, "is empty", got="0 bytes", expected="a video", remedy=_REMEDY)
+    # "file:" so that a colon in a name does not select a protocol; nothing that is opened leads to another file
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(demuxers()), **LIMITS}
     try:
-        # "file:" so that a colon in a name does not select a protocol; a playlist must not reach out to other protocols
-        container = av.open(f"file:{fspath(path)}", "r", options={"protocol_whitelist": "file"}, **_ANY_TAGS)
+        container = av.open(f"file:{fspath(path)}", "r", options=options, **_ANY_TAGS)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DecodeError(path, f"cannot be opened as a video ({_reason(error)})", remedy=_REMEDY) from error
+        cause = reason(error)
+        _must_not_be_cut(path)
+        raise DecodeError(path, what_it_is(path) or f"cannot be opened as a video ({cause})", remedy=_REMEDY) from error
     with container:
         stream = container.streams.best("video")
-        # ffmpeg takes text files for animations of a terminal
-        if not isinstance(stream, av.VideoStream) or container.format.name == "tty":
+        if not isinstance(stream, av.VideoStream):
             raise DecodeError(path, "holds no video stream", got=container.format.long_name, remedy=_REMEDY)
         if stream.codec_context is None:  # a header cut off before it names its codec
             raise DecodeError(path, "holds a video stream of no known codec", remedy=_REMEDY)
+        require_size(path, stream.codec_context.width, stream.codec_context.height)
+        strict = stream.codec_context.name in _PICTURE_CODECS and not allow_corrupt
+        stream.codec_context.options = STRICT if strict else LIMITS
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1  # decoders with threads of their own (AV1) look at this one
         yield container, stream
@@ -88,7 +105,7 @@ def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> StreamI
     shown: list[float] = []
     order: list[float] = []
     first: av.VideoFrame | None = None
-    with opened(path) as (container, stream):
+    with opened(path, allow_corrupt=allow_corrupt) as (container, stream):
         entries = len(stream.index_entries) if container.format.name in _INDEXED else 0
         claimed = stream.frames if container.format.name == "avi" else 0
         for packet in _packets(path, container, stream):
@@ -107,7 +124,8 @@ def survey(path: str | PathLike[str], *, allow_corrupt: bool = False) -> StreamI
         turn = turn_of(first, path)
         times = tuple(time - min(shown) for time in sorted(shown))
         size = turn.size(first.height, first.width)
-        return StreamInfo(len(shown), *size, times, turn, reordered, len(streams), stream.index == streams[0].index)
+        is_first = stream.index == streams[0].index
+        return StreamInfo(len(shown), *size, times, turn, reordered, len(streams), is_first, container.format.name)
 
 
 def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: bool = False) -> Iterator[av.VideoFrame]:
@@ -118,7 +136,7 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
     error's `frames` says how many there are.
     """
     remaining, damaged_at, number = deque(wanted), None, -1
-    with opened(path) as (container, stream):
+    with opened(path, allow_corrupt=allow_corrupt) as (container, stream):
         for number, frame in _numbered(path, container, stream, wanted):
             if frame.is_corrupt:
                 damaged_at = number
@@ -174,7 +192,7 @@ def _packets(
     try:
         yield from container.demux(stream)
     except (av.FFmpegError, OSError) as error:
-        raise DecodeError(path, f"cannot be read to its end ({_reason(error)})", remedy=_REMEDY) from error
+        raise DecodeError(path, f"cannot be read to its end ({reason(error)})", remedy=_REMEDY) from error
 
 
 def _decoded(path: str | PathLike[str], stream: av.VideoStream, packet: av.Packet, number: int) -> list[av.VideoFrame]:
@@ -183,7 +201,7 @@ def _decoded(path: str | PathLike[str], stream: av.VideoStream, packet: av.Packe
     except av.EOFError:
         return []
     except av.FFmpegError as error:
-        problem = f"is damaged: packet {number} cannot be decoded ({_reason(error)})"
+        problem = f"is damaged: packet {number} cannot be decoded ({reason(error)})"
         raise DecodeError(path, problem, remedy=_REMEDY) from error
 
 
@@ -192,22 +210,9 @@ def _seconds(packet: av.Packet) -> float:
     return float("nan") if ticks is None else float(ticks * packet.time_base)
 
 
-def _must_be_a_file(path: str | PathLike[str]) -> None:
-    file = Path(path)
-    try:
-        is_file, size = file.is_file(), file.stat().st_size
-    except OSError as error:
-        raise DecodeError(path, f"cannot be read ({_reason(error)})", remedy="check the path") from error
-    if not is_file:
-        raise DecodeError(path, "is neither a video file nor a folder of frames", remedy="check the path")
-    if size == 0:
-        raise DecodeError(path, "is empty", got="0 bytes", expected="a video", remedy=_REMEDY)
-
-
 def _must_be_whole(path: str | PathLike[str], packets: int, entries: int, claimed: int) -> None:
     """The index of an AVI or MP4 must be found again; in an AVI without one, at least the header's count."""
-    if missing := missing_bytes(path):
-        raise DecodeError(path, f"is cut off: its last {missing} bytes are missing", remedy=_REMEDY)
+    _must_not_be_cut(path)
     if entries > packets:
         problem = "is damaged: some frames of its index cannot be found"
         raise DecodeError(path, problem, got=packets, expected=entries, remedy=_REMEDY)
@@ -217,6 +222,20 @@ def _must_be_whole(path: str | PathLike[str], packets: int, entries: int, claime
         raise DecodeError(path, problem, got=packets, expected=claimed, remedy=_REMEDY)
 
 
-def _reason(error: Exception) -> str:
-    """The cause without number and path, which the sentence around it names."""
+def _must_not_be_cut(path: str | PathLike[str]) -> None:
+    if missing := missing_bytes(path):
+        raise DecodeError(path, f"is cut off: {missing} or more bytes are missing", remedy=_REMEDY)
+
+
+def require_size(path: str | PathLike[str], width: int, height: int) -> None:
+    """Raises DecodeError: one picture has more than `MAX_PIXELS`."""
+    if width * height > MAX_PIXELS:
+        got = f"{width} x {height}"
+        raise DecodeError(path, "has pictures that are too large", got=got, expected=MOST, remedy="make it smaller")
+
+
+def reason(error: Exception) -> str:
+    """The cause without number and path, which the sentence around it names. Raises MemoryError: that is the cause."""
+    if isinstance(error, MemoryError):
+        raise error
     return str(getattr(error, "strerror", None) or error)

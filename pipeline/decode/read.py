@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,9 @@ import numpy.typing as npt
 from pipeline.config import READERS
 from pipeline.decode import decord_reader, opencv_reader, picture_folder, pyav_reader
 from pipeline.decode.crop_scale import Box, Fitter
-from pipeline.errors import ConfigError, DecodeError
+from pipeline.errors import ConfigError, DecodeError, ReaderError
+
+PICTURES = "pictures"  # in the place of a reader's name: a folder of pictures has one of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,14 @@ class VideoInfo:
     width: int
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedFrames:
+    """Frames uint8 (T, h, w, 3) RGB, and the reader that decoded them: one of `READERS`, or `PICTURES`."""
+
+    frames: np.ndarray
+    reader: str
+
+
 def probe(path: str | PathLike[str], *, allow_corrupt: bool = False) -> VideoInfo:
     """Number of frames, by demuxing, and display size, from the first frame.
 
@@ -42,9 +53,7 @@ def probe(path: str | PathLike[str], *, allow_corrupt: bool = False) -> VideoInf
         cut off or lacks frames that its own index lists.
     """
     if Path(path).is_dir():
-        pictures = picture_folder.pictures(path)
-        first = pyav_reader.survey(pictures[0], allow_corrupt=allow_corrupt)
-        return VideoInfo(len(pictures), first.height, first.width)
+        return VideoInfo(*picture_folder.survey(path))
     video = pyav_reader.survey(path, allow_corrupt=allow_corrupt)
     return VideoInfo(video.frames, video.height, video.width)
 
@@ -68,13 +77,14 @@ def read_frames(
     Args:
         path: a video file, or a folder of numbered pictures.
         indices: (T,) frame numbers from 0, in any order, repeats allowed.
-        reader: one of `READERS`; a folder is always read by PyAV.
+        reader: one of `READERS`; a folder of pictures has its own.
         box: (x0, y0, x1, y1), half open, in display pixels; black where it lies outside the picture. None: all of it.
         size: (h, w); None: that of the box. Shrinking averages over areas, enlarging is linear.
         allow_corrupt: keep frames that the decoder marks as damaged.
 
-    Returns: uint8 (T, h, w, 3) RGB.
+    Returns: uint8 (T, h, w, 3) RGB, in C order.
 
+    Raises ReaderError: the reader cannot decode such a video; another one may.
     Raises DecodeError: one of the frames cannot be read exactly. Where the video has too few frames, the error's
         `frames` is the number that was decoded.
     Raises ConfigError: an unknown reader, an empty box or size.
@@ -92,5 +102,25 @@ def read_frames(
     readers = {"pyav": pyav_reader, "opencv": opencv_reader, "decord": decord_reader}
     source = picture_folder if Path(path).is_dir() else readers[reader]
     fit = Fitter(path, box, size)
-    pictures = [fit(frame) for frame in source.frames(path, distinct.tolist(), allow_corrupt=allow_corrupt)]
-    return np.stack(pictures)[positions]
+    frames = np.empty(0, np.uint8)
+    for i, frame in enumerate(source.frames(path, distinct.tolist(), allow_corrupt=allow_corrupt)):
+        picture = fit(frame)
+        if i == 0:
+            frames = np.empty((len(wanted), *picture.shape), np.uint8)
+        frames[positions == i] = picture
+    return frames
+
+
+def decode_frames(
+    path: str | PathLike[str], indices: npt.ArrayLike, *, reader: str = READERS[0], **options: Any
+) -> DecodedFrames:
+    """As `read_frames`, by PyAV where `reader` says itself that it cannot decode such a video.
+
+    Raises DecodeError, ConfigError: as `read_frames`.
+    """
+    try:
+        frames = read_frames(path, indices, reader=reader, **options)
+    except ReaderError:
+        reader = READERS[0]
+        frames = read_frames(path, indices, reader=reader, **options)
+    return DecodedFrames(frames, PICTURES if Path(path).is_dir() else reader)

@@ -30,7 +30,7 @@ MAX_MMAP_THRESHOLD_BEFORE = 2**25  # bytes, in an older glibc
 
 
 def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
-    """The options without "auto", and the "kind" and "sha256" of the weights.
+    """The options without "auto"; "kind" and "sha256" of the weights, and "cudnn" and "gpu" of this machine.
 
     Raises:
         ConfigError: no such device or precision here. DataError: weights of another network than mc3_18.
@@ -45,7 +45,17 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
     weights = weights_location(options.weights)
     batch = options.batch_clips or BATCH_CLIPS["cuda" if device.startswith("cuda") else "cpu"]
     options = replace(options, device=device, precision=precision, weights=weights, batch_clips=batch)
-    return options, load_weights(weights, seed=options.seed).identity()
+    return options, load_weights(weights, seed=options.seed).identity() | machine(device)
+
+
+def machine(device: str) -> dict[str, str]:
+    """The version of cuDNN and the name of the GPU, if tokens are computed on one: both decide their last bits."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return {}
+    names = {torch.cuda.get_device_name(name) for name in device.split(",")}
+    return {"cudnn": str(torch.backends.cudnn.version()), "gpu": ", ".join(sorted(names))}
 
 
 def weights_location(weights: str) -> str:

@@ -13,12 +13,15 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from pipeline.artifacts.boundary import LARGEST_JSON
 from pipeline.artifacts.files import require_disk_space
 from pipeline.artifacts.fingerprint import canonical_json
+from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.artifacts.outcomes import Account
+from pipeline.artifacts.schema import build, check, parse_json
 from pipeline.cluster.run_shards import ShardProgress, run_shards
 from pipeline.config import ExtractOptions
-from pipeline.errors import ArtifactError, ConfigError
+from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.extract import compute, devices
 from pipeline.extract.provenance import about_of, made_from_of, sizes_of
 from pipeline.extract.worker import ExtractPlan, extract_run, is_open
@@ -29,6 +32,7 @@ from pipeline.store.chunks import file_bytes
 from pipeline.store.commit_records import each_record, view_shards
 from pipeline.store.layout import StoreSizes, chunk_key, specs
 from pipeline.store.token_store import TokenStore
+from pipeline.store.verify import verify_store
 from pipeline.store.write import create_store, grow_views
 
 SOURCE = "log/source.json"
@@ -43,6 +47,7 @@ def extract(
     workers: int = 1,
     scheduler: str | None = None,
     retry: bool = False,
+    damaged: bool = False,
     progress: ShardProgress | None = None,
 ) -> Account:
     """Compute the tokens of every clip and view that the store lacks; returns each clip's outcome in its worst view.
@@ -52,13 +57,15 @@ def extract(
     Args:
         workers: local processes, at least one for each named device and no more than one for each GPU.
         scheduler: an existing Dask cluster instead, which must see the same paths.
-        retry: try failed clips again (done and excluded ones are kept as they are).
+        retry: try failed and missing clips again (done and excluded ones are kept as they are).
+        damaged: make the shards and metadata again that `verify_store` names, and nothing else of what is there.
         progress: called in this process, once with {"total", "done", "how"}, then with {"clip", "outcome"} for each
             clip and view.
 
     Raises:
-        ArtifactError: `prepared` is unfinished or no prepared folder; the store was made from something else, cannot be
-            written, does not fit on the disk, or belongs to another coordinator.
+        ArtifactError: `prepared` is unfinished or no prepared folder; the store was made from something else, or from
+            other content under the same names; it cannot be written, does not fit on the disk, or belongs to another
+            coordinator.
         ConfigError: no such device, precision or cluster, or more workers than GPUs. DataError: weights of another
             network than mc3_18.
     """
@@ -71,8 +78,15 @@ def extract(
         raise ConfigError(out, "is the memory of one process", remedy=remedy)
     sizes, made_from, blobs = sizes_of(folder, options), made_from_of(folder, options, weights), open_blobs(out)
     records = list(folder.listing.records)
-    check_store(blobs, sizes=sizes, made_from=made_from)  # before anything is written: `out` may be something else
+    if damaged:
+        keys = damaged_keys(blobs, out)
+    else:
+        keys = []
+        check_store(blobs, sizes=sizes, made_from=made_from)  # before anything is written: `out` may be something else
+    require_same_clips(blobs, fingerprint_of(made_from), sizes, folder)
     with blobs.sole_writer() as lease:
+        for key in keys:
+            blobs.delete(key)
         fingerprint = create_store(
             blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder, weights)
         )
@@ -109,10 +123,37 @@ def _resolved(options: ExtractOptions, scheduler: str | None) -> tuple[ExtractOp
     return ExtractOptions(**json.loads(resolved["options"])), resolved["weights"]
 
 
+def damaged_keys(blobs: Blobs, out: str | Path) -> list[str]:
+    """The keys to delete so that all damage is made again: the files, and the commit records that name them."""
+    named = {path for damage in verify_store(out) for path in (damage.record, damage.file)}
+    return sorted(path.removeprefix(f"{blobs.url}/") for path in named)
+
+
+def require_same_clips(blobs: Blobs, fingerprint: str, sizes: StoreSizes, folder: PreparedFolder) -> None:
+    """Raise ArtifactError, which names the clips, where the store's tokens come from other content than the folder's.
+
+    Names and options make the fingerprint; inputs that were exchanged under their names show in the clips' digests.
+    """
+    now = [entry.get("sha256", "") for entry in folder.outcomes()]
+    others: dict[str, None] = {}
+    for (_, shard), record in each_record(blobs, fingerprint, sizes, view_shards(sizes), skip_damaged=True):
+        for row, entry in zip(sizes.rows(shard), record["clips"] if record is not None else [], strict=False):
+            if entry.get("source", now[row]) != now[row]:
+                others[entry["id"]] = None
+    if others:
+        shown = ", ".join(list(others)[:5]) + (", …" if len(others) > 5 else "")
+        raise ArtifactError(
+            blobs.url,
+            f"holds tokens of {len(others)} clips whose content in {folder.path} is another one",
+            got=shown,
+            remedy="use the prepared folder that the store was made from, or another `out`",
+        )
+
+
 def unfinished(blobs: Blobs, fingerprint: str, sizes: StoreSizes, *, retry: bool = False) -> tuple[list[int], int]:
     """Numbers (view * shards + shard) of the open shards, and how many clips (in each view) the others hold."""
     todo, clips_done = [], 0
-    for number, (_, record) in enumerate(each_record(blobs, fingerprint, view_shards(sizes), skip_damaged=True)):
+    for number, (_, record) in enumerate(each_record(blobs, fingerprint, sizes, view_shards(sizes), skip_damaged=True)):
         if is_open(record, retry=retry):
             todo.append(number)
         elif record is not None:
@@ -123,11 +164,11 @@ def unfinished(blobs: Blobs, fingerprint: str, sizes: StoreSizes, *, retry: bool
 def source_of(out: str) -> dict[str, str]:
     """The paths of the "prepared" folder and the "weights" when a store was made; empty where they are not recorded."""
     try:
-        source = json.loads(open_blobs(out).get(SOURCE) or b"{}")
-    except ValueError:  # not part of the content, so it has no checksum
+        source = parse_json(open_blobs(out).get(SOURCE, most=LARGEST_JSON) or b"", SOURCE)
+        check(source, {"prepared": str, "weights": str}, SOURCE)
+    except CorruptError:  # not part of the content, so it has no checksum
         return {}
-    complete = isinstance(source, dict) and all(isinstance(source.get(name), str) for name in ("prepared", "weights"))
-    return source if complete else {}
+    return dict(source)
 
 
 def options_of(out: str, *, prepared: Path | None = None, weights: str | None = None) -> tuple[Path, ExtractOptions]:
@@ -148,12 +189,8 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
         raise ArtifactError(
             out, "was not made by `star extract-tokens`", remedy="make it again with the program that made it"
         )
-    options = ExtractOptions(
-        weights=weights or source["weights"],
-        views=store.sizes.views,
-        codec=store.sizes.codec,
-        **{name: made[name] for name in names},
-    )
+    given = {"weights": weights or source["weights"], "views": store.sizes.views, "codec": store.sizes.codec}
+    options = build(ExtractOptions, {**given, **{name: made[name] for name in names}}, f"{out}: made_from")
     folder = prepared or Path(source["prepared"])
     if not folder.exists():
         raise ArtifactError(

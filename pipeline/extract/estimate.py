@@ -70,6 +70,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
         "dataset": folder.listing.dataset,
         "clips": account.done,
         "excluded": account.excluded,
+        "missing": account.missing,
         "failed": account.failed,
         "views": sizes.views,
         "files": len(files),

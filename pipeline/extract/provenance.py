@@ -13,9 +13,9 @@ from typing import Any
 from pipeline import manifest
 from pipeline.config import CHANNELS, FRAMES, GG_LAYER, STRIDES, ExtractOptions
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.hdf5 import PERSONS
 from pipeline.store.layout import StoreSizes
 
+MACHINE = ("cudnn", "gpu")  # where the options were resolved
 VERSIONS = ("star-tokens", "torch", "torchvision", "numpy", "zarr", "opencv-python-headless")
 
 
@@ -25,7 +25,7 @@ def sizes_of(folder: PreparedFolder, options: ExtractOptions) -> StoreSizes:
         clips=len(folder.listing.records),
         views=options.views,
         shard_clips=folder.options.shard_clips,
-        persons=PERSONS,
+        persons=folder.options.max_persons,
         frames=FRAMES,
         joints=len(manifest.topology(folder.listing.topology).joint_names),
         cells=(options.crop // STRIDES[GG_LAYER]) ** 2,
@@ -55,5 +55,5 @@ def about_of(folder: PreparedFolder, weights: Mapping[str, str]) -> dict[str, An
         "protocols": list(folder.listing.protocols),
         "weights": weights["kind"],
         "prepared_with": folder.options.content(),
-        "versions": {name: version(name) for name in VERSIONS},
+        "versions": {name: version(name) for name in VERSIONS} | {n: weights[n] for n in MACHINE if n in weights},
     }

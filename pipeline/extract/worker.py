@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.fingerprint import canonical_json
+from pipeline.artifacts.outcomes import AGAIN
 from pipeline.cluster.lookahead import cancelling_pool, pipelined, prefetch
 from pipeline.cluster.run_shards import report
 from pipeline.config import ExtractOptions
@@ -47,7 +48,8 @@ class ExtractPlan:
 
     Attributes:
         options: as resolved, without "auto". weights: SHA-256 of the backbone's. lease: of the coordinator.
-        threads: for the backbone; 0: a share of the cores. retry: also shards with failed clips. run: shards in a run.
+        threads: for the backbone; 0: a share of the cores. retry: also shards with failed or missing clips.
+        run: shards in a run.
     """
 
     prepared: str
@@ -136,17 +138,17 @@ class ShardWriter:
 
 def is_open(record: dict[str, Any] | None, *, retry: bool) -> bool:
     """Whether the shard and view of this commit record is still to be made."""
-    return record is None or (retry and any(clip["outcome"] == "failed" for clip in record["clips"]))
+    return record is None or (retry and any(clip["outcome"] in AGAIN for clip in record["clips"]))
 
 
-def _record_or_none(blobs: Blobs, fingerprint: str, view_shard: ViewShard) -> dict[str, Any] | None:
+def _record_or_none(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> dict[str, Any] | None:
     """A damaged record counts as none, so that its shard is made again."""
-    return next(each_record(blobs, fingerprint, [view_shard], skip_damaged=True))[1]
+    return next(each_record(blobs, plan.fingerprint, plan.sizes, [view_shard], skip_damaged=True))[1]
 
 
 def _read_job(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> ShardJob | None:
     view, shard = view_shard
-    before = _record_or_none(blobs, plan.fingerprint, view_shard)
+    before = _record_or_none(plan, blobs, view_shard)
     if not is_open(before, retry=plan.retry):
         return None
     source = read_shard(Path(plan.prepared), shard, shard_clips=plan.sizes.shard_clips)
@@ -163,7 +165,7 @@ def _commit(plan: ExtractPlan, blobs: Blobs, job: ShardJob, absorbing: list[Futu
     if job.remade:
         # a stop between the files and their record must not leave an old record beside new files
         blobs.delete(record_key(view_shard))
-    elif _record_or_none(blobs, plan.fingerprint, view_shard) is not None:
+    elif _record_or_none(plan, blobs, view_shard) is not None:
         return  # this worker seemed lost, and another one that was given its shard was faster
     files, entries = put_shard(blobs, sizes=plan.sizes, shard=shard, view=view, arrays=job.arrays, clips=job.entries)
     if not _record(plan, blobs, view_shard, files, entries):
@@ -180,7 +182,7 @@ def _record(
 
     ArtifactError where the other has overwritten some of these files: no record is left that does not match its files.
     """
-    other = _record_or_none(blobs, plan.fingerprint, view_shard)
+    other = _record_or_none(plan, blobs, view_shard)
     if other is not None:
         if all(is_whole(blobs, entry) for entry in other["files"]):
             return False

@@ -1,9 +1,10 @@
 """One row of stage 1: the steps from a record to a clip.
 
 In: a VideoRecord and the folders of its files. Out: its clip, or None, and its entry in the commit record: done,
-excluded (not a clip) or failed (an error), with the reason. skeleton -> persons -> frame indices ->
-geometry -> frames; frames and joints go through the same indices and the same map. It writes nothing, and finds only
-the damage that the codec reports: a video overwritten with bytes that still decode gives a clip that is done.
+excluded (not a clip), missing (a file is not there) or failed (an error), with the reason. persons -> frame indices ->
+geometry -> frames; frames and joints go through the same indices and the same map. A child process reads all raw files
+(`pipeline.child`). It writes nothing, and finds only the damage that the codec reports: a video overwritten with bytes
+that still decode gives a clip that is done.
 """
 
 from __future__ import annotations
@@ -15,46 +16,54 @@ from typing import Any
 import numpy as np
 
 from pipeline import manifest
+from pipeline.artifacts.boundary import BoundaryError, confined
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.decode.child_process import DecodeProcess
-from pipeline.errors import DataError, DecodeError, SkeletonError
+from pipeline.errors import DataError, DecodeError, StarError
 from pipeline.geometry import Geometry, geometry_of
-from pipeline.prepare.hdf5 import PERSONS, ClipContent, encode_picture
-from pipeline.records import VideoRecord, keyed_rng
+from pipeline.prepare.hdf5 import ClipContent, encode_picture
+from pipeline.prepare.raw_files import POSE_FILES, VIDEO_FILES, stamp
+from pipeline.records import UNKNOWN, VideoRecord, keyed_rng
 from pipeline.sampling import sample_indices
-from pipeline.skeletons.person_choice import choose_persons
-from pipeline.skeletons.read import read_skeleton
 from pipeline.skeletons.skeleton import Skeleton
 
-# a row of a commit record: "id", "outcome", then "reason", or "sha256", "reader", "video_frames"
+# a row of a commit record: "id", "outcome", then "reason", or "sha256", "reader"; "raw", "poses" where they were read
 Entry = dict[str, Any]
 
 
 def attempt(
-    record: VideoRecord, roots: Mapping[str, str], topology: str, options: PrepareOptions, decoder: DecodeProcess
+    record: VideoRecord, roots: Mapping[str, str], topology: str, options: PrepareOptions, child: DecodeProcess
 ) -> tuple[ClipContent | None, Entry]:
     """A row's clip, or None, and its entry.
 
-    `roots` are the folders "videos" and "skeletons"; a skeleton whose number of joints is not the topology's fails.
+    `roots` are the folders "videos" and "skeletons"; a skeleton whose number of joints is not the topology's fails. The
+    entry's "seen" (path -> stamp) is for `pipeline.prepare.raw_files`, and no part of the record.
     """
     entry: Entry = {"id": record.clip_id}
-    if record.excluded:
-        return None, {**entry, "outcome": "excluded", "reason": record.excluded}
-    video, pose = Path(roots["videos"]) / record.video, Path(roots["skeletons"]) / record.skeleton
+    for outcome in ("excluded", "missing"):
+        if reason := getattr(record, outcome):
+            return None, {**entry, "outcome": outcome, "reason": reason}
     corrupt = {}
+    video, pose = Path(record.video), Path(record.skeleton)
     try:
+        video, pose = confined(roots["videos"], record.video), confined(roots["skeletons"], record.skeleton)
+        seen = {str(path): stamp(path) for path in (video, pose)}
         try:
-            clip, facts = make_clip(video, pose, record.key, topology, options, decoder)
+            clip, facts = make_clip(video, pose, record.key, topology, options, child)
         except DecodeError as error:
             if not options.allow_corrupt:
                 raise
             corrupt = {"corrupt": _without_paths(error, video, pose)}
-            clip, facts = make_clip(video, pose, record.key, topology, options, decoder, allow_corrupt=True)
-    except DataError as error:
+            clip, facts = make_clip(video, pose, record.key, topology, options, child, allow_corrupt=True)
+        if record.label == UNKNOWN:
+            raise DataError(pose, "names a class that is none of the data set's")
+        if any(stamp(path) != was for path, was in seen.items()):
+            raise DataError(video, "or its skeleton changed while it was read", remedy="run `star retry`")
+    except (DataError, BoundaryError) as error:
         return None, {**entry, "outcome": "failed", "reason": _without_paths(error, video, pose)}
     if clip is None:
-        return None, {**entry, "outcome": "excluded", **facts}
-    return clip, {**entry, "outcome": "done", "sha256": clip.digest(), **corrupt, **facts}
+        return None, {**entry, "outcome": "excluded", **facts, "seen": seen}
+    return clip, {**entry, "outcome": "done", "sha256": clip.digest(), **corrupt, **facts, "seen": seen}
 
 
 def make_clip(
@@ -63,39 +72,46 @@ def make_clip(
     key: str,
     topology: str,
     options: PrepareOptions,
-    decoder: DecodeProcess,
+    child: DecodeProcess,
     *,
     allow_corrupt: bool = False,
 ) -> tuple[ClipContent | None, dict[str, Any]]:
-    """A clip and its facts for the commit record ("reader", "video_frames"); or None and the "reason".
+    """A clip and its facts for the commit record ("reader", "raw", "poses"); or None, the "reason" and the others.
 
     Args:
         key: of the record; keys the random draws.
         allow_corrupt: keep frames that the decoder marks corrupt.
 
-    Raises DecodeError: the frames cannot be read exactly. SkeletonError: the skeleton cannot be read.
+    Raises DecodeError: the frames cannot be read exactly. SkeletonError: the skeleton cannot be read, or does not fit
+        the video.
     """
-    info = decoder.probe(video, allow_corrupt=allow_corrupt)
-    skeleton = _skeleton(pose, topology, size=(info.height, info.width))
-    if not (skeleton.scores > 0).any():
-        what = "usable joint" if skeleton.present.any() else "body"
-        return None, {"reason": f"no {what} in any frame of the skeleton"}
-    persons = choose_persons(skeleton, most=PERSONS)
-    geometry = geometry_of(options.geometry, persons.joints, info.height, info.width)
-    frames, length = info.frames, min(info.frames, skeleton.num_frames)
-    if length < 1:
-        raise DecodeError(video, "has no frame with a skeleton", got=f"{frames} frames")
-    try:
-        index, pictures, reader = _pictures(video, length, key, geometry, options, decoder, allow_corrupt)
-    except DecodeError as error:
-        # fewer frames were decoded than the container claims: draw the indices again, once
-        if error.frames is None or not 0 < error.frames < length:
-            raise
-        frames = error.frames
-        index, pictures, reader = _pictures(video, frames, key, geometry, options, decoder, allow_corrupt)
-    joints, scores = _kept_joints(persons, index, geometry)
+    info = child.probe(video, allow_corrupt=allow_corrupt)
+    raw = {
+        "video": child.call("pipeline.decode.identity:identity", path=video, suffixes=VIDEO_FILES),
+        "pose": child.call("pipeline.decode.identity:identity", path=pose, suffixes=POSE_FILES),
+    }
+    frames = info.frames
+    if frames < 1:
+        raise DecodeError(video, "has no frame")
+    for last_try in (False, True):
+        persons, poses = _persons(pose, frames, (info.height, info.width), topology, options, child)
+        raw["video"]["frames"], raw["pose"]["frames"] = frames, poses.pop("pose_frames")
+        facts = {"raw": raw, "poses": poses}
+        if not (persons.scores > 0).any():
+            what = "usable joint" if poses["bodies"] else "body"
+            return None, {"reason": f"no {what} in any frame of the skeleton", **facts}
+        geometry = geometry_of(options.geometry, persons.joints, info.height, info.width)
+        try:
+            index, pictures, reader = _pictures(video, frames, key, geometry, options, child, allow_corrupt)
+            break
+        except DecodeError as error:
+            # fewer frames were decoded than the container claims: all again, with that number
+            if last_try or error.frames is None or not 0 < error.frames < frames:
+                raise
+            frames = error.frames
+    joints, scores = _kept_joints(persons, index, geometry, options.max_persons)
     content = ClipContent(frames=pictures, joints=joints, scores=scores, frame_index=index, box=geometry.box)
-    return content, {"reader": reader, "video_frames": frames}
+    return content, {"reader": reader, **facts}
 
 
 def joints_of(topology: str) -> int:
@@ -103,14 +119,22 @@ def joints_of(topology: str) -> int:
     return len(manifest.topology(topology).joint_names)
 
 
-def _skeleton(path: Path, topology: str, size: tuple[int, int]) -> Skeleton:
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise SkeletonError(path, "is not a regular file")  # reading a pipe or a device could wait forever
-    skeleton = read_skeleton(path, size=size)
-    if skeleton.num_joints != joints_of(topology):
-        expected = joints_of(topology)
-        raise SkeletonError(path, "has the wrong number of joints", got=skeleton.num_joints, expected=expected)
-    return skeleton
+def _persons(
+    pose: Path, frames: int, size: tuple[int, int], topology: str, options: PrepareOptions, child: DecodeProcess
+) -> tuple[Skeleton, dict[str, Any]]:
+    persons, facts = child.call(
+        "pipeline.skeletons.of_video:persons_of_video",
+        path=pose,
+        frames=frames,
+        height=size[0],
+        width=size[1],
+        num_joints=joints_of(topology),
+        first_frame=options.first_frame,
+        min_score=options.min_score,
+        persons_by=options.persons_by,
+        max_persons=options.max_persons,
+    )
+    return persons, facts
 
 
 def _pictures(
@@ -119,13 +143,13 @@ def _pictures(
     key: str,
     geometry: Geometry,
     options: PrepareOptions,
-    decoder: DecodeProcess,
+    child: DecodeProcess,
     allow_corrupt: bool,
 ) -> tuple[np.ndarray, tuple[tuple[bytes, ...], ...], str]:
     """Frame indices (R, T) in [0, length), the encoded pictures, R tuples of T, and the reader used."""
     index = frame_index(length, key, options)
     wanted, position = np.unique(index, return_inverse=True)
-    decoded = decoder.read_frames(
+    decoded = child.read_frames(
         video, wanted, reader=options.reader, box=geometry.box, size=geometry.size, allow_corrupt=allow_corrupt
     )
     encoded = [encode_picture(picture, options.frame_codec) for picture in decoded.frames]
@@ -141,17 +165,17 @@ def frame_index(length: int, key: str, options: PrepareOptions) -> np.ndarray:
     return np.stack(draws)
 
 
-def _kept_joints(persons: Skeleton, index: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (R, M, T, V, 2) in kept pixels and scores (R, M, T, V), M filled up with empty slots."""
+def _kept_joints(persons: Skeleton, index: np.ndarray, geometry: Geometry, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (R, M, T, V, 2) in kept pixels and scores (R, M, T, V), M filled up to `slots` with empty ones."""
     count = persons.joints.shape[0]
-    joints = np.full((PERSONS, *persons.joints.shape[1:]), np.nan, np.float32)
-    scores = np.zeros((PERSONS, *persons.scores.shape[1:]), np.float32)
+    joints = np.full((slots, *persons.joints.shape[1:]), np.nan, np.float32)
+    scores = np.zeros((slots, *persons.scores.shape[1:]), np.float32)
     joints[:count] = geometry.joints(persons.joints)
     scores[:count] = np.where(np.isfinite(joints[:count]).all(axis=-1), persons.scores, 0)
     joints[scores == 0] = np.nan  # also where a coordinate overflowed
     return np.moveaxis(joints[:, index], 0, 1), np.moveaxis(scores[:, index], 0, 1)
 
 
-def _without_paths(error: DataError, video: Path, pose: Path) -> str:
+def _without_paths(error: StarError, video: Path, pose: Path) -> str:
     """The error without the paths, which the listing holds: equal causes give equal reasons, wherever the data lie."""
     return str(error).replace(str(video), "video").replace(str(pose), "skeleton")

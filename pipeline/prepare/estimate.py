@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from pipeline.artifacts.files import bytes_free, require_disk_space
-from pipeline.config import FRAMES, PrepareOptions
+from pipeline.config import PrepareOptions
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.errors import DataError
 from pipeline.prepare.clip import attempt, joints_of
@@ -61,10 +61,10 @@ def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, wo
     folder = PreparedFolder.match(out, listing, options)
     todo, _ = unfinished(folder)
     rows = [record for number in todo for record in folder.shard(number).records]
-    usable = [record for record in rows if not record.excluded]
+    usable = [record for record in rows if record.usable]
     pilot = run_pilot(usable, listing, options)
     sizes = interval(pilot.picture_bytes, len(usable)) if any(pilot.picture_bytes) else None
-    known = known_bytes(len(rows), len(todo), options.draws, FRAMES, joints_of(listing.topology))
+    known = known_bytes(len(rows), len(todo), options, joints_of(listing.topology))
     total = None if sizes is None else [int(known + sizes[0]), int(known + sizes[1]) + 1]
     if rows:
         require_disk_space(out, known if total is None else total[0])
@@ -72,6 +72,7 @@ def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, wo
         "dataset": listing.dataset,
         "clips": len(listing.records),
         "excluded": sum(bool(record.excluded) for record in listing.records),
+        "missing": sum(bool(record.missing) for record in listing.records),
         "clips_to_do": len(rows),
         "shards": folder.shards,
         "shards_to_do": len(todo),

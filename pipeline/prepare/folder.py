@@ -14,20 +14,24 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.boundary import read_file
 from pipeline.artifacts.files import unwritable, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, differences, fingerprint, sha256
 from pipeline.artifacts.kinds import describe
 from pipeline.artifacts.outcomes import Account, account_of
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import FRAMES, PrepareOptions
-from pipeline.errors import ArtifactError, DataError
-from pipeline.prepare.shard import FORMAT, META, ROW_COLUMNS, ROWS, Shard, read_meta, read_rows
+from pipeline.errors import ArtifactError, CorruptError, DataError
+from pipeline.prepare.shard import FORMAT, META, ROW_COLUMNS, ROWS, Shard, options_of, read_meta, read_rows
 from pipeline.records import Listing
 
+VERSIONS = ("star-tokens", "numpy", "av", "opencv-python-headless", "h5py", "pillow", "scipy")
 OWN_FILES = ("raw", "log", "manifest.jsonl", ROWS)
 SHARD_FILE = re.compile(r"clips-\d{5,}\.(h5|json)")
 
 Entries = list[dict[str, Any]]
+IDENTITY_COLUMNS = [name for name in ROW_COLUMNS if name not in ("video", "skeleton", "missing")]
+_identity_of = attrgetter(*IDENTITY_COLUMNS)
 _row_of = attrgetter(*ROW_COLUMNS)  # a tenth of the time of dataclasses.astuple, which copies
 
 
@@ -60,7 +64,7 @@ class PreparedFolder:
             roots=meta["roots"],
             records=read_rows(path, meta, range(meta["clips"])),
         )
-        return cls(path, listing, PrepareOptions(**meta["options"]), meta["fingerprint"])
+        return cls(path, listing, options_of(path, meta), meta["fingerprint"])
 
     @classmethod
     def match(cls, path: Path, listing: Listing, options: PrepareOptions) -> PreparedFolder:
@@ -81,30 +85,27 @@ class PreparedFolder:
     def freeze(self) -> None:
         """Write `rows.jsonl`, then `dataset.json`: the workers read both. Raises as `match`.
 
-        Of an existing `dataset.json` only the roots and those options change that do not decide the content.
+        Of existing ones only that changes which does not decide the content: roots and paths, missing files, the
+        budget.
         """
         found = self._frozen()
-        if found is not None and (self.path / ROWS).exists():
-            if (found["roots"], found["options"]) != (dict(self.listing.roots), asdict(self.options)):
-                write_atomic(self.path / META, self._meta(found["rows_sha256"]))
-            return
         rows = "".join(
             json.dumps(_row_of(record), ensure_ascii=False) + "\n" for record in self.listing.records
         ).encode()
-        write_atomic(self.path / ROWS, rows)
-        write_atomic(self.path / META, self._meta(sha256(rows)))
+        for name, data in ((ROWS, rows), (META, self._meta(sha256(rows), found))):
+            path = self.path / name
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomic(path, data)
 
     def _frozen(self) -> dict[str, Any] | None:
         """The content of `dataset.json`, or None where there is none; raises where it differs from this folder's.
 
-        A deleted `rows.jsonl` is no error: `freeze` writes it again.
+        A deleted or damaged `rows.jsonl` of the same fingerprint is no error: `freeze` writes it again.
         """
         path = self.path / META
         if not path.exists():
             return None
         found = read_meta(self.path)
-        if (self.path / ROWS).exists():
-            read_rows(self.path, found, range(0))
         if found["fingerprint"] != self.fingerprint:
             raise ArtifactError(
                 path,
@@ -113,7 +114,10 @@ class PreparedFolder:
             )
         return found
 
-    def _meta(self, rows_sha256: str) -> bytes:
+    def _meta(self, rows_sha256: str, found: dict[str, Any] | None) -> bytes:
+        import av  # not above: stage 2, which opens the folder, needs no video library
+
+        versions = {name: version(name) for name in VERSIONS} | {"ffmpeg": av.ffmpeg_version_info}
         return seal(
             {
                 "format": FORMAT,
@@ -123,8 +127,8 @@ class PreparedFolder:
                 "protocols": list(self.listing.protocols),
                 "options": asdict(self.options),
                 "roots": dict(self.listing.roots),
-                # of the libraries that decide the bytes; recorded, never compared
-                "versions": {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")},
+                # of the libraries that decide the bytes, when the folder was begun; recorded, never compared
+                "versions": versions if found is None else found["versions"],
                 "class_names": list(self.listing.class_names),
                 "clips": len(self.listing.records),
                 "columns": ROW_COLUMNS,
@@ -156,12 +160,19 @@ class PreparedFolder:
         """A shard's commit record, or None where it is not committed. Raises as `Shard.record`."""
         return self.shard(shard).committed()
 
-    def outcomes(self) -> Entries:
-        """For every row: its entry in a commit record, or {"id", "outcome": "pending"}. Raises as `Shard.record`."""
+    def outcomes(self, *, skip_damaged: bool = False) -> Entries:
+        """For every row: its entry in a commit record, or {"id", "outcome": "pending"}. Raises as `Shard.record`.
+
+        With `skip_damaged`, a damaged record counts as none.
+        """
         entries: Entries = []
         for number in range(self.shards):
-            shard = self.shard(number)
-            record = shard.committed()
+            shard, record = self.shard(number), None
+            try:
+                record = shard.committed()
+            except CorruptError:
+                if not skip_damaged:
+                    raise
             pending = ({"id": row.clip_id, "outcome": "pending"} for row in shard.records)
             entries += pending if record is None else record["clips"]
         return entries
@@ -171,9 +182,8 @@ class PreparedFolder:
         return account_of([(entry["outcome"], entry.get("reason", "")) for entry in entries or self.outcomes()])
 
     def content_digest(self, entries: Entries | None = None) -> str:
-        """SHA-256 over fingerprint, outcomes, reasons and clips' digests."""
-        names = ("id", "outcome", "reason", "corrupt", "sha256")
-        rows = [[entry.get(name, "") for name in names] for entry in entries or self.outcomes()]
+        """SHA-256 over fingerprint, outcomes, reasons, readers, and the digests of clips and of their raw files."""
+        rows = [_content_of(entry) for entry in entries or self.outcomes()]
         return sha256(canonical_json([self.fingerprint, rows]))
 
     @property
@@ -196,10 +206,19 @@ class PreparedFolder:
             raise unwritable(self.manifest_path, error) from error
 
 
+def _content_of(entry: dict[str, Any]) -> list[Any]:
+    raw = entry.get("raw", {})
+    digests = [raw[name]["sha256"] for name in sorted(raw)]
+    return [*(entry.get(name, "") for name in ("id", "outcome", "reason", "corrupt", "sha256", "reader")), *digests]
+
+
 def listing_digest(listing: Listing) -> str:
-    """SHA-256 of a listing without its roots."""
-    rows = [_row_of(record) for record in listing.records]
-    facts = [listing.dataset, listing.topology, list(listing.class_names), ROW_COLUMNS, rows, FRAMES]
+    """SHA-256 of a listing, but not of where its files lie, nor of which are missing.
+
+    The bytes of the files that clips are made from are in the clips' entries: a missing file can be added later.
+    """
+    rows = [_identity_of(record) for record in listing.records]
+    facts = [listing.dataset, listing.topology, list(listing.class_names), IDENTITY_COLUMNS, rows, FRAMES]
     return sha256(canonical_json(facts))
 
 
@@ -215,7 +234,11 @@ def refuse_other_content(path: Path, wanted: str | None = None) -> None:
         problem = describe(path, wanted="prepared")
         raise ArtifactError(path, problem, expected="an empty folder", remedy="choose another `out`")
     record = next((path / name for name in names if SHARD_FILE.fullmatch(name) and name.endswith(".json")), None)
-    if wanted is None or record is None or unseal(record.read_bytes(), record)["fingerprint"] == wanted:
+    if (
+        wanted is None
+        or record is None
+        or unseal(read_file(record, root=path), record, {"fingerprint": str})["fingerprint"] == wanted
+    ):
         return
     problem = "holds shards that were made from something else"
     raise ArtifactError(path, problem, remedy="use the same options, or another `out`")
@@ -225,7 +248,8 @@ def _what_differs(found: PreparedFolder, new: PreparedFolder) -> list[str]:
     lines = differences(found.options.content(), new.options.content())
     old_rows = {record.clip_id: record for record in found.listing.records}
     new_rows = {record.clip_id: record for record in new.listing.records}
-    changed = {name for name in old_rows.keys() & new_rows.keys() if old_rows[name] != new_rows[name]}
+    both = old_rows.keys() & new_rows.keys()
+    changed = {name for name in both if _identity_of(old_rows[name]) != _identity_of(new_rows[name])}
     for one, several, names in (
         ("clip is no longer there", "clips are no longer there", old_rows.keys() - new_rows.keys()),
         ("clip is new", "clips are new", new_rows.keys() - old_rows.keys()),

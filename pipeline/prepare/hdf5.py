@@ -4,6 +4,9 @@ In: a ClipContent for each row of the shard (None for a hole). Out: the file's b
 data sets, n rows of the shard: joints (n, R, M, T, V, 2) in pixels of the kept picture, scores (n, R, M, T, V),
 frame_index (n, R, T), box (n, 4), label (n,), id (n,); frames are JPEG or PNG files one after the other in `frames`,
 frame_offset (n, R, T + 1). Independent of folders, commits and views.
+
+A file may come from a stranger: data sets that lie elsewhere (links, external or virtual ones), pass through filters,
+or are larger than the file, are refused before anything of them is read.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from pipeline.artifacts.boundary import open_regular
 from pipeline.artifacts.fingerprint import sha256
+from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError
 
 JPEG_QUALITY = 95
@@ -34,7 +39,7 @@ _TRANSIENT = {
 }  # fmt: skip
 _VERIFY = "run `star verify` on its folder"
 ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
-PERSONS = 2  # M of every prepared clip: slots, empty ones hold NaN joints and zero scores
+ARRAYS = {"frames": "|u1", "frame_offset": "<i8", "joints": "<f4", "scores": "<f4", "frame_index": "<i8", "box": "<i4"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +100,20 @@ def decode_picture(data: bytes | memoryview) -> np.ndarray:
 
 
 def encode_shard(
-    clips: list[ClipContent | None], *, ids: list[str], labels: list[int], draws: int, num_frames: int, num_joints: int
+    clips: list[ClipContent | None],
+    *,
+    ids: list[str],
+    labels: list[int],
+    draws: int,
+    persons: int,
+    num_frames: int,
+    num_joints: int,
 ) -> memoryview:
-    """The HDF5 file of a shard; equal content gives equal bytes (no time stamps are tracked)."""
-    n, shape = len(clips), (draws, PERSONS, num_frames, num_joints)
+    """The HDF5 file of a shard; equal content gives equal bytes (no time stamps are tracked).
+
+    `persons` is M: slots, of which empty ones hold NaN joints and zero scores.
+    """
+    n, shape = len(clips), (draws, persons, num_frames, num_joints)
     arrays = {
         "frame_offset": _offsets(clips, draws, num_frames),
         "joints": np.full((n, *shape, 2), np.nan, np.float32),
@@ -134,26 +149,30 @@ def _offsets(clips: list[ClipContent | None], draws: int, num_frames: int) -> np
     return np.concatenate([(stops - lengths)[..., :1], stops], axis=-1)
 
 
-def known_bytes(rows: int, shards: int, draws: int, num_frames: int, num_joints: int) -> int:
+def known_bytes(rows: int, shards: int, options: PrepareOptions, num_joints: int) -> int:
     """Bytes of rows and shards without pictures: arrays, HDF5's structures, and a line a row in three JSON files."""
-    arrays = draws * (PERSONS * num_frames * num_joints * 3 * 4 + num_frames * 8 + (num_frames + 1) * 8) + 4 * 4 + 8
+    draw = options.max_persons * FRAMES * num_joints * 3 * 4 + FRAMES * 8 + (FRAMES + 1) * 8
+    arrays = options.draws * draw + 4 * 4 + 8
     return rows * (arrays + ID_BYTES + JSON_BYTES) + shards * HDF5_BYTES
 
 
 class ShardReader:
     """Reads clips of one prepared shard; open it in the process that uses it, since HDF5 handles do not cross a fork.
 
-    Raises CorruptError: the file is missing or is not the HDF5 file that was committed.
+    Raises CorruptError: the file is missing or is not the HDF5 file that was committed. BoundaryError: it is a link out
+    of its folder, or no regular file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            remedy = "restore it from a copy, or run the same `star prepare` again"
-            raise CorruptError(path, "is missing", remedy=remedy)
         try:
+            os.close(open_regular(path, root=os.path.realpath(path.parent)))
             self._file = h5py.File(path, "r")
-            self._offsets = self._file["frame_offset"][()]
+            self._arrays = {name: _own_array(self._file, name, kind) for name, kind in ARRAYS.items()}
+            self._offsets = self._arrays["frame_offset"][()]
+        except FileNotFoundError:
+            remedy = "restore it from a copy, or run the same `star prepare` again"
+            raise CorruptError(path, "is missing", remedy=remedy) from None
         except _UNREADABLE as error:
             _raise_if_transient(error, path)
             raise CorruptError(path, f"cannot be read as a prepared shard ({error})", remedy=_VERIFY) from None
@@ -169,7 +188,7 @@ class ShardReader:
         try:
             offsets = self._offsets[i]
             start = int(offsets[0, 0])
-            data = self._file["frames"][start : int(offsets[-1, -1])].tobytes()
+            data = self._arrays["frames"][start : int(offsets[-1, -1])].tobytes()
             x0, y0, x1, y1 = self._small["box"][i].tolist()
             frames = tuple(tuple(data[a - start : b - start] for a, b in itertools.pairwise(draw)) for draw in offsets)
             return ClipContent(
@@ -186,7 +205,22 @@ class ShardReader:
     @functools.cached_property
     def _small(self) -> dict[str, np.ndarray]:
         """All arrays but the pictures, whole: each read of HDF5 takes a third of a millisecond, whatever its size."""
-        return {name: self._file[name][()] for name in ("joints", "scores", "frame_index", "box")}
+        return {name: self._arrays[name][()] for name in ("joints", "scores", "frame_index", "box")}
+
+
+def _own_array(file: h5py.File, name: str, kind: str) -> h5py.Dataset:
+    """A data set of a file, whose bytes lie in the file itself, as `encode_shard` puts them. Raises ValueError."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is not in it")
+    array = file[name]
+    if not isinstance(array, h5py.Dataset) or array.dtype.str != kind:
+        raise ValueError(f"{name} is of another type")
+    made = array.id.get_create_plist()
+    if made.get_layout() != h5py.h5d.CONTIGUOUS or made.get_external_count() or made.get_nfilters():
+        raise ValueError(f"{name} is not stored as this program stores it")
+    if array.nbytes and (array.id.get_offset() or 0) + array.nbytes > file.id.get_filesize():
+        raise ValueError(f"{name} is larger than the file")
+    return array
 
 
 def _raise_if_transient(error: Exception, path: Path) -> None:

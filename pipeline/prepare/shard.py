@@ -9,26 +9,40 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
+import os
 import socket
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.boundary import open_regular, read_file
 from pipeline.artifacts.files import write_atomic
 from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.kinds import MARKERS
+from pipeline.artifacts.outcomes import OUTCOMES
+from pipeline.artifacts.schema import build, check, check_columns, names, parse_json, sha256_hex, whole
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.prepare.hdf5 import ClipContent, ShardReader
 from pipeline.records import VideoRecord
 
-FORMAT = "star-prepared/2"
+FORMAT = "star-prepared/3"
 META, ROWS = MARKERS["prepared"], "rows.jsonl"
 RESTORE_ROWS = "restore it from a copy, or delete it and run the same `star prepare` again"
-ROW_COLUMNS = [field.name for field in fields(VideoRecord)]
+ROW_TYPES = typing.get_type_hints(VideoRecord)
+ROW_COLUMNS = list(ROW_TYPES)
+META_SCHEMA = {
+    "format": str, "fingerprint": sha256_hex, "dataset": str, "topology": str, "protocols": names, "options": dict,
+    "roots": dict, "class_names": names, "clips": whole(1, 10**9), "columns": [str], "rows_sha256": sha256_hex,
+}  # fmt: skip
+RECORD_SCHEMA = {
+    "fingerprint": sha256_hex, "shard": whole(), "bytes": whole(), "sha256": sha256_hex,
+    "clips": [{"id": str, "outcome": OUTCOMES}],
+}  # fmt: skip
+LONGEST_ROW, LARGEST_ROWS = 1 << 20, 1 << 33  # bytes of a line, of the file
 SHARDS_AT_ONCE = 16  # whose rows are read together: reading and checking all of NTU 120's takes a tenth of a second
 
 
@@ -58,7 +72,8 @@ class Shard:
     def commit(self, data: bytes | memoryview, entries: list[dict[str, Any]]) -> None:
         """Put the file of clips, then the record that names it: from then on the shard is done.
 
-        Each row's entry is {"id", "outcome", ...}: "reason" where it is not done, else the clip's "sha256".
+        Each row's entry is {"id", "outcome", ...}: "reason" where it is not done, else the clip's "sha256"; and where
+        its files were read, "raw" and "poses" (`pipeline.prepare.clip`).
         """
         write_atomic(self.path, data)
         record = {
@@ -78,13 +93,20 @@ class Shard:
         Raises CorruptError: it is damaged. ArtifactError: it belongs to another prepared folder.
         """
         try:
-            data = self.commit_path.read_bytes()
+            data = read_file(self.commit_path, root=self.folder)
         except FileNotFoundError:
             return None
-        record = unseal(data, self.commit_path)
+        except OSError as error:
+            raise _unreadable(self.commit_path, error) from error
+        record = unseal(data, self.commit_path, RECORD_SCHEMA)
         if (record["fingerprint"], record["shard"]) != (self.fingerprint, self.number):
             remedy = "move it and its .h5 file away"
             raise ArtifactError(self.commit_path, "belongs to another prepared folder", remedy=remedy)
+        if [entry["id"] for entry in record["clips"]] != [row.clip_id for row in self.records]:
+            remedy = f"restore it from a copy, or delete it and {self.path.name} and run the same command again"
+            raise CorruptError(self.commit_path, "does not name the clips of its shard", remedy=remedy)
+        for entry in record["clips"]:
+            check(entry, {"sha256": sha256_hex} if entry["outcome"] == "done" else {"reason": str}, self.commit_path)
         return record
 
     def committed(self) -> dict[str, Any] | None:
@@ -115,7 +137,7 @@ def read_shard(folder: Path, number: int, *, shard_clips: int) -> Shard:
         folder=folder,
         number=number,
         fingerprint=meta["fingerprint"],
-        options=PrepareOptions(**meta["options"]),
+        options=options_of(folder, meta),
         topology=meta["topology"],
         roots=meta["roots"],
         records=records[index * shard_clips : (index + 1) * shard_clips],
@@ -151,13 +173,23 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """
     path = folder / META
     try:
-        meta = unseal(path.read_bytes(), path)
+        meta = unseal(read_file(path, root=folder), path, {"format": str})
     except OSError as error:
         raise _unreadable(path, error) from error
-    if meta.get("format") != FORMAT:
-        remedy = "delete this file and run the same `star prepare` again: finished shards are kept"
-        raise ArtifactError(path, "has another format", got=meta.get("format"), expected=FORMAT, remedy=remedy)
+    if meta["format"] != FORMAT:
+        remedy = "make the folder again with `star prepare`, in another `out`"
+        raise ArtifactError(path, "has another format", got=meta["format"], expected=FORMAT, remedy=remedy)
+    check(meta, META_SCHEMA, path)
+    if meta["columns"] != ROW_COLUMNS:
+        raise CorruptError(path, "has other columns", got=", ".join(meta["columns"]), expected=", ".join(ROW_COLUMNS))
+    check([*meta["roots"].values()], [str], path, "roots")
+    options_of(folder, meta)
     return meta
+
+
+def options_of(folder: Path, meta: Mapping[str, Any]) -> PrepareOptions:
+    """The options in `dataset.json`. Raises CorruptError: of other names or types."""
+    return build(PrepareOptions, meta["options"], folder / META)
 
 
 def read_rows(folder: Path, meta: Mapping[str, Any], wanted: range) -> tuple[VideoRecord, ...]:
@@ -167,8 +199,10 @@ def read_rows(folder: Path, meta: Mapping[str, Any], wanted: range) -> tuple[Vid
     """
     path, digest, lines = folder / ROWS, hashlib.sha256(), []
     try:
-        with open(path, "rb") as file:
-            for row, line in enumerate(file):
+        with open(open_regular(path, root=os.path.realpath(folder)), "rb") as file:
+            if os.fstat(file.fileno()).st_size > LARGEST_ROWS:
+                raise CorruptError(path, "is too large", expected=f"at most {LARGEST_ROWS} bytes", remedy=RESTORE_ROWS)
+            for row, line in enumerate(iter(lambda: file.readline(LONGEST_ROW), b"")):
                 digest.update(line)
                 if row in wanted:
                     lines.append(line)
@@ -177,8 +211,11 @@ def read_rows(folder: Path, meta: Mapping[str, Any], wanted: range) -> tuple[Vid
         raise _unreadable(path, error) from error
     if digest.hexdigest() != meta["rows_sha256"]:
         raise CorruptError(path, f"does not match its checksum in {META}", got=f"{length} bytes", remedy=RESTORE_ROWS)
-    columns = meta["columns"]
-    return tuple(VideoRecord(**dict(zip(columns, row, strict=True))) for row in json.loads(b"[%b]" % b",".join(lines)))
+    rows = parse_json(b"[%b]" % b",".join(lines), path)
+    check_columns(rows, ROW_TYPES, path)
+    if len(rows) != len(range(meta["clips"])[wanted.start : wanted.stop]):
+        raise CorruptError(path, "does not hold a row for each clip", expected=meta["clips"], remedy=RESTORE_ROWS)
+    return tuple(VideoRecord(**dict(zip(ROW_COLUMNS, row, strict=True))) for row in rows)
 
 
 def _unreadable(path: Path, error: OSError) -> ArtifactError:

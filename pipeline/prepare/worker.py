@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.lock import require_writer
+from pipeline.artifacts.outcomes import AGAIN
 from pipeline.cluster.run_shards import report
 from pipeline.config import FRAMES
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.errors import CorruptError, DataError
 from pipeline.prepare.clip import Entry, attempt, joints_of
 from pipeline.prepare.hdf5 import ClipContent, encode_shard
+from pipeline.prepare.raw_files import remember
 from pipeline.prepare.shard import Shard, read_shard
 
 
@@ -40,12 +42,14 @@ def prepare_shard(number: int, out: str, lease: str, shard_clips: int) -> dict[s
     kept = _kept(shard)
     clips: list[ClipContent | None] = []
     entries: list[Entry] = []
+    seen: dict[str, str | None] = {}
     for i, record in enumerate(shard.records):
         if i in kept:
             clip, entry = kept[i]
         else:
             require_writer(Path(out), lease)  # on a cluster, a worker can outlive its coordinator
             clip, entry = attempt(record, shard.roots, shard.topology, shard.options, _decoder(shard.options.budget_s))
+        seen.update(entry.pop("seen", {}))
         clips.append(clip)
         entries.append(entry)
         report({"clip": record.clip_id, "outcome": entry["outcome"]})
@@ -54,6 +58,7 @@ def prepare_shard(number: int, out: str, lease: str, shard_clips: int) -> dict[s
         _require_roots(shard.roots)  # otherwise a lost mount would fail every clip from then on
     data = _encoded(shard, clips)
     require_writer(Path(out), lease)
+    remember(Path(out), number, seen)
     shard.commit(data, entries)
     return {
         "shard": number,
@@ -75,7 +80,7 @@ def _kept(shard: Shard) -> dict[int, tuple[ClipContent | None, Entry]]:
     return {
         i: (clip, entry)
         for i, (entry, clip) in enumerate(rows)
-        if entry["outcome"] != "failed" and (clip is None or clip.digest() == entry["sha256"])
+        if entry["outcome"] not in AGAIN and (clip is None or clip.digest() == entry["sha256"])
     }
 
 
@@ -85,6 +90,7 @@ def _encoded(shard: Shard, clips: list[ClipContent | None]) -> memoryview:
         ids=[record.clip_id for record in shard.records],
         labels=[record.label for record in shard.records],
         draws=shard.options.draws,
+        persons=shard.options.max_persons,
         num_frames=FRAMES,
         num_joints=joints_of(shard.topology),
     )

@@ -121,7 +121,7 @@ class BatchReader:
             first = int(missing.argmax())
             raise ArtifactError(
                 self._name(int(rows[first]), int(views[first])),
-                "has no tokens (it is pending, excluded or failed)",
+                "has no tokens (it is pending, excluded, failed or missing)",
                 remedy="leave it out; `star inspect` gives the reason",
             )
 

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from zarr.abc.store import Store
 
-from pipeline.store.blobs_local import LocalBlobs
-from pipeline.store.blobs_object import ObjectBlobs
+from pipeline.store.blobs_local import LARGEST_BLOB, LocalBlobs
+from pipeline.store.blobs_object import PATIENCE, ObjectBlobs
 
 
 class Parts(Protocol):
@@ -40,7 +40,7 @@ class Parts(Protocol):
 
 
 class Blobs(Protocol):
-    """Bytes under "/"-separated keys below one root.
+    """Bytes under "/"-separated keys below one root: no key leads out of it, and no link in it is followed out of it.
 
     All methods raise ArtifactError where the root cannot be reached, read or written, and ConfigError in a forked
     process where an object store cannot be used from one.
@@ -52,17 +52,17 @@ class Blobs(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Write, whole or not at all."""
 
-    def get(self, key: str) -> bytes | None:
-        """The bytes, or None if the key does not exist."""
+    def get(self, key: str, *, most: int = LARGEST_BLOB) -> bytes | None:
+        """The bytes, or None if the key does not exist. ArtifactError where there are more than `most`."""
 
-    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+    def get_many(self, keys: Sequence[str], *, most: int = LARGEST_BLOB) -> list[bytes | None]:
         """`get` of each."""
 
     def parts(self, key: str) -> Parts | None:
         """A blob open for reading parts, or None if it does not exist."""
 
-    def checksum(self, key: str) -> tuple[int, int] | None:
-        """The size in bytes and the CRC-64, read block by block; None if the key does not exist."""
+    def checksum(self, key: str, size: int) -> int | None:
+        """The CRC-64, read block by block; None, without reading, if the key does not exist or has another size."""
 
     def keys(self, prefix: str) -> list[str]:
         """All keys below the folder `prefix` ("": the root), sorted."""
@@ -90,8 +90,11 @@ class Blobs(Protocol):
         """The same root as a zarr store."""
 
 
-def open_blobs(url: str | Path) -> Blobs:
+def open_blobs(url: str | Path, *, patience: float = PATIENCE) -> Blobs:
     """`/a/path`, `file:///a/path`, `s3://bucket/prefix`, or `memory://name`.
+
+    Args:
+        patience: seconds for which an object store that does not answer is asked again.
 
     Raises:
         ArtifactError: a local path that cannot be a folder, or a URL of no known store.
@@ -100,5 +103,5 @@ def open_blobs(url: str | Path) -> Blobs:
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
     if "://" in text:
-        return ObjectBlobs.open(text)
+        return ObjectBlobs.open(text, patience=patience)
     return LocalBlobs.open(Path(text))

@@ -1,7 +1,7 @@
 """Blobs in a folder of this machine, or of a file system that all workers share.
 
 In: keys and bytes. Out: files, by `pipeline.artifacts.files`: temporary name, fsync, rename. Reads go straight into the
-caller's buffers and compute the checksum on the way.
+caller's buffers and compute the checksum on the way. Files are opened by `pipeline.artifacts.boundary` alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
+from pipeline.artifacts.boundary import confined, open_regular, read_file, refuse_links
 from pipeline.artifacts.checksum import crc32c, crc64
 from pipeline.artifacts.files import sweep_temporaries, unwritable, write_atomic
 from pipeline.artifacts.kinds import describe
@@ -24,6 +25,7 @@ from pipeline.errors import ArtifactError
 
 # Bytes are read and checksummed in pieces that stay in a core's second-level cache between the two.
 PIECE = 256 * 1024
+LARGEST_BLOB = 1 << 34  # bytes read at once where the size is not known better
 _OF_THREAD = threading.local()
 
 
@@ -33,9 +35,9 @@ class LocalFile:
     __slots__ = ("_fd", "identity", "path")
     holds_file = True
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, root: str) -> None:
         self._fd, self.path = -1, path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = open_regular(path, root=root)
         stat = os.fstat(self._fd)
         # with the time, since the inode number of a replaced file may be reused
         self.identity = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -63,14 +65,16 @@ class LocalFile:
             raise _unreadable(self.path, error) from error
         return crc32c(piece, crc)
 
-    def checksum(self) -> tuple[int, int]:
+    def checksum(self, size: int) -> int | None:
+        if self.identity[2] != size:
+            return None
         buffer = _buffer()
         position = crc = 0
         with _reading(self.path):
             while count := os.preadv(self._fd, [buffer], position):
                 crc = crc64(buffer[:count], crc)
                 position += count
-        return position, crc
+        return crc if position == size else None
 
 
 def _buffer() -> memoryview:
@@ -87,6 +91,7 @@ class LocalBlobs:
 
     def __init__(self, root: Path) -> None:
         self.root, self.url = root, str(root)
+        self._real = os.path.realpath(root)
 
     @classmethod
     def open(cls, path: Path) -> LocalBlobs:
@@ -98,40 +103,45 @@ class LocalBlobs:
         return cls(path.absolute())
 
     def put(self, key: str, data: bytes) -> None:
-        write_atomic(self.root / key, data)
+        write_atomic(confined(self.root, key), data, root=self.root)
 
-    def get(self, key: str) -> bytes | None:
-        with _reading(self.root / key):
+    def get(self, key: str, *, most: int = LARGEST_BLOB) -> bytes | None:
+        path = confined(self.root, key)
+        with _reading(path):
             try:
-                return (self.root / key).read_bytes()
+                return read_file(path, root=self.root, most=most)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        return [self.get(key) for key in keys]
+    def get_many(self, keys: Sequence[str], *, most: int = LARGEST_BLOB) -> list[bytes | None]:
+        return [self.get(key, most=most) for key in keys]
 
     def parts(self, key: str) -> LocalFile | None:
         path = f"{self.url}/{key}"  # no Path, and not `_reading`: a store of many shards opens one for each clip
         try:
-            return LocalFile(path)
+            return LocalFile(path, self._real)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    def checksum(self, key: str) -> tuple[int, int] | None:
+    def checksum(self, key: str, size: int) -> int | None:
         file = self.parts(key)
-        return None if file is None else file.checksum()
+        return None if file is None else file.checksum(size)
 
     def keys(self, prefix: str) -> list[str]:
         found = (p for p in (self.root / prefix).rglob("*") if p.is_file() and not p.name.startswith("."))
         return sorted(p.relative_to(self.root).as_posix() for p in found)
 
     def delete(self, key: str) -> None:
+        path = confined(self.root, key)
+        refuse_links(self.root, path.parent)
         try:
-            (self.root / key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
         except OSError as error:
-            raise unwritable(self.root / key, error) from error
+            raise unwritable(path, error) from error
 
     @contextmanager
     def sole_writer(self) -> Iterator[str]:

@@ -6,7 +6,6 @@ yet, or an error that says what differs. Writes nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +13,9 @@ from pipeline.artifacts.fingerprint import differences
 from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs
-from pipeline.store.commit_records import METADATA_RECORD, fingerprint_of_records, read_metadata_record
-from pipeline.store.layout import FIRST_KEY, FORMAT, StoreSizes, root_names
+from pipeline.store.commit_records import fingerprint_of_records, read_metadata_record
+from pipeline.store.layout import FIRST_KEY, StoreSizes, root_names
+from pipeline.store.metadata import attributes_of, read_group, require_own_arrays
 
 SAME_OR_ANOTHER = "use the same options again, or another `out`"
 
@@ -27,18 +27,15 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
         ArtifactError: the store was made from something else (the differences are named), or there is no store but
             other files.
     """
-    data, fingerprint = blobs.get("zarr.json"), fingerprint_of(made_from)
+    data, fingerprint = read_group(blobs), fingerprint_of(made_from)
     if data is None:
         _check_unmade(blobs, sizes, fingerprint)
         return None
     attributes = attributes_of(blobs, data)
-    try:
-        recorded, recorded_fingerprint = attributes["made_from"], attributes["fingerprint"]
-        existing_sizes = StoreSizes.of(attributes, blobs.url)
-    except (KeyError, TypeError) as error:
-        raise damaged_metadata(blobs) from error
-    _check_same(blobs, differences(recorded, made_from, exact=True), existing_sizes, sizes)
-    if recorded_fingerprint != fingerprint:
+    existing_sizes = StoreSizes.of(attributes, blobs.url)
+    _check_same(blobs, differences(attributes["made_from"], made_from, exact=True), existing_sizes, sizes)
+    require_own_arrays(blobs, data, existing_sizes)
+    if attributes["fingerprint"] != fingerprint:
         raise CorruptError(
             f"{blobs.url}/zarr.json",
             "its fingerprint does not match what the store was made from",
@@ -65,36 +62,6 @@ def _check_unmade(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
     record = read_metadata_record(blobs)
     if record is not None:
         _check_same(blobs, [], StoreSizes.of(record, blobs.url), sizes)
-
-
-def damaged_metadata(blobs: Blobs) -> CorruptError:
-    """The error for a `zarr.json` that cannot be read."""
-    return CorruptError(
-        f"{blobs.url}/zarr.json",
-        "is damaged",
-        remedy=f"restore it from a copy, or delete it and {METADATA_RECORD} and run the same command again",
-    )
-
-
-def attributes_of(blobs: Blobs, data: bytes) -> dict[str, Any]:
-    """The attributes in a `zarr.json`.
-
-    Raises:
-        CorruptError: it is damaged. ArtifactError: it is no token store's.
-    """
-    try:
-        attributes = dict(json.loads(data).get("attributes", {}))
-    except (ValueError, TypeError, AttributeError):
-        raise damaged_metadata(blobs) from None
-    if attributes.get("format") != FORMAT:
-        raise ArtifactError(
-            blobs.url,
-            "is a Zarr group, but not a token store",
-            got=attributes.get("format", "no format version"),
-            expected=FORMAT,
-            remedy="choose another `out`",
-        )
-    return attributes
 
 
 def _check_same(blobs: Blobs, lines: list[str], found: StoreSizes, wanted: StoreSizes) -> None:

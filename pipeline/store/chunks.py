@@ -17,10 +17,18 @@ from numcodecs import Zstd
 
 from pipeline.artifacts.checksum import CRC_BYTES, crc_tail
 from pipeline.errors import CorruptError
-from pipeline.store.layout import ArraySpec, StoreSizes
+from pipeline.store.layout import COLUMNS, ArraySpec, StoreSizes
 
 ZSTD = Zstd(level=1)  # as zarr makes it from the metadata in `pipeline.store.layout`
 REMEDY = "run `star verify` on the store, which names every damaged clip"
+
+
+def clip_checksums(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes) -> list[int]:
+    """The CRC-32C of each clip of a shard that `encode_chunk` made, as it stands in it."""
+    if not spec.sharded:
+        return []
+    ends = decode_index(data[-index_bytes(sizes) :], sizes, spec.name)[:clips].sum(axis=1).tolist()
+    return [int.from_bytes(data[end - CRC_BYTES : end], "little") for end in ends]
 
 
 def encode_chunk(spec: ArraySpec, values: np.ndarray, sizes: StoreSizes) -> bytes:
@@ -70,8 +78,8 @@ def decode_index(data: bytes, sizes: StoreSizes, item: str) -> np.ndarray:
 def decode_clip(spec: ArraySpec, data: bytes, row: int, sizes: StoreSizes, item: str) -> np.ndarray:
     """(*tail) of one row of a whole shard; `pipeline.store.clip_reader` reads batches. Raises as `decode_chunk`."""
     offset, length = decode_index(data[-index_bytes(sizes) :], sizes, item)[row].tolist()
-    encoded = memoryview(data)[offset : offset + length - CRC_BYTES]
-    if offset < 0 or crc_tail(encoded) != data[offset + length - CRC_BYTES : offset + length]:
+    encoded = memoryview(data)[max(0, offset) : max(0, offset + length - CRC_BYTES)]
+    if offset < 0 or length < CRC_BYTES or crc_tail(encoded) != data[offset + length - CRC_BYTES : offset + length]:
         raise CorruptError(item, "does not match its checksum", remedy=REMEDY)
     value = np.empty(spec.tail, spec.dtype)
     decompress(encoded, value.reshape(-1).view(np.uint8).data, sizes.codec, item)
@@ -83,6 +91,38 @@ def decode_file(spec: ArraySpec, data: bytes, clips: int, sizes: StoreSizes, ite
     if not spec.sharded:
         return decode_chunk(spec, data, clips, sizes, item).copy()
     return np.stack([decode_clip(spec, data, row, sizes, item) for row in range(clips)])
+
+
+def column_bytes(name: str, clips: int) -> int | None:
+    """The size of a column's file; None for text."""
+    return clips * np.dtype(COLUMNS[name]).itemsize + CRC_BYTES if name in COLUMNS else None
+
+
+def decode_column(name: str, data: bytes, clips: int, item: str) -> np.ndarray:
+    """(clips,) of a column: integers, or str objects. Raises CorruptError.
+
+    Text is Zarr's `vlen-utf8`: the number of strings, then each one's length and bytes; lengths are little-endian
+    uint32. Nothing is allocated for a claim that the bytes do not fill.
+    """
+    body = memoryview(data)[:-CRC_BYTES]
+    if len(data) < 2 * CRC_BYTES or crc_tail(body) != data[-CRC_BYTES:]:
+        raise CorruptError(item, "does not match its checksum", remedy=REMEDY)
+    if name in COLUMNS:
+        if len(data) != column_bytes(name, clips):
+            raise CorruptError(item, "has another length", got=len(data), expected=column_bytes(name, clips))
+        return np.frombuffer(body, f"<{np.dtype(COLUMNS[name]).str[1:]}")
+    texts: list[bytes] = []
+    at = 4
+    while at + 4 <= len(body) and len(texts) < clips:
+        end = at + 4 + int.from_bytes(body[at : at + 4], "little")
+        texts.append(bytes(body[at + 4 : end]))
+        at = end
+    if at != len(body) or len(texts) != clips or int.from_bytes(body[:4], "little") != clips:
+        raise CorruptError(item, "does not hold a text for each clip", expected=f"{clips} texts", remedy=REMEDY)
+    try:
+        return np.asarray([text.decode() for text in texts], object)
+    except UnicodeDecodeError:
+        raise CorruptError(item, "holds bytes that are no text", remedy=REMEDY) from None
 
 
 def decompress(encoded: memoryview, out: memoryview, codec: str, item: str) -> None:

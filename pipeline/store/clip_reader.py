@@ -1,7 +1,8 @@
 """A reader of shards: single clips of the large arrays at the speed of the hardware, small arrays a shard at a time.
 
-In: Blobs and sizes; rows and views. Out: values in the caller's buffers. The index of a shard is read once; every byte
-is checked against its CRC-32C. Plain zarr reads the same files; tests compare the two.
+In: Blobs, fingerprint and sizes; rows and views. Out: values in the caller's buffers. The index of a shard is read
+once, and with it the shard's commit record: every byte is checked against its CRC-32C, and that against the record, so
+that a file in another's place is noticed. Plain zarr reads the same files; tests compare the two.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.artifacts.checksum import CRC_BYTES
+from pipeline.artifacts.boundary import LARGEST_JSON
+from pipeline.artifacts.checksum import CRC_BYTES, crc64
 from pipeline.errors import CorruptError
 from pipeline.store.blobs import Blobs, Parts
 from pipeline.store.blobs_object import ReplacedError
-from pipeline.store.chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, index_bytes
-from pipeline.store.commit_records import file_entry, view_shards
+from pipeline.store.chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, file_bytes, index_bytes
+from pipeline.store.commit_records import checked_record, file_entry, record_key, view_shards
 from pipeline.store.layout import ArraySpec, StoreSizes, chunk_key, specs
 
 # The usual limit of a process is 1,024. So many stay open, and each reading thread may hold one more. NTU 120 has 3,578
 # files for each view; `benchmarks/store.py --shard 1` measures a store with more files than stay open.
 OPEN_FILES = 256
+
+
+class MisplacedError(CorruptError):
+    """A clip that is whole, but not the one that was committed in its place."""
 
 
 class OpenShard:
@@ -36,7 +42,7 @@ class OpenShard:
     def __init__(self) -> None:
         self.opening = threading.Lock()  # so that only one thread opens it
         self.parts: Parts | None = None
-        self.index: np.ndarray | None = None  # (shard_clips, 2) int64; lists would be larger
+        self.index: np.ndarray | None = None  # (n, 3) int64: offset, length, checksum; lists would be larger
         self.identity: Hashable = None  # of the file that the index was read from
 
 
@@ -67,19 +73,38 @@ class Scratch:
         return self._encoded[:size]
 
 
+class Committed(NamedTuple):
+    """Of a shard's commit record: the CRC-64 of each small file, and the CRC-32C of each clip of the others."""
+
+    small: dict[str, int]
+    clips: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, record: dict[str, Any], kept: Iterable[ArraySpec]) -> Committed:
+        entries = list(zip(kept, record["files"], strict=True))
+        return cls(
+            {spec.name: int(entry["crc64"], 16) for spec, entry in entries if not spec.sharded},
+            {spec.name: np.asarray(entry["crc32c"], np.int64) for spec, entry in entries if spec.sharded},
+        )
+
+
 class ClipReader:
     """Reads clips of a store for all threads of a process; after a fork it starts afresh."""
 
-    def __init__(self, blobs: Blobs, sizes: StoreSizes, name: Callable[[int, int], str], threads: int) -> None:
+    def __init__(
+        self, blobs: Blobs, fingerprint: str, sizes: StoreSizes, name: Callable[[int, int], str], threads: int
+    ) -> None:
         """`name(row, view)` names a clip in errors; `threads` read at the same time."""
-        self._blobs, self._sizes, self._name, self._count = blobs, sizes, name, threads
+        self._blobs, self._fingerprint, self._sizes, self._name, self._count = blobs, fingerprint, sizes, name, threads
         self._specs = {spec.name: spec for spec in specs(sizes)}
+        self._longest = {name: file_bytes(spec, 1, sizes) for name, spec in self._specs.items()}  # bytes of a clip
         self._begin()
 
     def _begin(self) -> None:
         """(Re)initialise: threads do not survive a fork, and locks that they held stay locked."""
         self._shards: dict[tuple[str, int, int], OpenShard] = {}
         self._kept: OrderedDict[OpenShard, None] = OrderedDict()  # with open files, least recently used first
+        self._committed: dict[tuple[int, int], Committed | None] = {}  # by view and shard
         self._pool = ThreadPoolExecutor(max(1, self._count - 1), thread_name_prefix="star-read")  # starts no thread yet
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -91,18 +116,42 @@ class ClipReader:
         with self._lock:
             self._shards.clear()
             self._kept.clear()
+            self._committed.clear()
 
     def small(self, spec: ArraySpec, shard: int, view: int) -> np.ndarray:
         """(n, *tail) of an unsharded array for the n rows of a shard; all fill value where nothing is written yet.
         Raises CorruptError where its bytes do not match their checksum."""
         key = chunk_key(spec, shard, view)
-        return self._small(spec, shard, key, self._blobs.get(key))
+        data = self._blobs.get(key, most=file_bytes(spec, self._sizes.shard_clips, self._sizes))
+        values = self._small(spec, shard, key, data)
+        committed = None if data is None else self._record_of(view, shard)
+        if data is not None and committed is not None and crc64(data) != committed.small[spec.name]:
+            with self._lock:  # it may have been put again since the record was read
+                self._committed.pop((view, shard), None)
+            committed = self._record_of(view, shard)
+            if committed is not None and crc64(data) != committed.small[spec.name]:
+                item = f"{self._blobs.url}/{key}"
+                raise CorruptError(item, "is not the file that was committed in its place", remedy=REMEDY)
+        return values
+
+    def _record_of(self, view: int, shard: int) -> Committed | None:
+        """What the commit record of a shard says of its files, or None where it is not committed."""
+        with self._lock:
+            found = self._committed.get((view, shard))
+        if found is None:
+            data = self._blobs.get(record_key((view, shard)), most=LARGEST_JSON)
+            record = checked_record(self._blobs, data, self._fingerprint, self._sizes, (view, shard))
+            found = None if record is None else Committed.of(record, self._specs.values())
+            with self._lock:
+                self._committed[view, shard] = found
+        return found
 
     def small_of_all(self, spec: ArraySpec) -> np.ndarray:
         """(N, K, *tail) of an unsharded array."""
         every = view_shards(self._sizes)
         keys = [chunk_key(spec, shard, view) for view, shard in every]
-        found = zip(every, keys, self._blobs.get_many(keys), strict=True)
+        most = file_bytes(spec, self._sizes.shard_clips, self._sizes)
+        found = zip(every, keys, self._blobs.get_many(keys, most=most), strict=True)
         columns = np.concatenate([self._small(spec, shard, key, data) for (_, shard), key, data in found])
         return columns.reshape(self._sizes.views, self._sizes.clips, *spec.tail).swapaxes(0, 1)
 
@@ -143,20 +192,25 @@ class ClipReader:
         for clip in left:
             try:
                 self._read_clip(clip, scratch)
-            except ReplacedError:  # read the new file, by its own index
+            except (ReplacedError, MisplacedError):  # read the new file, by its own index and record
                 with self._lock:
                     self._shards.pop(clip.shard_file, None)
+                    self._committed.pop((clip.view, clip.shard), None)
                 self._read_clip(clip, scratch)
 
     def _read_clip(self, clip: Wanted, scratch: Scratch) -> None:
         parts, index = self._opened(clip)
-        offset, length = index[clip.row % self._sizes.shard_clips].tolist()
+        offset, length, checksum = index[clip.row % self._sizes.shard_clips].tolist()
         size, codec = length - CRC_BYTES, self._sizes.codec
-        if size < 0 or (codec == "none" and size != len(clip.out)):
+        if size < 0 or offset < 0 or size > self._longest[clip.name] or (codec == "none" and size != len(clip.out)):
             raise self._damaged(clip, "is not in its shard")
         buffer = clip.out if codec == "none" else scratch.encoded(size)
-        if parts.read_into(buffer, scratch.crc, offset) != int.from_bytes(scratch.crc, "little"):
+        found = parts.read_into(buffer, scratch.crc, offset)
+        if found != int.from_bytes(scratch.crc, "little"):
             raise self._damaged(clip, "does not match its checksum")
+        if found != checksum:
+            name = self._name(clip.row, clip.view)
+            raise MisplacedError(name, f"{clip.name} is not what was committed in its place", remedy=REMEDY)
         if codec != "none":
             decompress(buffer, clip.out, codec, self._name(clip.row, clip.view))
 
@@ -181,10 +235,19 @@ class ClipReader:
             raise self._damaged(clip, f"is missing with its whole shard {key}")
         index = shard.index
         if index is None or shard.identity != parts.identity:  # not read yet, or the file was put again
-            tail = parts.tail(index_bytes(self._sizes))
-            index = decode_index(tail, self._sizes, f"{self._blobs.url}/{key}")
+            index = self._index(clip, parts, key)
         shard.parts, shard.index, shard.identity = parts, index, parts.identity
         return parts, index
+
+    def _index(self, clip: Wanted, parts: Parts, key: str) -> np.ndarray:
+        """(n, 3) of a shard's rows: where its clip lies, and its checksum by the commit record."""
+        tail = parts.tail(index_bytes(self._sizes))
+        places = decode_index(tail, self._sizes, f"{self._blobs.url}/{key}")
+        committed = self._record_of(clip.view, clip.shard)
+        if committed is None:
+            problem = "has no commit record: it is not finished, or is being made again"
+            raise CorruptError(f"{self._blobs.url}/{key}", problem, remedy=REMEDY)
+        return np.column_stack([places[: len(committed.clips[clip.name])], committed.clips[clip.name]])
 
     def _keep(self, shard: OpenShard) -> None:
         """Keep its file open; close the least recently used one where there are too many."""
@@ -207,8 +270,8 @@ def read_committed(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> d
     arrays = {}
     for spec in specs(sizes):
         key = chunk_key(spec, record["shard"], record["view"])
-        data = blobs.get(key)
-        if data is None or file_entry(key, data) != entries[key]:
+        data = blobs.get(key, most=file_bytes(spec, len(record["clips"]), sizes))
+        if data is None or not file_entry(key, data).items() <= entries[key].items():
             return None
         arrays[spec.name] = decode_file(spec, data, len(record["clips"]), sizes, f"{blobs.url}/{key}")
     return arrays

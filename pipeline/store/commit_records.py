@@ -1,10 +1,12 @@
 """Commit records of a token store: what is complete, how each clip ended, and the digests of both.
 
 In: Blobs. Out: records as dicts: one for each shard and view, and one for the metadata. Each carries its own checksum
-and is put after all files that it names. Nothing here decodes an array.
+and is put after all files that it names. Which files and rows a record must name follows from the sizes: one that
+names others is damaged. Nothing here decodes an array.
 
-A shard's record: {"format", "fingerprint", "shard", "view", "files": [{"key", "bytes", "crc64"}], "clips": [{"id",
-"outcome", "reason" | "source" and "sha256"}]}. The metadata's: {"format", "fingerprint", "sizes", "dtype", "codec",
+A shard's record: {"format", "fingerprint", "shard", "view", "files": [{"key", "bytes", "crc64", "crc32c"}], "clips":
+[{"id", "outcome", "reason" | "source" and "sha256"}]}, where "crc32c" lists the checksums of a sharded file's clips, by
+which a reader notices a file in another's place. The metadata's: {"format", "fingerprint", "sizes", "dtype", "codec",
 "files"}.
 """
 
@@ -16,14 +18,30 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.boundary import LARGEST_JSON, BoundaryError
 from pipeline.artifacts.checksum import crc64
 from pipeline.artifacts.fingerprint import sha256
+from pipeline.artifacts.outcomes import OUTCOMES
+from pipeline.artifacts.schema import REMEDY, check, sha256_hex, whole
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs
-from pipeline.store.layout import FORMAT, StoreSizes, specs
+from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, metadata_keys, specs
+from pipeline.store.metadata import METADATA_RECORD
 
-METADATA_RECORD = "commits/metadata.json"
+
+def _hex(value: Any) -> bool:
+    """16 hexadecimal digits."""
+    return isinstance(value, str) and len(value) == 16 and not value.strip("0123456789abcdef")
+
+
+FILE = {"key": str, "bytes": whole(), "crc64": _hex}
+RECORD = {
+    "format": str, "fingerprint": sha256_hex, "shard": whole(), "view": whole(), "files": [FILE],
+    "clips": [{"id": str, "outcome": OUTCOMES}],
+}  # fmt: skip
+OF_METADATA = {"format": str, "fingerprint": sha256_hex, "files": [FILE]}
+CHECKSUMS = [whole(0, 2**32 - 1)]
 CONCURRENT_RECORDS = 64  # an object store serves many requests in the time of one
 
 ViewShard = tuple[int, int]  # view, shard
@@ -41,7 +59,7 @@ def view_shards(sizes: StoreSizes, views: Iterable[int] | None = None) -> list[V
 
 
 def each_record(
-    blobs: Blobs, fingerprint: str, wanted: Sequence[ViewShard], *, skip_damaged: bool = False
+    blobs: Blobs, fingerprint: str, sizes: StoreSizes, wanted: Sequence[ViewShard], *, skip_damaged: bool = False
 ) -> Iterator[tuple[ViewShard, dict[str, Any] | None]]:
     """Commit records in the order of `wanted`, None where one is missing; a few are held at a time.
 
@@ -52,7 +70,7 @@ def each_record(
     """
     for view_shard, data in each_data(blobs, wanted):
         try:
-            record = checked_record(blobs, data, fingerprint, view_shard)
+            record = checked_record(blobs, data, fingerprint, sizes, view_shard)
         except CorruptError:
             if not skip_damaged:
                 raise
@@ -64,23 +82,50 @@ def each_data(blobs: Blobs, wanted: Sequence[ViewShard]) -> Iterator[tuple[ViewS
     """The unchecked bytes of commit records in the order of `wanted`; a few are held at a time."""
     for first in range(0, len(wanted), CONCURRENT_RECORDS):
         part = wanted[first : first + CONCURRENT_RECORDS]
-        yield from zip(part, blobs.get_many([record_key(view_shard) for view_shard in part]), strict=True)
+        keys = [record_key(view_shard) for view_shard in part]
+        yield from zip(part, blobs.get_many(keys, most=LARGEST_JSON), strict=True)
 
 
-def checked_record(blobs: Blobs, data: bytes | None, fingerprint: str, view_shard: ViewShard) -> dict[str, Any] | None:
+def checked_record(
+    blobs: Blobs, data: bytes | None, fingerprint: str, sizes: StoreSizes, view_shard: ViewShard
+) -> dict[str, Any] | None:
     """The record in `data`, or None for None.
 
     Raises:
-        CorruptError: it is damaged. ArtifactError: it belongs to another store, shard or view.
+        CorruptError: it is damaged, or does not name exactly the files and rows of its shard. ArtifactError: it belongs
+            to another store, shard or view.
     """
     if data is None:
         return None
     view, shard = view_shard
     item = f"{blobs.url}/{record_key(view_shard)}"
-    record = unseal(data, item)
+    record = unseal(data, item, RECORD)
     if (record["fingerprint"], record["shard"], record["view"]) != (fingerprint, shard, view):
         raise ArtifactError(item, "belongs to another store", remedy="delete it and run the same command again")
+    _check_contents(record, sizes, item)
     return record
+
+
+def _check_contents(record: dict[str, Any], sizes: StoreSizes, item: str) -> None:
+    """Raise CorruptError where a record names other files or rows than those of its shard."""
+    rows, kept = sizes.rows(record["shard"]), specs(sizes)
+    keys = [chunk_key(spec, record["shard"], record["view"]) for spec in kept]
+    if [entry["key"] for entry in record["files"]] != keys:
+        found = ", ".join(entry["key"] for entry in record["files"][:2]) or "none"
+        raise CorruptError(item, "does not name the files of its shard", got=found, expected=keys[0], remedy=REMEDY)
+    if len(record["clips"]) != len(rows):
+        got, expected = len(record["clips"]), f"{len(rows)} clips"
+        raise CorruptError(item, "does not name the clips of its shard", got=got, expected=expected, remedy=REMEDY)
+    for spec, entry in zip(kept, record["files"], strict=True):
+        if spec.sharded:
+            check(entry.get("crc32c"), CHECKSUMS, item, "crc32c")
+            if len(entry["crc32c"]) != len(rows):
+                raise CorruptError(item, "has not one checksum for each clip", remedy=REMEDY)
+    for clip in record["clips"]:
+        done = clip["outcome"] == "done"
+        check(clip, {"sha256": sha256_hex} if done else {"reason": str}, item, "clips")
+        if done and not isinstance(clip.get("source", ""), str):
+            raise CorruptError(item, "has a wrong source of a clip", remedy=REMEDY)
 
 
 def shard_record(
@@ -100,15 +145,20 @@ def write_record(
 
 def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:
     """The record of the coordinator's files, or None. Raises CorruptError where it is damaged."""
-    data = blobs.get(METADATA_RECORD)
-    return None if data is None else unseal(data, f"{blobs.url}/{METADATA_RECORD}")
+    data, item = blobs.get(METADATA_RECORD, most=LARGEST_JSON), f"{blobs.url}/{METADATA_RECORD}"
+    if data is None:
+        return None
+    record = unseal(data, item, OF_METADATA)
+    if [entry["key"] for entry in record["files"]] != metadata_keys(StoreSizes.of(record, blobs.url)):
+        raise CorruptError(item, "does not name the metadata of its store", remedy=REMEDY)
+    return record
 
 
 def fingerprint_of_records(blobs: Blobs) -> str | None:
     """The fingerprint in the first whole commit record."""
     for key in blobs.keys("commits"):
         with suppress(CorruptError):
-            return str(unseal(blobs.get(key) or b"", key)["fingerprint"])
+            return str(unseal(blobs.get(key, most=LARGEST_JSON) or b"", key, {"fingerprint": str})["fingerprint"])
     return None
 
 
@@ -118,15 +168,22 @@ def metadata_record(fingerprint: str, sizes: StoreSizes, files: Mapping[str, byt
     return {"format": FORMAT, "fingerprint": fingerprint, **sizes.attributes(), "files": entries}
 
 
-def file_entry(key: str, data: bytes) -> dict[str, Any]:
-    """A record's entry for a file: enough to detect damage at the speed of reading."""
-    return {"key": key, "bytes": len(data), "crc64": f"{crc64(data):016x}"}
+def file_entry(key: str, data: bytes, clips: Sequence[int] = ()) -> dict[str, Any]:
+    """A record's entry for a file: enough to detect damage at the speed of reading.
+
+    `clips` are the checksums of its clips (`pipeline.store.chunks.clip_checksums`).
+    """
+    entry = {"key": key, "bytes": len(data), "crc64": f"{crc64(data):016x}"}
+    return {**entry, "crc32c": list(clips)} if clips else entry
 
 
 def is_whole(blobs: Blobs, entry: Mapping[str, Any]) -> bool:
-    """Whether a file is, byte for byte, the one that was committed."""
-    found = blobs.checksum(entry["key"])
-    return found is not None and (found[0], f"{found[1]:016x}") == (entry["bytes"], entry["crc64"])
+    """Whether a file is, byte for byte, the one that was committed; one that the boundary refuses is not."""
+    try:
+        found = blobs.checksum(entry["key"], entry["bytes"])
+    except BoundaryError:
+        return False
+    return found is not None and f"{found:016x}" == entry["crc64"]
 
 
 def clip_digest(sizes: StoreSizes, arrays: Mapping[str, np.ndarray], i: int) -> str:

@@ -8,6 +8,7 @@ Axes: N clips, K views, M persons, T frames, V joints, P grid cells, D and D' ch
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,14 +19,23 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from pipeline.config import STORE_CODECS
-from pipeline.errors import ArtifactError
+from pipeline.artifacts.schema import check, whole
+from pipeline.config import STORE_CODECS, TOKEN_TYPES
+from pipeline.errors import ArtifactError, CorruptError
 from pipeline.records import VideoRecord
 
-FORMAT = "star-tokens/1"
+FORMAT = "star-tokens/2"
 COLUMNS = {"label": "int64", "subject": "int32", "camera": "int32", "setup": "int32", "replication": "int32"}
 NAMES = ("clip_id", "key", "split")  # columns of text
 FIRST_KEY = "camera/zarr.json"  # put before any other: it marks a store that was begun
+
+# No store comes near these limits; without them a few bytes of metadata could claim all memory.
+SIZES = {
+    "clips": whole(1, 10**9), "views": whole(1, 10**4), "shard_clips": whole(1, 10**5), "persons": whole(1, 100),
+    "frames": whole(1, 10**4), "joints": whole(1, 10**4), "cells": whole(1, 10**5), "gg_channels": whole(1, 10**5),
+    "jm_channels": whole(1, 10**5),
+}  # fmt: skip
+MOST_SHARDS, LARGEST_CLIP, LARGEST_SMALL = 10**7, 1 << 31, 1 << 31  # shards and views; bytes; bytes of a shard's chunk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +62,21 @@ class StoreSizes:
         """The sizes in the attributes of the store at `url`, or in the commit record of its metadata.
 
         Raises:
-            ArtifactError: a codec that only earlier versions could read.
+            ArtifactError: a codec that only earlier versions could read. CorruptError: no sizes of a store.
         """
+        check(attributes, {"sizes": SIZES, "dtype": TOKEN_TYPES, "codec": str}, url)
         if attributes["codec"] not in STORE_CODECS:
             got, expected = attributes["codec"], " | ".join(STORE_CODECS)
             remedy = "make the store again with `star extract-tokens`"
             raise ArtifactError(url, "has a codec that cannot be read", got=got, expected=expected, remedy=remedy)
-        return cls(**attributes["sizes"], dtype=attributes["dtype"], codec=attributes["codec"])
+        if attributes["sizes"].keys() != SIZES.keys():
+            raise CorruptError(url, "has sizes of another store", got=", ".join(attributes["sizes"])[:200])
+        sizes = cls(**attributes["sizes"], dtype=attributes["dtype"], codec=attributes["codec"])
+        small = max(spec.clip_bytes for spec in specs(sizes) if not spec.sharded) * sizes.shard_clips
+        clip = max(spec.clip_bytes for spec in specs(sizes))
+        if sizes.shards * sizes.views > MOST_SHARDS or clip > LARGEST_CLIP or small > LARGEST_SMALL:
+            raise CorruptError(url, "claims sizes that no store has", got=attributes["sizes"])
+        return sizes
 
     def attributes(self) -> dict[str, Any]:
         """The inverse of `of`."""
@@ -93,7 +111,7 @@ class ArraySpec:
     @property
     def clip_bytes(self) -> int:
         """Bytes of one clip in one view, uncompressed."""
-        return int(np.prod(self.tail)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.tail) * np.dtype(self.dtype).itemsize
 
     def blank(self, clips: int) -> np.ndarray:
         """(clips, *tail), all fill value."""
@@ -144,10 +162,9 @@ def encode_metadata(sizes: StoreSizes, records: list[VideoRecord], attributes: M
     group = zarr.create_group(MemoryStore(memory), attributes={**attributes, **sizes.attributes()})
     for spec in specs(sizes):
         create_array(group, spec, sizes)
-    for name, dtype in COLUMNS.items():
-        _column(group, name, np.asarray([getattr(record, name) for record in records], dtype))
-    for name in NAMES:
-        _column(group, name, np.asarray([getattr(record, name) for record in records], np.dtypes.StringDType()))
+    for name in (*COLUMNS, *NAMES):
+        dtype: Any = COLUMNS.get(name) or np.dtypes.StringDType()
+        create_column(group, name, len(records))[:] = np.asarray([getattr(record, name) for record in records], dtype)
     with warnings.catch_warnings():
         # readers that know consolidated metadata need one request instead of sixteen; the others ignore it
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
@@ -155,6 +172,13 @@ def encode_metadata(sizes: StoreSizes, records: list[VideoRecord], attributes: M
     keys = [key for key in sorted(memory) if key != "zarr.json"] + ["zarr.json"]
     files = {key: memory[key].to_bytes() for key in keys}
     return {"clips.txt": "".join(f"{record.clip_id}\n" for record in records).encode(), **files}
+
+
+def metadata_keys(sizes: StoreSizes) -> list[str]:
+    """The keys that `encode_metadata` gives, in its order."""
+    arrays = [f"{spec.name}/zarr.json" for spec in specs(sizes)]
+    columns = [f"{name}/{file}" for name in (*COLUMNS, *NAMES) for file in ("c/0", "zarr.json")]
+    return ["clips.txt", *sorted(arrays + columns), "zarr.json"]
 
 
 def put_order(files: Mapping[str, bytes]) -> list[str]:
@@ -180,14 +204,14 @@ def create_array(group: zarr.Group, spec: ArraySpec, sizes: StoreSizes) -> zarr.
     )
 
 
-def _column(group: zarr.Group, name: str, values: np.ndarray) -> None:
-    array = group.create_array(
+def create_column(group: zarr.Group, name: str, clips: int) -> zarr.Array[Any]:
+    """A column of all clips, in one chunk, without it."""
+    return group.create_array(
         name,
-        shape=values.shape,
-        dtype=str if name in NAMES else values.dtype,
-        chunks=values.shape,
+        shape=(clips,),
+        dtype=COLUMNS.get(name, str),
+        chunks=(clips,),
         compressors=[Crc32cCodec()],  # a flipped label must not train
         dimension_names=["N"],
         config={"write_empty_chunks": True},
     )
-    array[:] = values

@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pipeline.artifacts.fingerprint import canonical_json
-from pipeline.artifacts.outcomes import Account, account_of
+from pipeline.artifacts.outcomes import WORST_FIRST, Account, account_of
 from pipeline.store.blobs import Blobs
 from pipeline.store.commit_records import each_record, read_metadata_record, view_shards
 from pipeline.store.layout import StoreSizes
-
-WORST_FIRST = ("pending", "failed", "excluded", "done")
 
 
 class StoreSurvey(NamedTuple):
@@ -44,7 +44,7 @@ def survey(blobs: Blobs, fingerprint: str, sizes: StoreSizes, id_of: Callable[[i
     accounts = []
     for view in range(sizes.views):
         of_view: list[dict[str, Any]] = []
-        for view_shard, record in each_record(blobs, fingerprint, view_shards(sizes, [view])):
+        for view_shard, record in each_record(blobs, fingerprint, sizes, view_shards(sizes, [view])):
             entries = [] if record is None else record["clips"]
             rows = [[e["id"], e["outcome"], e.get("reason", ""), e.get("sha256", "")] for e in entries]
             digest.update(canonical_json([view_shard, rows]))
@@ -62,10 +62,20 @@ def outcomes_of(
     worst: list[dict[str, Any]] = []
     for view in views:
         of_view: list[dict[str, Any]] = []
-        for (_, shard), record in each_record(blobs, fingerprint, view_shards(sizes, [view])):
+        for (_, shard), record in each_record(blobs, fingerprint, sizes, view_shards(sizes, [view])):
             of_view += _pending(sizes, shard, id_of) if record is None else record["clips"]
         worst = _worst_by_row(worst, of_view)
     return worst
+
+
+def clip_digests(blobs: Blobs, fingerprint: str, sizes: StoreSizes, view: int) -> np.ndarray:
+    """(N,) S64, the SHA-256 of each clip in a view; empty where it is not done."""
+    digests = np.zeros(sizes.clips, "S64")
+    for (_, shard), record in each_record(blobs, fingerprint, sizes, view_shards(sizes, [view])):
+        if record is not None:
+            rows = sizes.rows(shard)
+            digests[rows.start : rows.stop] = [entry.get("sha256", "") for entry in record["clips"]]
+    return digests
 
 
 def account_of_entries(entries: list[dict[str, Any]]) -> Account:

@@ -7,7 +7,6 @@ In: a path or URL. Out: arrays, rows, what the store was made from, and batches 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,12 @@ from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from pipeline.records import VideoRecord
 from pipeline.store.batches import TOKEN_KINDS, BatchReader, TokenBatch, empty_batch
 from pipeline.store.blobs import Blobs, open_blobs
-from pipeline.store.check import damaged_metadata
+from pipeline.store.blobs_local import LARGEST_BLOB
+from pipeline.store.chunks import column_bytes, decode_column
 from pipeline.store.clip_reader import ClipReader
-from pipeline.store.layout import COLUMNS, FORMAT, NAMES, StoreSizes, spec_of
-from pipeline.store.survey import StoreSurvey, account_of_entries, outcomes_of, survey
+from pipeline.store.layout import COLUMNS, NAMES, StoreSizes, spec_of
+from pipeline.store.metadata import attributes_of, read_group, require_own_arrays
+from pipeline.store.survey import StoreSurvey, account_of_entries, clip_digests, outcomes_of, survey
 
 
 class TokenStore:
@@ -35,12 +36,13 @@ class TokenStore:
             codec.
     """
 
-    def __init__(self, blobs: Blobs, group: zarr.Group, threads: int | None) -> None:
-        self.url, self._blobs, self._group, self._threads = blobs.url, blobs, group, threads
-        self.attrs: dict[str, Any] = dict(group.attrs)
-        self.sizes = StoreSizes.of(self.attrs, self.url)
-        self._reader = ClipReader(blobs, self.sizes, self._name_of, threads or blobs.threads)
-        self._batches = BatchReader(self._reader, self.sizes, self._name_of)
+    def __init__(self, blobs: Blobs, attributes: dict[str, Any], sizes: StoreSizes, threads: int | None) -> None:
+        self.url, self._blobs, self._threads, self.attrs, self.sizes = blobs.url, blobs, threads, attributes, sizes
+        self._reader = ClipReader(blobs, attributes["fingerprint"], sizes, self._name_of, threads or blobs.threads)
+        try:
+            self._batches = BatchReader(self._reader, sizes, self._name_of)
+        except MemoryError:
+            raise CorruptError(self.url, "claims more clips than the memory has room for", got=sizes.clips) from None
 
     @classmethod
     def open(cls, url: str | Path, *, threads: int | None = None) -> TokenStore:
@@ -54,7 +56,7 @@ class TokenStore:
             ArtifactError: no token store.
         """
         blobs = open_blobs(url)
-        data = blobs.get("zarr.json")
+        data = read_group(blobs)
         if data is None:
             raise ArtifactError(
                 url,
@@ -62,18 +64,14 @@ class TokenStore:
                 expected="a token store made by `star extract-tokens`",
                 remedy="run `star extract-tokens` first and give its store here",
             )
-        try:
-            found = json.loads(data)["attributes"]["format"]
-        except ValueError:
-            raise damaged_metadata(blobs) from None
-        except (KeyError, TypeError):
-            found = "a Zarr group without a format version"
-        if found != FORMAT:
-            raise ArtifactError(url, "is not a token store of this format", got=found, expected=FORMAT)
-        try:
-            return cls(blobs, zarr.open_group(blobs.zarr_store(read_only=True), mode="r"), threads)
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged_metadata(blobs) from error
+        attributes = attributes_of(blobs, data)
+        sizes = StoreSizes.of(attributes, blobs.url)
+        require_own_arrays(blobs, data, sizes)
+        if len(attributes["joint_names"]) != sizes.joints:
+            raise CorruptError(
+                url, "names other joints than it holds", got=len(attributes["joint_names"]), expected=sizes.joints
+            )
+        return cls(blobs, attributes, sizes, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (functools.partial(TokenStore.open, threads=self._threads), (self.url,))
@@ -89,6 +87,10 @@ class TokenStore:
         """An array as zarr reads it; int8 tokens have a second one, `gg_scale` or `jm_scale`."""
         return self._group[name]
 
+    @functools.cached_property
+    def _group(self) -> zarr.Group:
+        return zarr.open_group(self._blobs.zarr_store(read_only=True), mode="r", use_consolidated=True)
+
     gg = property(lambda self: self.array("gg"), doc="(N, K, T, P, D) float16 or int8, lazily read")
     jm = property(lambda self: self.array("jm"), doc="(N, K, T, V, D') float16 or int8, lazily read")
     joint_mask = property(lambda self: self.array("joint_mask"), doc="(N, K, T, V) bool, lazily read")
@@ -99,16 +101,22 @@ class TokenStore:
     @functools.cached_property
     def labels(self) -> np.ndarray:
         """(N,) int64, indices into attrs["class_names"]."""
-        return self._column("label")
+        labels, classes = self._column("label"), len(self.attrs["class_names"])
+        if not 0 <= labels.min() <= labels.max() < classes:
+            got, expected = f"{labels.min()} to {labels.max()}", f"0 to {classes - 1}"
+            raise CorruptError(
+                f"{self.url}/label", "names classes that the store does not have", got=got, expected=expected
+            )
+        return labels
 
     @functools.cached_property
     def clip_ids(self) -> np.ndarray:
         """(N,) str, sorted."""
-        return np.asarray([str(name) for name in self._column("clip_id")])
+        return self._column("clip_id").astype(np.str_)
 
     @property
     def status(self) -> np.ndarray:
-        """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed; never cached, since a writer may be at work."""
+        """(N, K) uint8: 0 pending, 1 done, 2 excluded, 3 failed, 4 missing; never cached: a writer may be at work."""
         return self._reader.small_of_all(spec_of(self.sizes, "status"))
 
     def records(self) -> list[VideoRecord]:
@@ -125,16 +133,12 @@ class TokenStore:
         return [row_of[clip_id] for clip_id in clip_ids]
 
     def _column(self, name: str) -> np.ndarray:
-        try:
-            if self._blobs.get(f"{name}/c/0") is None:  # zarr would return zeros
-                raise ValueError("its chunk is missing")
-            return np.asarray(self.array(name)[:])
-        except (ValueError, RuntimeError) as error:
-            raise CorruptError(
-                f"{self.url}/{name}",
-                f"cannot be read ({str(error)[:120]})",
-                remedy="restore it from a copy; `star verify` names all other damage",
-            ) from error
+        clips, item = self.sizes.clips, f"{self.url}/{name}"
+        data = self._blobs.get(f"{name}/c/0", most=column_bytes(name, clips) or LARGEST_BLOB)
+        if data is None:
+            remedy = "restore it from a copy; `star verify` names all other damage"
+            raise CorruptError(item, "cannot be read (its chunk is missing)", remedy=remedy)
+        return decode_column(name, data, clips, item)
 
     def read(
         self, indices: Any, view: Any = 0, *, tokens: Sequence[str] = TOKEN_KINDS, out: TokenBatch | None = None
@@ -190,7 +194,7 @@ class TokenStore:
     def outcomes(self, view: int | None = None) -> list[dict[str, Any]]:
         """For each row its entry in a commit record, or {"id", "outcome": "pending"}.
 
-        None: the entry of the worst view: pending, then failed, excluded, done.
+        None: the entry of the worst view: pending, then failed, missing, excluded, done.
         """
         views = range(self.sizes.views) if view is None else [view]
         return outcomes_of(self._blobs, self.attrs["fingerprint"], self.sizes, views, self._id_of)
@@ -206,6 +210,10 @@ class TokenStore:
     def content_digest(self) -> str:
         """SHA-256 over metadata and every clip's outcome and digest, for all views; not over `log/`."""
         return self.survey().content_digest
+
+    def clip_digests(self, view: int) -> np.ndarray:
+        """(N,) S64, the SHA-256 of each clip's tokens in a view; empty where it is not done."""
+        return clip_digests(self._blobs, self.attrs["fingerprint"], self.sizes, view)
 
     def _id_of(self, row: int) -> str:
         return str(self.clip_ids[row])

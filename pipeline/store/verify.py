@@ -1,13 +1,12 @@
 """The check of every byte of a token store against its checksum.
 
-In: a path or URL. Out: one Damage for each file that is not as it was committed, with the clips that are lost. The
-files are compared with the commit records, which carry their own checksums; metadata are not trusted. Repairs nothing;
-`log/` is not part of the content.
+In: a path or URL. Out: one Damage for each file that is not as it was committed, with the clips that are lost. Which
+files there must be follows from the sizes; they are compared with the commit records, which carry their own checksums.
+Metadata are not trusted. Repairs nothing; `log/` is not part of the content.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.outcomes import Damage
+from pipeline.artifacts.outcomes import DIFFERS, Damage
 from pipeline.cluster.lookahead import prefetch
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.chunks import decode_chunk, decode_clip
 from pipeline.store.commit_records import (
-    METADATA_RECORD,
     checked_record,
     clip_digest,
     each_data,
@@ -31,7 +29,8 @@ from pipeline.store.commit_records import (
     record_key,
     view_shards,
 )
-from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, specs
+from pipeline.store.layout import StoreSizes, chunk_key, specs
+from pipeline.store.metadata import METADATA_RECORD, attributes_of, read_group
 from pipeline.store.token_store import TokenStore
 
 # a damaged commit record; else a record and a file that it names, or None for all of its clips
@@ -55,7 +54,8 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
         return
     yield from damage
     sizes = StoreSizes.of(metadata, blobs.url)
-    ids = _ids(blobs, sizes)
+    damaged = {one.file for one in damage}
+    ids = [] if f"{blobs.url}/clips.txt" in damaged else _ids(blobs, sizes)
     with ThreadPoolExecutor(blobs.threads) as pool:
         parts = _parts(blobs, sizes, metadata["fingerprint"], ids, deep=deep)
         for part in prefetch(pool, partial(_damaged_or_none, blobs), parts, depth=8):
@@ -66,7 +66,7 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
                 clips = tuple(_damaged_clips(blobs, sizes, record))
                 key = f"{blobs.url}/{record_key((record['view'], record['shard']))}"
                 if entry is not None:
-                    yield Damage(f"{blobs.url}/{entry['key']}", clips, key)
+                    yield Damage(f"{blobs.url}/{entry['key']}", clips, key, _problem(blobs, entry["key"]))
                 elif clips:
                     yield Damage(key, clips, key)
 
@@ -74,11 +74,14 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
 def _parts(blobs: Blobs, sizes: StoreSizes, fingerprint: str, ids: list[str], *, deep: bool) -> Iterator[Part]:
     """Damaged commit records, the files that the others name, and the shards whose clips are to be decoded."""
     for view_shard, data in each_data(blobs, view_shards(sizes)):
+        rows = sizes.rows(view_shard[1])
         try:
-            record = checked_record(blobs, data, fingerprint, view_shard)
-        except (CorruptError, ArtifactError):
-            key, rows = f"{blobs.url}/{record_key(view_shard)}", sizes.rows(view_shard[1])
-            yield Damage(key, tuple(ids[rows.start : rows.stop]), key)
+            record = checked_record(blobs, data, fingerprint, sizes, view_shard)
+            if ids and record is not None and [e["id"] for e in record["clips"]] != ids[rows.start : rows.stop]:
+                raise CorruptError(blobs.url, "names other clips")
+        except ArtifactError as error:
+            key = f"{blobs.url}/{record_key(view_shard)}"
+            yield Damage(key, tuple(ids[rows.start : rows.stop] or [f"row {row}" for row in rows]), key, error.problem)
             continue
         if record is not None:
             yield from ((record, entry) for entry in record["files"])
@@ -91,6 +94,13 @@ def _damaged_or_none(blobs: Blobs, part: Part) -> Part | None:
     return None if not isinstance(part, Damage) and part[1] is not None and is_whole(blobs, part[1]) else part
 
 
+def _problem(blobs: Blobs, key: str) -> str:
+    try:
+        return "is missing" if blobs.parts(key) is None else DIFFERS
+    except ArtifactError as error:  # a link, or no file
+        return error.problem
+
+
 def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
     """Fingerprint and sizes of the store, and the damage of its metadata."""
     of_all = f"{blobs.url}/{METADATA_RECORD}"
@@ -99,30 +109,29 @@ def _metadata(blobs: Blobs) -> tuple[dict[str, Any] | None, list[Damage]]:
     except CorruptError:
         record = None
     if record is None:
-        return _attributes(blobs), [Damage(of_all, (), of_all)]
+        return _attributes(blobs), [Damage(of_all, (), of_all, _problem(blobs, METADATA_RECORD))]
     damaged = [entry["key"] for entry in record["files"] if not is_whole(blobs, entry)]
-    return record, [Damage(f"{blobs.url}/{key}", (), of_all) for key in damaged]
+    return record, [Damage(f"{blobs.url}/{key}", (), of_all, _problem(blobs, key)) for key in damaged]
 
 
 def _attributes(blobs: Blobs) -> dict[str, Any] | None:
     """The attributes of the group, where the metadata have no commit record."""
     try:
-        attributes = json.loads(blobs.get("zarr.json") or b"")["attributes"]
-        return dict(attributes) if attributes["format"] == FORMAT else None
-    except (ValueError, KeyError, TypeError):
+        return attributes_of(blobs, read_group(blobs) or b"")
+    except ArtifactError:
         return None
 
 
 def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
-    """Clip ids by row; row numbers where the ids are damaged."""
-    ids = (blobs.get("clips.txt") or b"").decode(errors="replace").splitlines()
-    return ids if len(ids) == sizes.clips else [f"row {row}" for row in range(sizes.clips)]
+    """Clip ids by row; none where they are damaged."""
+    ids = _bytes_of(blobs, "clips.txt").decode(errors="replace").splitlines()
+    return ids if len(ids) == sizes.clips else []
 
 
 def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> Iterator[str]:
     """The done clips of a shard that cannot be read, or whose digest has changed."""
     view, shard = record["view"], record["shard"]
-    files = {spec.name: blobs.get(chunk_key(spec, shard, view)) or b"" for spec in specs(sizes)}
+    files = {spec.name: _bytes_of(blobs, chunk_key(spec, shard, view)) for spec in specs(sizes)}
     for row, entry in enumerate(record["clips"]):
         if entry["outcome"] != "done":
             continue
@@ -132,6 +141,14 @@ def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> I
             whole = False
         if not whole:
             yield entry["id"]
+
+
+def _bytes_of(blobs: Blobs, key: str) -> bytes:
+    """The bytes of a file, none where it cannot be read: the damage is told by whoever found it."""
+    try:
+        return blobs.get(key) or b""
+    except ArtifactError:
+        return b""
 
 
 def _row(files: dict[str, bytes], row: int, clips: int, sizes: StoreSizes) -> dict[str, np.ndarray]:

@@ -21,10 +21,9 @@ from pipeline.artifacts.sealed_json import seal
 from pipeline.errors import ConfigError
 from pipeline.records import VideoRecord
 from pipeline.store.blobs import Blobs, open_blobs
-from pipeline.store.check import attributes_of, check_store
-from pipeline.store.chunks import encode_chunk
+from pipeline.store.check import check_store
+from pipeline.store.chunks import clip_checksums, encode_chunk
 from pipeline.store.commit_records import (
-    METADATA_RECORD,
     clip_digest,
     file_entry,
     is_whole,
@@ -35,6 +34,7 @@ from pipeline.store.commit_records import (
 )
 from pipeline.store.int8 import stored
 from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, encode_metadata, put_order, specs
+from pipeline.store.metadata import METADATA_RECORD, attributes_of, read_group
 
 
 def create_store(
@@ -68,7 +68,7 @@ def create_store(
 
 def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -> None:
     """Set the number of views in the metadata, once all views are committed; nothing else is rewritten."""
-    data, record = blobs.get("zarr.json"), read_metadata_record(blobs)
+    data, record = read_group(blobs), read_metadata_record(blobs)
     assert data is not None
     attributes = attributes_of(blobs, data)
     # the record and its files too: an earlier attempt may have been stopped while it wrote them
@@ -107,7 +107,7 @@ def put_shard(
         data = encode_chunk(spec, arrays[spec.name], sizes)
         key = chunk_key(spec, shard, view)
         blobs.put(key, data)
-        files.append(file_entry(key, data))
+        files.append(file_entry(key, data, clip_checksums(spec, data, len(clips), sizes)))
     return files, entries
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -17,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.boundary import read_file
+from pipeline.artifacts.schema import parse_json
 from pipeline.config import at_least
-from pipeline.errors import ConfigError, SettingError
+from pipeline.errors import ConfigError, CorruptError, SettingError
 from star.config.options import OF_THE_STORE, DataConfig, ModelConfig, OptimConfig
 
 
@@ -99,11 +100,11 @@ def load_config(path: Path | str, *, over: TrainConfig | None = None) -> TrainCo
         ConfigError: no file, not JSON, a size of the model that is a fact of the store, or as `from_dict`.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(read_file(path), path)
     except OSError as error:
         raise ConfigError(path, f"cannot be read ({error.strerror})", remedy="name a JSON file") from error
-    except ValueError as error:
-        raise ConfigError(path, f"is not JSON ({error})") from error
+    except CorruptError as error:
+        raise ConfigError(path, error.problem, remedy="correct the file") from error
     if not isinstance(values, dict):
         raise ConfigError(path, "holds no JSON object", got=type(values).__name__)
     of_run = isinstance(values.get("config"), dict)

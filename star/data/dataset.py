@@ -68,7 +68,8 @@ class TokenDataset(Dataset[Batch]):
         in_memory: hold all tokens of the split; None: if they take at most a quarter of the free memory.
 
     Attributes:
-        rows: (n,) rows of the store; labels: (n,); left_out: clips of the split that have no tokens (failed, excluded).
+        rows: (n,) rows of the store; labels: (n,).
+        left_out: clips of the split that have no tokens (failed, missing, excluded).
 
     Raises:
         ConfigError: unknown protocol, split, token kind or view.

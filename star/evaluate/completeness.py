@@ -12,6 +12,7 @@ from pipeline.store.token_store import TokenStore
 from star.data.sampler import Batches
 from star.evaluate.scoring import scored_clips, store_of
 from star.runs.run import Run
+from star.runs.store_identity import other_content, split_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,14 @@ class Completeness:
 
     Attributes:
         step: of the newest checkpoint. steps: of the whole training.
-        left_out: clips of the split without tokens (failed or excluded), which are not scored.
+        left_out: clips of the split without tokens (failed, missing or excluded), which are not scored.
+        other_tokens: the test clips have other tokens now than when the run began (the store was made again).
     """
 
     step: int
     steps: int
     left_out: int
+    other_tokens: bool = False
 
     @property
     def finished(self) -> bool:
@@ -51,4 +54,8 @@ def completeness_of(
         items *= len(run.store["views"]["train"])
     scored = scored_clips(run, store_of(run, store), protocol=protocol, split=split, views=views)
     batches = Batches(items=items, batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
-    return Completeness(step=run.checkpoint().step, steps=batches.steps, left_out=scored.left_out)
+    other = False
+    if (split, views, scored.protocol) == ("test", "all", run.store["protocol"]):
+        other = bool(other_content(run.store, {"clips": {"test": split_digest(scored)}}))
+    step = run.checkpoint().step
+    return Completeness(step=step, steps=batches.steps, left_out=scored.left_out, other_tokens=other)

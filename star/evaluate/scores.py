@@ -7,7 +7,6 @@ of several models. Runs no model.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.archives import UNREADABLE, opened_archive
 from pipeline.artifacts.files import write_atomic
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
 from star.evaluate.metrics import confusion, mean_class_accuracy, per_class, predictions, top_k, wilson_interval
+
+ARRAYS = {  # of a score file: kind of type, number of axes
+    "clip_ids": ("U", 1), "labels": ("i", 1), "probabilities": ("f", 2), "class_names": ("U", 1), "split": ("U", 0),
+    "protocol": ("U", 0),
+}  # fmt: skip
+SCORE_FILE = "an .npz from `star evaluate --scores`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,19 +116,29 @@ def load_scores(path: Path | str) -> Scores:
         ArtifactError: no such file. CorruptError: it is not a score file.
     """
     try:
-        with np.load(path, allow_pickle=False) as held:
-            return Scores(
-                clip_ids=held["clip_ids"],
-                labels=held["labels"],
-                probabilities=held["probabilities"],
-                class_names=tuple(held["class_names"].tolist()),
-                split=str(held["split"]),
-                protocol=str(held["protocol"]),
-            )
+        with opened_archive(Path(path)) as file, np.load(file, allow_pickle=False) as held:
+            arrays = {name: held[name] for name in ARRAYS}
     except FileNotFoundError:
         raise ArtifactError(path, "does not exist", remedy="write it with `star evaluate --scores`") from None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CorruptError(path, "is not a score file", expected="an .npz from `star evaluate --scores`") from error
+    except (OSError, *UNREADABLE) as error:
+        raise CorruptError(path, "is not a score file", expected=SCORE_FILE) from error
+    for name, (kind, axes) in ARRAYS.items():
+        if arrays[name].dtype.kind != kind or arrays[name].ndim != axes:
+            got = f"{name} of {arrays[name].dtype} {arrays[name].shape}"
+            raise CorruptError(path, "is not a score file", got=got, expected=SCORE_FILE)
+    clips, classes = arrays["probabilities"].shape
+    labels = arrays["labels"].astype(np.int64)
+    fit = len(arrays["clip_ids"]) == len(labels) == clips > 0 and len(arrays["class_names"]) == classes > 0
+    if not fit or not 0 <= labels.min() <= labels.max() < classes or not np.isfinite(arrays["probabilities"]).all():
+        raise CorruptError(path, "holds scores, labels and names that do not fit together", expected=SCORE_FILE)
+    return Scores(
+        clip_ids=arrays["clip_ids"],
+        labels=labels,
+        probabilities=arrays["probabilities"].astype(np.float64),
+        class_names=tuple(arrays["class_names"].tolist()),
+        split=str(arrays["split"]),
+        protocol=str(arrays["protocol"]),
+    )
 
 
 def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> Scores:

@@ -28,6 +28,7 @@ from star.evaluate.scores import Scores, load_scores
 from star.runs.run import TEST_SCORES, Run, open_run, restored_model
 from star.runs.store_identity import clips_digest, dataset_identity, identity_of_store, require_same_store, split_digest
 
+HERE = ("file://", "memory://")  # URLs of this machine
 ITS_OWN = "give the store it was trained on"
 ScoreProgress = Callable[[int, int], None]  # (clips done, clips in all)
 
@@ -188,11 +189,17 @@ def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> 
 def store_of(run: Run, store: TokenStore | Path | str | None = None) -> TokenStore:
     """The given store, open; None: the run's own.
 
+    A run may come from a stranger: a server that it names is asked nothing until the user names it too.
+
     Raises:
-        ArtifactError: there is none; if the run's own has moved, the remedy says how to name it.
+        ArtifactError: there is none, or the run's own is on a server; if it has moved, the remedy says how to name it.
     """
     if store is not None:
         return store if isinstance(store, TokenStore) else TokenStore.open(store)
+    if "://" in run.store["url"] and not run.store["url"].startswith(HERE):
+        problem = "was trained from a store on a server, which is opened only if you name it"
+        remedy = "if you trust it, name it with `store`"
+        raise ArtifactError(run.path, problem, got=run.store["url"], remedy=remedy)
     try:
         return TokenStore.open(run.store["url"])
     except CorruptError:

@@ -110,8 +110,10 @@ def _cautions(scores: Scores, completeness: Completeness) -> str:
     if completeness.left_out:
         split = f"{scores.protocol} {scores.split}"
         cautions.append(
-            f"{completeness.left_out} clips of {split} have no tokens (failed or excluded) and are not scored."
+            f"{completeness.left_out} clips of {split} have no tokens (failed, missing or excluded) and are not scored."
         )
+    if completeness.other_tokens:
+        cautions.append("Its test clips have other tokens now than when it was trained.")
     return f'<p class="caution">{escape(" ".join(cautions))}</p>' if cautions else ""
 
 

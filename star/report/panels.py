@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from pipeline.errors import printable
+
 INK, FAINT, PAPER = "#1f2933", "#9aa5b1", "#ffffff"
 BLUE, ORANGE, GREEN, RED, PURPLE, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc3311", "#7b5ea7", "#e69f00"
 PERSONS = ("#22d3ee", "#f472b6", "#a3e635")  # light, to be visible on dark frames
@@ -134,7 +136,8 @@ def draw_confusion(axes: Axes, counts: np.ndarray, class_names: Sequence[str], *
 
 def short_names(class_names: Sequence[str]) -> list[str]:
     """Labels of a confusion matrix: at most 24 characters."""
-    return [name if len(name) <= 24 else name[:22] + "…" for name in class_names]
+    shown = [printable(name) for name in class_names]
+    return [name if len(name) <= 24 else name[:22] + "…" for name in shown]
 
 
 def label_size(class_names: Sequence[str], *, side: float) -> float:

@@ -8,24 +8,28 @@ Independent of models and stores.
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.artifacts.archives import UNREADABLE, load_tensors
 from pipeline.artifacts.files import write_atomic
+from pipeline.artifacts.schema import check, names, sha256_hex, whole
 from pipeline.errors import ArtifactError, CorruptError
 
-FORMAT = "star-run/3"
-_UNREADABLE = (
-    RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile,
-    zlib.error,
-)  # fmt: skip
+FORMAT = "star-run/4"
+_SPLIT = {"count": whole(), "sha256": sha256_hex, "content": sha256_hex}
+STORE = {  # of config.json and checkpoints: `star.runs.store_identity.run_inputs`
+    "url": str, "fingerprint": sha256_hex, "content_digest": sha256_hex, "made_from": dict, "dataset": str,
+    "protocol": str, "views": {"train": [whole()], "test": [whole()]}, "clips": {"train": _SPLIT, "test": _SPLIT},
+}  # fmt: skip
+CHECKPOINT = {
+    "step": whole(), "seed": whole(), "config": dict, "model_config": dict, "store": STORE, "class_names": names,
+    "model": dict, "optimizer": {"state": dict, "param_groups": [{"params": [whole()]}]}, "average": dict,
+}  # fmt: skip
 KEPT_CHECKPOINTS = 2  # the newest, and the one before it in case of a bad disk
 
 
@@ -82,20 +86,12 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     if not found:
         return None
     try:
-        data = io.BytesIO(found[-1].read_bytes())
-        with zipfile.ZipFile(data) as archive:  # torch does not check its checksums
-            if archive.testzip() is not None:
-                raise ValueError("it does not match its checksums")
-        data.seek(0)
-        state = torch.load(data, map_location="cpu", weights_only=True)
-        if state.pop("format") != FORMAT:
-            raise ValueError("another format")
-        return Checkpoint(**state)
+        return _checked(load_tensors(found[-1], root=run), found[-1])
     except OSError as error:
         raise ArtifactError(
             found[-1], f"cannot be read ({error.strerror})", remedy="make it readable and run the same command again"
         ) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         before = "the run resumes from the checkpoint before it" if len(found) > 1 else "the run starts again"
         raise CorruptError(
             found[-1],
@@ -103,3 +99,18 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
             expected=f"a checkpoint of format {FORMAT}",
             remedy=f"restore it from a copy, or delete this file: {before}",
         ) from error
+
+
+def _checked(state: Any, path: Path) -> Checkpoint:
+    """Raises ValueError or CorruptError where `state` is not what `save_checkpoint` writes."""
+    if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
+        raise ValueError("another format")
+    check(state, CHECKPOINT, path)
+    if state.keys() != {field.name for field in fields(Checkpoint)}:
+        raise ValueError("other names than a checkpoint's")
+    for name in ("model", "average"):
+        if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state[name].items()):
+            raise ValueError(f"{name} holds something else than tensors")
+    if any(value.shape != getattr(state["model"].get(name), "shape", None) for name, value in state["average"].items()):
+        raise ValueError("the averaged weights are of another model")
+    return Checkpoint(**state)

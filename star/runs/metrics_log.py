@@ -13,11 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.boundary import open_to_append, read_file
 from pipeline.artifacts.files import write_atomic, write_unbuffered
+from pipeline.artifacts.schema import check, parse_json, whole
 from pipeline.errors import CorruptError
 from star.runs.tensorboard import Board, write_errors
 
 METRICS = "metrics.jsonl"
+LARGEST = 1 << 32  # bytes
+TRAINING = {"step": whole(), "epoch": float, "loss": float, "lr": float}
+EVALUATION = {"step": whole(), "epoch": float, "split": str, "top1": float}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -27,15 +32,19 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         CorruptError: a line, named by its number, is not a JSON object with a step.
     """
     path = run / METRICS
-    if not path.exists():
+    try:
+        data = read_file(path, root=run, most=LARGEST)
+    except FileNotFoundError:
         return []
     lines = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
         try:
-            values = dict(json.loads(line))
-            lines.append({**values, "step": int(values["step"])})
-        except (ValueError, TypeError, KeyError):
-            raise CorruptError(path, f"line {number} is not a metrics line", remedy="delete that line") from None
+            values = parse_json(line, path)
+            check(values, EVALUATION if isinstance(values, dict) and "top1" in values else TRAINING, path)
+        except CorruptError as error:
+            problem = f"line {number} is not a metrics line: it {error.problem}"
+            raise CorruptError(path, problem, remedy="delete that line") from None
+        lines.append(values)
     return lines
 
 
@@ -54,7 +63,7 @@ class MetricsLog:
         kept = [line for line in read_metrics(run) if line["step"] <= step]
         write_atomic(self.path, b"".join(_line(values) for values in kept))
         with write_errors(self.path):  # unbuffered: the line that cannot be written raises, not a later one
-            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
+            self._file = os.fdopen(open_to_append(run, METRICS), "ab", buffering=0)
         self._board = Board(run, step=step) if tensorboard else None
 
     def write(self, values: Mapping[str, Any]) -> None:

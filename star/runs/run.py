@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from pipeline.artifacts.boundary import read_file
 from pipeline.artifacts.files import write_atomic
 from pipeline.artifacts.fingerprint import differences
 from pipeline.artifacts.kinds import MARKERS
+from pipeline.artifacts.schema import check, names, parse_json
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
-from star.build import seeded_model
+from star.build import seeded_model, state_bytes
 from star.config.text import TrainConfig, from_dict, to_dict
 from star.model import TokenModel
-from star.runs.checkpoint import FORMAT, Checkpoint, checkpoints, load_checkpoint
+from star.runs.checkpoint import FORMAT, STORE, Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import read_metrics
-from star.runs.store_identity import require_same_store
+from star.runs.store_identity import require_same_content, require_same_store
 
 CONFIG = MARKERS["run"]
 TEST_SCORES = "test.npz"  # of the finished model (`star.evaluate.scores`)
@@ -65,9 +69,27 @@ class Run:
 def restored_model(checkpoint: Checkpoint) -> TokenModel:
     """A checkpoint's model in evaluation mode."""
     config = from_dict({"model": checkpoint.model_config}).model
+    held = sum(value.nbytes for value in checkpoint.model.values())
+    if state_bytes(config) != held:  # before it is built: a few bytes of settings could claim all memory
+        raise _of_another_model(f"settings of {state_bytes(config):.3g} bytes of weights", f"{held:.3g} bytes")
     model = seeded_model(config, seed=checkpoint.seed)
-    model.load_state_dict({**checkpoint.model, **checkpoint.average})
+    load_weights(model, {**checkpoint.model, **checkpoint.average})
     return model.eval()
+
+
+def load_weights(model: TokenModel, weights: dict[str, Tensor]) -> None:
+    """Give a model its weights. Raises CorruptError where they are another model's."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise _of_another_model(str(error).splitlines()[-1].strip()[:200], "the weights of its settings") from None
+
+
+def _of_another_model(got: str, expected: str) -> CorruptError:
+    remedy = "restore it from a copy, or train into another folder"
+    return CorruptError(
+        "the checkpoint", "holds another model than its settings say", got=got, expected=expected, remedy=remedy
+    )
 
 
 def open_run(path: Path | str) -> Run:
@@ -78,12 +100,13 @@ def open_run(path: Path | str) -> Run:
     """
     path = Path(path)
     try:
-        about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        found = str(about["format"])
-    except (ValueError, KeyError, TypeError) as error:
+        about = parse_json(read_file(path / CONFIG, root=path), path / CONFIG)
+        check(about, {"format": str}, path / CONFIG)
+        found = about["format"]
+    except CorruptError as error:
         raise CorruptError(
             path / CONFIG,
-            "is damaged",
+            f"is damaged: it {error.problem}",
             remedy="restore it from a copy (each checkpoint holds the same settings), or train into another folder",
         ) from error
     except OSError:
@@ -100,6 +123,7 @@ def open_run(path: Path | str) -> Run:
             expected=FORMAT,
             remedy="train it again into another folder",
         )
+    check(about, {"config": dict, "store": STORE, "class_names": names}, path / CONFIG)
     return Run(
         path=path,
         config=from_dict(about["config"]),
@@ -145,6 +169,7 @@ def start_run(run: Run) -> None:
                 remedy="use the same settings again, or another `out`",
             )
         require_same_store(run.path, before.store, run.store, remedy=ITS_OWN_OR_NEW)
+        require_same_content(run.path, before.store, run.store, remedy=ITS_OWN_OR_NEW)
         if before.store["url"] == run.store["url"]:
             return
     about = {

@@ -1,12 +1,13 @@
 """The identity of a run's store, views and clips, and the refusal of others.
 
 In: data sets. Out: plain values for config.json and checkpoints, or an ArtifactError. A store keeps its fingerprint
-when views are added or `star retry` finishes clips; so a run also saves the numbers of its views and a digest of its
-clips. Reads no tokens.
+when views are added or `star retry` finishes clips; so a run also saves the numbers of its views, a digest of its clips
+and one of their tokens, by the digests in the store's commit records. Reads no tokens.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from star.data.dataset import TokenDataset
 
 
 def run_inputs(train: TokenDataset, test: TokenDataset) -> dict[str, Any]:
-    """The store's identity, and by split the views and a digest of the clips."""
+    """The store's identity and content digest, and by split the views and the digests of the clips."""
     return {
         **dataset_identity(train),
+        "content_digest": train.store.content_digest(),
         "views": {split.split: split.views.tolist() for split in (train, test)},
         "clips": {split.split: split_digest(split) for split in (train, test)},
     }
@@ -33,14 +35,18 @@ def dataset_identity(dataset: TokenDataset) -> dict[str, Any]:
 
 
 def identity_of_store(source: TokenStore | TokenDataset) -> dict[str, Any]:
-    """URL, fingerprint and provenance of a store, for `require_same_store`."""
+    """URL, fingerprint and provenance of a store, for `require_same_store`; it compares no clips."""
     made_from = {name: source.attrs[name] for name in ("fingerprint", "made_from")}
     return {"url": str(source.url), **made_from, "clips": {}}
 
 
 def split_digest(dataset: TokenDataset) -> dict[str, Any]:
-    """Number of clips, and a digest of their ids and labels in order."""
-    return {"count": len(dataset.rows), "sha256": clips_digest(dataset.clip_ids(), dataset.labels)}
+    """Number of clips, a digest of their ids and labels in order, and one of their tokens in the views used."""
+    tokens = hashlib.sha256()
+    for view in dataset.views.tolist():
+        tokens.update(dataset.store.clip_digests(view)[dataset.rows].tobytes())
+    ids = clips_digest(dataset.clip_ids(), dataset.labels)
+    return {"count": len(dataset.rows), "sha256": ids, "content": tokens.hexdigest()}
 
 
 def clips_digest(clip_ids: np.ndarray, labels: np.ndarray) -> str:
@@ -61,7 +67,8 @@ def require_same_store(run: Path, trained_on: dict[str, Any], found: dict[str, A
             remedy=remedy,
         )
     for split, clips in found["clips"].items():
-        if clips != trained_on["clips"][split]:
+        before = trained_on["clips"][split]
+        if (clips["count"], clips["sha256"]) != (before["count"], before["sha256"]):
             raise ArtifactError(
                 run,
                 f"the {split} split has other clips in {found['url']} than when the run began (`star retry` may have "
@@ -70,3 +77,20 @@ def require_same_store(run: Path, trained_on: dict[str, Any], found: dict[str, A
                 expected=f"{trained_on['clips'][split]['count']} clips, {trained_on['clips'][split]['sha256'][:12]}",
                 remedy="train on the store as it is now into another folder",
             )
+
+
+def require_same_content(run: Path, trained_on: dict[str, Any], found: dict[str, Any], *, remedy: str) -> None:
+    """Raise ArtifactError where the same clips have other tokens in a split: the store was made again since."""
+    for split in other_content(trained_on, found):
+        raise ArtifactError(
+            run,
+            f"the clips of the {split} split have other tokens in {found['url']} than when the run began",
+            got=f"content {found['clips'][split]['content'][:12]}",
+            expected=f"content {trained_on['clips'][split]['content'][:12]}",
+            remedy=remedy,
+        )
+
+
+def other_content(trained_on: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """The splits of `found` whose clips have other tokens than those that a run was trained on."""
+    return [s for s, clips in found["clips"].items() if clips["content"] != trained_on["clips"][s]["content"]]

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.boundary import refuse_links
 from pipeline.artifacts.files import unwritable
 from pipeline.errors import ConfigError
 
@@ -48,6 +49,7 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = run / "tensorboard"
+        refuse_links(run, self.path)
         with write_errors(self.path):
             self._writer = SummaryWriter(str(self.path), purge_step=step + 1)
 

@@ -28,9 +28,9 @@ from star.evaluate.scores import Scores, save_scores
 from star.evaluate.scoring import score
 from star.runs.checkpoint import Checkpoint, save_checkpoint
 from star.runs.metrics_log import MetricsLog
-from star.runs.run import TEST_SCORES, Run, restored_model
+from star.runs.run import TEST_SCORES, Run, load_weights, restored_model
 from star.train.memory import too_large
-from star.train.optim import MovingAverage, learning_rate, make_optimizer
+from star.train.optim import MovingAverage, learning_rate, make_optimizer, require_states_of
 from star.train.progress import Clock, StepProgress, TrainEvent
 from star.train.step import train_step
 
@@ -51,13 +51,14 @@ class Training:
         optim = self.config.optim
         model = seeded_model(self.model_config, seed=self.config.seed)
         if checkpoint is not None:
-            model.load_state_dict(checkpoint.model)
+            load_weights(model, checkpoint.model)
         elif self.config.data.standardise:
             model.standardise(**channel_statistics(data.train, most=self.config.data.statistics_clips))
         self.model = model.to(world.device)
         self.optimizer = make_optimizer(self.model, optim)
         self.average = MovingAverage(self.model, optim.ema) if optim.ema > 0 else None
         if checkpoint is not None:
+            require_states_of(self.optimizer, checkpoint)
             self.optimizer.load_state_dict(checkpoint.optimizer)
             if self.average is not None:
                 self.average.weights = {name: w.to(world.device) for name, w in checkpoint.average.items()}

@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SettingError
 from pipeline.torch_device import out_of_memory
 from star.batch import Batch
-from star.config.options import ModelConfig
+from star.build import state_bytes
+from star.config.options import ModelConfig, OptimConfig
 from star.config.text import TrainConfig
 from star.distributed.batch_size import clips_at_once
 from star.distributed.machine import free_bytes
@@ -56,6 +57,28 @@ def _kept(model: TokenModel, config: TrainConfig, world: World, clips: int) -> i
     with hooks, half, torch.random.fork_rng(devices=devices):
         model.train()(batch)
     return sum(storages.values())
+
+
+def require_room(config: ModelConfig, optim: OptimConfig, world: World) -> None:
+    """Raise SettingError where a model's weights, gradients and optimiser's state exceed the free memory.
+
+    Nothing is built for it.
+    """
+    copies = 2 + (1 if optim.kind == "sgd" else 2) + (optim.ema > 0)
+    needed, most = copies * state_bytes(config), MAX_MEMORY_SHARE * free_bytes(world.device)
+    if needed > most:
+        raise SettingError(
+            "model",
+            f"its weights, gradients and the optimiser's state do not fit into the memory of {world.device}",
+            got=f"{needed / 1e9:,.0f} GB with {_large(config)}",
+            expected=f"at most {most / 1e9:.1f} GB",
+            remedy="make model.width, model.mlp_ratio or the depths smaller",
+        )
+
+
+def _large(config: ModelConfig) -> str:
+    names = ("width", "encoder_depth", "decoder_depth", "mlp_ratio")
+    return ", ".join(f"model.{name}={getattr(config, name)}" for name in names)
 
 
 def require_memory(model: TokenModel, config: TrainConfig, world: World, *, clips: int) -> int:

@@ -11,7 +11,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import CorruptError
 from star.config.options import OptimConfig
+from star.runs.checkpoint import Checkpoint
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
@@ -37,6 +39,22 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     # one fused kernel instead of some thousand small ones, in which a step of the smoke model would spend most time
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+
+
+def require_states_of(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Raise CorruptError where a checkpoint's optimiser state is not that of these weights."""
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    state, groups = checkpoint.optimizer["state"], checkpoint.optimizer["param_groups"]
+    counts = [len(group["params"]) for group in groups]
+    fits = counts == [len(group["params"]) for group in optimizer.param_groups]
+    fits = fits and sorted(number for group in groups for number in group["params"]) == list(range(len(weights)))
+    for number, values in state.items():
+        known = isinstance(number, int) and 0 <= number < len(weights) and isinstance(values, dict)
+        tensors = [value for value in values.values() if isinstance(value, Tensor)] if known else []
+        fits = fits and known and all(value.shape in ((), weights[number].shape) for value in tensors)
+    if not fits:
+        problem, remedy = "holds the optimiser's state of another model", "restore it from a copy, or delete it"
+        raise CorruptError(f"the checkpoint of step {checkpoint.step}", problem, remedy=remedy)
 
 
 class MovingAverage:

@@ -22,7 +22,7 @@ from star.distributed.batch_size import clips_at_once
 from star.distributed.machine import choose_device
 from star.distributed.world import World
 from star.model import TokenModel
-from star.train.memory import made_up_batch, require_memory
+from star.train.memory import made_up_batch, require_memory, require_room
 from star.train.optim import make_optimizer
 from star.train.step import train_step
 from star.train.timing import Pieces, epoch_seconds, timed_pieces
@@ -91,9 +91,11 @@ def fitting_model(splits: Splits, config: TrainConfig, world: World) -> tuple[To
     """The initial model of a run, tried on made-up clips, and the bytes that a step keeps in each process.
 
     Raises:
-        ConfigError: a setting that does not fit the store, or a step that does not fit into memory.
+        ConfigError: a setting that does not fit the store, or a model or step that does not fit into memory.
     """
-    model = seeded_model(fitted(config.model, splits.train), seed=config.seed).to(world.device)
+    shape = fitted(config.model, splits.train)
+    require_room(shape, config.optim, world)
+    model = seeded_model(shape, seed=config.seed).to(world.device)
     return model, require_memory(model, config, world, clips=min(config.optim.batch_size, len(splits.train)))
 
 

@@ -31,10 +31,11 @@ from star.distributed.world import World, join_world
 from star.runs.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import ITS_OWN_OR_NEW, Run, has_begun, require_place, run_there, start_run
-from star.runs.store_identity import identity_of_store, require_same_store, run_inputs
+from star.runs.store_identity import identity_of_store, require_same_content, require_same_store, run_inputs
 from star.runs.tensorboard import require_tensorboard
 from star.train.loop import Training, evaluates
 from star.train.memory import require_memory
+from star.train.plan import fitting_model
 from star.train.progress import StepProgress
 
 Stop = AbstractContextManager[Callable[[], bool]]  # entered for the steps; returns true to save and end after this one
@@ -84,6 +85,8 @@ def train(
         world = join_world(device)
         with world.agreed():
             run, data = _opened(store, out, config, among)
+            if not has_begun(out):
+                fitting_model(data, run.config, world)  # else nothing is left behind
             if world.leads:
                 if not resume and run_there(out) is not None:
                     raise ArtifactError(out, "holds a run already", remedy="choose another folder, or pass resume=True")
@@ -95,6 +98,7 @@ def train(
             checkpoint = load_checkpoint(out)
             if checkpoint is not None:
                 require_same_store(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
+                require_same_content(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
         with world.agreed():
             _require_same_everywhere(run, world)
         options = {"workers": workers, "save_every_s": save_every_s, "progress": progress}
@@ -144,7 +148,7 @@ def _steps(
                     split.hold()
                     require_finite_held(split)  # before the first step, and at little cost
             training = Training(run, data, world, plan, checkpoint)
-            if step < plan.steps:
+            if 0 < step < plan.steps:  # the first step's was asked for before anything was written
                 require_memory(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
             log = None
             if world.leads:

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import manifest
 from pipeline.errors import DataError
-from pipeline.records import Listing, VideoRecord
+from pipeline.records import UNKNOWN, Listing, VideoRecord
 
 
 class RecipeContract(ABC):
@@ -63,17 +63,19 @@ class RecipeContract(ABC):
 
     def test_paths_of_usable_rows_lead_to_files_and_reasons_say_why_not(self, tmp_path: Path) -> None:
         found = self.listing(self.make(tmp_path))
-        usable = [record for record in found.records if not record.excluded]
+        usable = [record for record in found.records if record.usable]
         assert 1 < len(usable) < len(found.records)
         assert len({record.label for record in usable}) > 1
         for record in found.records:
             for root, path in (("videos", record.video), ("skeletons", record.skeleton)):
                 assert (Path(found.roots[root]) / path).exists()
                 assert not Path(path).is_absolute()
-                assert bool(path) or bool(record.excluded)
-            assert str(tmp_path) not in record.excluded
-        for record in usable:
-            assert 0 <= record.label < len(found.class_names)
+                assert bool(path) or not record.usable
+            assert not (record.excluded and record.missing)
+            assert str(tmp_path) not in record.excluded + record.missing
+        known = [record.label for record in usable if record.label != UNKNOWN]  # one without a class fails later
+        assert 2 * len(known) > len(usable)
+        assert all(0 <= label < len(found.class_names) for label in known)
 
     def test_the_same_folder_is_the_same_listing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = self.listing(self.make(tmp_path / "a", shuffle=1))
@@ -116,7 +118,7 @@ class RecipeContract(ABC):
 
     def test_every_protocol_has_two_sides_of_usable_clips(self, tmp_path: Path) -> None:
         found = self.listing(self.make(tmp_path))
-        usable = [record for record in found.records if not record.excluded]
+        usable = [record for record in found.records if record.usable]
         for protocol in found.protocols:
             sides = manifest.split(usable, found.dataset, protocol)
             assert {"train", "test"} <= set(sides)

@@ -16,12 +16,14 @@ from extract_corpus import CROP, JOINTS, OPTIONS, install, write_prepared
 from extract_corpus import clip_id as name_of
 
 from pipeline.artifacts.checksum import crc32c, crc64
+from pipeline.artifacts.sealed_json import unseal
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.extract.coordinator import extract
 from pipeline.records import VideoRecord
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.blobs_object import ReplacedError
-from pipeline.store.chunks import encode_chunk
+from pipeline.store.chunks import clip_checksums, encode_chunk
+from pipeline.store.commit_records import file_entry, record_key, write_record
 from pipeline.store.layout import chunk_key, spec_of
 from pipeline.store.token_store import TokenStore
 from pipeline.store.verify import verify_store
@@ -43,7 +45,7 @@ class StoreContract(ABC):
     def test_what_is_put_is_there_until_it_is_deleted(self, blobs: Blobs) -> None:
         assert blobs.get("a/b") is None
         assert blobs.parts("a/b") is None
-        assert blobs.checksum("a/b") is None
+        assert blobs.checksum("a/b", 0) is None
         blobs.put("a/b", b"first")
         blobs.put("a/b", b"second")
         blobs.put("a/c", b"")
@@ -68,7 +70,8 @@ class StoreContract(ABC):
         assert parts.read_into(memoryview(out), memoryview(after), 27) is None  # one byte short
         assert parts.tail(12) == data[-12:]
         assert parts.tail(10**6) == data[-(10**6) :]
-        assert blobs.checksum("k") == (len(data), crc64(data))
+        assert blobs.checksum("k", len(data)) == crc64(data)
+        assert blobs.checksum("k", len(data) + 1) is None
 
     @pytest.mark.parametrize("other", [b"other", b"new content that is longer", None], ids=["short", "long", "deleted"])
     def test_an_open_blob_is_that_blob_or_told_to_be_gone(self, blobs: Blobs, other: bytes | None) -> None:
@@ -190,9 +193,28 @@ class StoreContract(ABC):
         assert np.array_equal(store.read(range(11)).gg, written)
         other = np.zeros_like(written[:4])
         other[2:] = written[1:3]
-        spec = spec_of(store.sizes, "gg")
-        open_blobs(url).put(chunk_key(spec, 0, 0), encode_chunk(spec, other, store.sizes))
+        put_again(store, "gg", other)
         assert np.array_equal(store.read(range(11)).gg, np.concatenate([other, written[4:]]))
+
+    @pytest.mark.parametrize("codec", ["none", "zstd"])
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("gg/c/0/0/0/0/0", "gg/c/1/0/0/0/0"), ("jm/c/0/0/0/0/0", "jm/c/0/1/0/0/0"),
+            ("joint_mask/c/0/0/0/0", "joint_mask/c/1/0/0/0"),
+        ],
+    )  # fmt: skip
+    def test_a_whole_file_in_anothers_place_is_noticed(self, url: str, codec: str, one: str, other: str) -> None:
+        small_arrays(url, codec=codec)
+        blobs = open_blobs(url)
+        first, second = blobs.get(one), blobs.get(other)
+        assert first is not None
+        assert second not in (None, first)
+        blobs.put(one, second)
+        blobs.put(other, first)
+        with pytest.raises(CorruptError, match="committed in its place"):
+            TokenStore.open(url).read([1])
+        assert {damage.file for damage in verify_store(url)} == {f"{blobs.url}/{one}", f"{blobs.url}/{other}"}
 
     def test_what_is_no_store_is_told(self, url: str) -> None:
         with pytest.raises(ArtifactError, match=r"expected a token store"):
@@ -202,6 +224,17 @@ class StoreContract(ABC):
         open_blobs(url).put("zarr.json", b'{"attributes": {}, "zarr_format": 3, "node_type": "group"}')
         with pytest.raises(ArtifactError, match="without a format version"):
             TokenStore.open(url)
+
+
+def put_again(store: TokenStore, name: str, values: np.ndarray) -> None:
+    """Put an array of shard 0, view 0 with other values, and its record, as `star retry` does."""
+    blobs, spec = open_blobs(store.url), spec_of(store.sizes, name)
+    data, key = encode_chunk(spec, values, store.sizes), chunk_key(spec, 0, 0)
+    record = unseal(blobs.get(record_key((0, 0))) or b"", key, {})
+    clips = clip_checksums(spec, data, len(values), store.sizes)
+    files = [file_entry(key, data, clips) if entry["key"] == key else entry for entry in record["files"]]
+    blobs.put(key, data)
+    write_record(blobs, record["fingerprint"], (0, 0), files, record["clips"])
 
 
 def small_arrays(url: Any, *, codec: str = "none", dtype: str = "float16") -> dict[str, np.ndarray]:

@@ -138,7 +138,7 @@ def test_sweeping_removes_temporaries_at_any_depth_and_nothing_else(tmp_path: Pa
 @given(records)
 @settings(max_examples=60, deadline=None)
 def test_a_sealed_record_comes_back(record: dict[str, Any]) -> None:
-    assert unseal(seal(record), "x") == record
+    assert unseal(seal(record), "x", {}) == record
     assert json.loads(seal(record))["checksum"]  # any program can read it
 
 
@@ -150,9 +150,9 @@ def test_any_flipped_bit_or_lost_tail_is_found(record: dict[str, Any], data: st.
     flipped = bytearray(whole)
     flipped[place // 8] ^= 1 << place % 8
     with pytest.raises(CorruptError, match="run the same command again"):
-        unseal(bytes(flipped), "x")
+        unseal(bytes(flipped), "x", {})
     with pytest.raises(CorruptError):
-        unseal(whole[: data.draw(st.integers(0, len(whole) - 1))], "x")
+        unseal(whole[: data.draw(st.integers(0, len(whole) - 1))], "x", {})
 
 
 def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:

@@ -1,287 +1,137 @@
-"""`pipeline.decode.child_process`: a child that hangs, crashes or is killed costs its clip, and nothing else."""
+"""`pipeline.decode.child_process`: what a clip holds depends on its video and the reader asked for, on nothing else."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from decode_children import boot, count_starts, hangs, install
-from video_fixtures import build
+from decode_children import count_starts, install
+from video_fixtures import VIDEOS, build, number_of
 
-from pipeline.decode import child_process
 from pipeline.decode.child_process import DecodeProcess
-from pipeline.decode.read import probe, read_frames
-from pipeline.errors import ConfigError, DecodeError, StarError
+from pipeline.decode.read import PICTURES, READERS
+from pipeline.errors import DecodeError
 
 pytestmark = pytest.mark.processes
 
-# What the child does to files of these names
-STUBS = """
-import signal, sys
+# A file "plan" holds one misfortune: at the n-th packet that PyAV decodes, or after a share of the reply
+MISFORTUNES = """
+import signal
+from pipeline.child import main
 from pipeline.decode import pyav_reader
-survey, frames = pyav_reader.survey, pyav_reader.frames
+plan, packets = pathlib.Path(os.environ["HANGS"], "plan"), [0]
+decoded, send = pyav_reader._decoded, main._send
 
-def misbehave(path):
-    name = pathlib.Path(path).name
-    if "hang" in name:
+def strikes(place, count):
+    if not plan.exists():
+        return None
+    kind, where, at = plan.read_text().split()
+    if where != place or count < float(at):
+        return None
+    plan.unlink()
+    return kind
+
+def suffer(kind):
+    if kind == "hang":
         hang()
-    if "once" in name and not os.path.exists(path + ".tried"):
-        open(path + ".tried", "w").close()
-        hang()
-    if "segfault" in name:
+    if kind == "crash":
         ctypes.string_at(0)
-    if "memory" in name:
-        raise MemoryError("no room for a frame")
-    if "killed" in name:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if "chatty" in name:
-        os.write(1, b"a library that prints to stdout")
+    os.kill(os.getpid(), signal.SIGKILL)
 
-def stub_survey(path, **options):
-    if "probe" in path:
-        misbehave(path)
-    return survey(path, **options)
+def unlucky_decoded(*arguments):
+    packets[0] += 1
+    if kind := strikes("packet", packets[0]):
+        suffer(kind)
+    return decoded(*arguments)
 
-def stub_frames(path, wanted, **options):
-    if "modules" in path:
-        pathlib.Path(path + ".txt").write_text(" ".join(sys.modules))
-    misbehave(path)
-    return frames(path, wanted, **options)
+def unlucky_send(replies, parts):
+    packets[0] = 0
+    data = b"".join(parts)
+    if kind := strikes("reply", 1):
+        send(replies, [memoryview(data[: len(data) // 3])])
+        suffer(kind)
+    send(replies, parts)
 
-pyav_reader.survey, pyav_reader.frames = stub_survey, stub_frames
+pyav_reader._decoded, main._send = unlucky_decoded, unlucky_send
 """
-BUDGET_S = 0.6  # at the end of which a child that hangs is given up; decoding gets the time it needs (`_Patient`)
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("mpeg4-b0-avi", tmp_path_factory.mktemp("videos"))
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("videos")
 
 
 @pytest.fixture
-def stubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Children with the stubs, whose budgets are seconds."""
-    install(monkeypatch, tmp_path, STUBS)
-
-
-@pytest.fixture
-def starts(stubs: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
-    """Processes that were started, all of them with the stubs; their budgets end when they hang."""
+def starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+    """Processes that were started, which have the misfortune of the file "plan"; their budgets end when they hang."""
+    install(monkeypatch, tmp_path, MISFORTUNES)
     return count_starts(monkeypatch, tmp_path)
 
 
-def _named(video: Path, folder: Path, name: str) -> Path:
-    path = folder / f"{name}.avi"
-    path.write_bytes(video.read_bytes())
-    return path
-
-
-def test_the_same_as_without_it_and_one_process_for_all_calls(video: Path, starts: list[int], tmp_path: Path) -> None:
-    options = {"box": (-8, 4, 40, 60), "size": (20, 30)}
+def test_whatever_becomes_of_the_child_pixels_and_reader_stay(videos: Path, starts: list[int], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    options = {"box": (4, -2, 80, 60), "size": (31, 47)}
+    calls = [(name, reader) for name in ("h264-mp4", "mpeg4-b0-avi") for reader in READERS]
     with DecodeProcess() as decoder:
-        assert decoder.probe(video) == probe(video)
-        for indices in ([3, 1, 1, 39], np.arange(5)):
-            decoded = decoder.read_frames(video, indices, **options)
-            np.testing.assert_array_equal(decoded.frames, read_frames(video, indices, **options))
-            assert decoded.reader == "pyav"
-        assert decoder.read_frames(video, [0], reader="opencv").reader == "opencv"
-        chatty = _named(video, tmp_path, "chatty")
-        np.testing.assert_array_equal(decoder.read_frames(chatty, [7]).frames, read_frames(video, [7]))
+        expected = {}
+        for name, reader in calls:
+            path = build(name, videos)
+            expected[name, reader] = decoder.read_frames(path, [39, 3, 17], reader=reader, **options)
+        assert len(starts) == 1
+        for _ in range(20):
+            name, reader = calls[rng.integers(len(calls))]
+            if rng.random() < 0.2:  # between two calls
+                pid = starts[-1]
+                os.kill(pid, signal.SIGKILL)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            else:
+                # OpenCV and decord have PyAV decode one packet, to know the size
+                packet = int(rng.integers(1, 40)) if reader == "pyav" else 1
+                place = f"packet {packet}" if rng.random() < 0.6 else "reply 1"
+                (tmp_path / "plan").write_text(f"{rng.choice(['kill', 'hang', 'crash'])} {place}")
+            before = len(starts)
+            decoded = decoder.read_frames(build(name, videos), [39, 3, 17], reader=reader, **options)
+            assert not (tmp_path / "plan").exists(), "it struck"
+            assert len(starts) == before + 1
+            assert decoded.reader == expected[name, reader].reader
+            assert decoded.frames.tobytes() == expected[name, reader].frames.tobytes()
+
+
+def test_the_reader_that_serves_is_told(videos: Path, starts: list[int]) -> None:
+    with DecodeProcess() as decoder:
+        for name, reader, served in (
+            ("h264-mp4", "opencv", "opencv"),
+            ("mirrored", "opencv", "pyav"),
+            ("two-streams-best-last", "opencv", "pyav"),
+            ("mpeg4-b2-avi", "decord", "pyav"),
+            ("mpeg4-b0-avi", "decord", "decord"),
+            ("jpg-6", "decord", PICTURES),
+        ):
+            numbers = (*VIDEOS[name].numbers,) if name in VIDEOS else tuple(range(3, 15))
+            decoded = decoder.read_frames(build(name, videos), [11, 2], reader=reader)
+            assert decoded.reader == served, name
+            assert [number_of(frame) for frame in decoded.frames] == [numbers[11], numbers[2]]
     assert len(starts) == 1
 
 
-def test_errors_arrive_as_they_were(video: Path, starts: list[int], tmp_path: Path) -> None:
+def test_what_no_reader_can_decode_is_told_by_the_last(videos: Path, starts: list[int]) -> None:
     with DecodeProcess() as decoder:
-        with pytest.raises(DecodeError, match="too few frames") as caught:
-            decoder.read_frames(video, [40])
-        assert caught.value.frames == 40
-        with pytest.raises(DecodeError) as expected:
-            read_frames(video, [40])
-        assert str(caught.value) == str(expected.value)
-        with pytest.raises(ConfigError, match="mystery"):
-            decoder.read_frames(video, [0], reader="mystery")
-        with pytest.raises(DecodeError, match="No such file"):
-            decoder.probe(tmp_path / "ü\udcff.avi")
-        os.mkfifo(tmp_path / "pipe.avi")
-        with pytest.raises(DecodeError, match="neither a video file"):
-            decoder.probe(tmp_path / "pipe.avi")
-    assert len(starts) == 1, "an answer, even a bad one, ends no process"
+        for reader in READERS:
+            with pytest.raises(DecodeError, match=r"too few frames \(got 40, expected frame 40\)") as caught:
+                decoder.read_frames(build("mpeg4-b2-avi", videos), [40], reader=reader)
+            assert caught.value.frames == 40
+            with pytest.raises(DecodeError, match="cannot be opened as a video"):
+                decoder.read_frames(build("text-avi", videos), [0], reader=reader)
+    assert len(starts) == 1
 
 
-def test_a_hang_costs_two_budgets_and_two_new_processes(video: Path, starts: list[int], tmp_path: Path) -> None:
-    path = _named(video, tmp_path, "hang-probe")
-    with DecodeProcess(budget_s=BUDGET_S) as decoder:
-        decoder.probe(video)
-        for call in (decoder.probe, lambda path: decoder.read_frames(path, [0], reader="opencv")):
-            before = len(starts)
-            with pytest.raises(DecodeError, match=r"timed out after 0\.6 s, then .* timed out after"):
-                call(path)
-            assert len(starts) - before <= 2
-            assert decoder.read_frames(video, [5]).reader == "pyav", "the next clip is served"
-
-
-def test_a_budget_is_in_seconds(video: Path, stubs: None, tmp_path: Path) -> None:
-    path, start = _named(video, tmp_path, "hang-probe"), time.monotonic()
-    with DecodeProcess(budget_s=BUDGET_S) as decoder, pytest.raises(DecodeError, match="timed out"):
-        decoder.probe(path)
-    assert time.monotonic() - start >= 2 * BUDGET_S
-
-
-def test_the_next_reader_serves_where_one_hangs(video: Path, starts: list[int], tmp_path: Path) -> None:
-    path = _named(video, tmp_path, "hang")
-    with DecodeProcess(budget_s=BUDGET_S) as decoder:
-        decoded = decoder.read_frames(path, [8, 2])
-    assert decoded.reader == "opencv"
-    np.testing.assert_array_equal(decoded.frames, read_frames(video, [8, 2], reader="opencv"))
-
-
-def test_a_hang_that_passes_is_forgiven(video: Path, starts: list[int], tmp_path: Path) -> None:
-    with DecodeProcess(budget_s=BUDGET_S) as decoder:
-        assert decoder.read_frames(_named(video, tmp_path, "once"), [8, 2]).reader == "pyav"
-
-
-@pytest.mark.parametrize(
-    ("name", "cause"),
-    [
-        ("segfault", r"crashed \(SIGSEGV"),
-        ("memory", r"crashed \(exit code 1: MemoryError: no room for a frame\)"),
-        ("killed", r"was killed \(SIGKILL: perhaps out of memory\)"),
-    ],
-)
-def test_a_crash_costs_its_clip_alone(name: str, cause: str, video: Path, starts: list[int], tmp_path: Path) -> None:
+def test_frames_that_are_turned_arrive(videos: Path, starts: list[int]) -> None:
     with DecodeProcess() as decoder:
-        with pytest.raises(DecodeError, match=rf"decoded: pyav {cause}.*, then pyav {cause}"):
-            decoder.probe(_named(video, tmp_path, f"{name}-probe"))
-        assert decoder.read_frames(_named(video, tmp_path, name), [3]).reader == "opencv"
-        assert decoder.probe(video).frames == 40
-
-
-def test_a_child_that_died_between_calls_is_replaced_in_silence(video: Path, starts: list[int]) -> None:
-    with DecodeProcess() as decoder:
-        decoder.probe(video)
-        os.kill(starts[0], signal.SIGKILL)
-        os.waitid(os.P_PID, starts[0], os.WEXITED | os.WNOWAIT)
-        assert decoder.probe(video).frames == 40
-    assert len(starts) == 2
-
-
-def test_an_interrupted_call_does_not_spoil_the_next(video: Path, stubs: None, tmp_path: Path) -> None:
-    path = _named(video, tmp_path, "hang")
-
-    def interrupt_once_it_hangs(pid: int) -> None:
-        while not hangs(tmp_path, pid):
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with DecodeProcess() as decoder:
-        decoder.probe(video)
-        assert decoder._child is not None
-        thread = threading.Thread(target=interrupt_once_it_hangs, args=(decoder._child.process.pid,))
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            decoder.read_frames(path, [0])
-        thread.join()
-        assert decoder.probe(video).frames == 40
-
-
-def test_nothing_is_left_behind(video: Path, starts: list[int], tmp_path: Path) -> None:
-    path = _named(video, tmp_path, "segfault-probe")
-
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
-    before = descriptors()
-    for _ in range(2):
-        decoder = DecodeProcess()
-        with pytest.raises(DecodeError):
-            decoder.probe(path)
-        decoder.probe(video)
-        del decoder
-    assert descriptors() == before
-    for pid in starts:
-        assert not Path(f"/proc/{pid}").exists()
-
-
-def test_the_child_imports_nothing_heavy(video: Path, starts: list[int], tmp_path: Path) -> None:
-    path = _named(video, tmp_path, "modules")
-    with DecodeProcess() as decoder:
-        decoder.read_frames(path, [0])
-    loaded = {name.split(".")[0] for name in path.with_name(path.name + ".txt").read_text().split()}
-    assert "av" in loaded
-    assert not loaded & {"torch", "dask", "distributed", "cv2", "decord", "scipy", "h5py", "zarr", "matplotlib"}
-
-
-def test_a_child_that_cannot_start_is_no_fault_of_the_clip(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "_BOOT", "raise SystemExit('no libraries here')")
-    with DecodeProcess() as decoder, pytest.raises(StarError, match=r"failed to start.*no libraries here") as caught:
-        decoder.probe(video)
-    assert not isinstance(caught.value, DecodeError)
-
-
-def test_the_child_dies_with_its_parent_even_while_it_hangs(video: Path, tmp_path: Path) -> None:
-    path = _named(video, tmp_path, "hang")
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "from pipeline.decode import child_process\n"
-        f"child_process._BOOT = {boot(STUBS)!r}\n"
-        "decoder = child_process.DecodeProcess()\n"
-        f"decoder.probe({str(video)!r})\n"
-        "print(decoder._child.process.pid, flush=True)\n"
-        f"decoder.read_frames({str(path)!r}, [0])\n"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        env={**_environment(), "HANGS": str(tmp_path)},
-    )
-    try:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        while not hangs(tmp_path, child):
-            assert _lives(child), "it must not die by itself"
-            time.sleep(0.01)
-    finally:
-        parent.kill()
-        parent.communicate()
-    deadline = time.monotonic() + 120
-    while _lives(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _lives(child)
-
-
-def _lives(pid: int) -> bool:
-    """A zombie, whom nobody may be there to reap, lives no more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def _environment() -> dict[str, str]:
-    root = str(Path(child_process.__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
-
-
-@pytest.mark.parametrize("where", ["working directory", "PYTHONPATH"])
-def test_a_decoy_does_not_shadow_the_package(where: str, video: Path, tmp_path: Path) -> None:
-    for package in ("pipeline", "av", "numpy") if where == "working directory" else ("pipeline",):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").write_text("raise SystemExit('a decoy was imported')")
-    changed = f"os.environ['PYTHONPATH'] = {str(tmp_path)!r}" if where == "PYTHONPATH" else ""
-    script = (
-        "import os\n"
-        "from pipeline.decode.child_process import DecodeProcess\n"
-        f"{changed}\n"
-        f"print(DecodeProcess().probe({str(video)!r}).frames)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", script], cwd=tmp_path, env=_environment(), capture_output=True, text=True
-    )
-    assert run.stdout == "40\n", run.stderr
+        for name in ("rotated-90", "rotated-270", "rotated-90-av1", "jpg-6", "png-5"):
+            frames = decoder.read_frames(build(name, videos), range(12)).frames
+            first = 0 if name in VIDEOS else 3
+            assert [number_of(frame) for frame in frames] == list(range(first, first + 12))
+    assert len(starts) == 1, "none of them ends the process"

@@ -30,7 +30,7 @@ def _listing(count: int = 10, **changed: object) -> Listing:
             label=i % 3,
             video=f"v/{i}.avi",
             skeleton=f"s/{i}.skeleton",
-            excluded="no skeleton file" if i == 2 else "",
+            missing="no skeleton file" if i == 2 else "",
         )
         for i in range(count)
     )
@@ -99,13 +99,14 @@ def test_every_row_is_one_of_the_four_outcomes(tmp_path: Path) -> None:
     assert lines[5]["outcome"] == "pending"
 
 
-def test_where_data_lie_and_how_they_are_read_is_no_content(tmp_path: Path) -> None:
+def test_where_data_lie_and_how_long_they_are_read_is_no_content(tmp_path: Path) -> None:
     first = _frozen(tmp_path)
-    moved = _listing(roots={"videos": "/there/v", "skeletons": "/there/s"})
-    faster = dataclasses.replace(OPTIONS, reader="opencv", budget_s=5.0)
+    there = dataclasses.replace(_listing().records[0], video="other/v.avi", skeleton="", missing="no skeleton file")
+    moved = _listing(roots={"videos": "/there/v", "skeletons": "/there/s"}, records=(there, *_listing().records[1:]))
+    faster = dataclasses.replace(OPTIONS, budget_s=5.0)
     assert _frozen(tmp_path, moved, faster).fingerprint == first.fingerprint
     opened = PreparedFolder.open(tmp_path)
-    assert opened.listing.roots == moved.roots  # what retry and the workers read
+    assert opened.listing == moved  # what retry and the workers read
     assert opened.options == faster
 
 
@@ -135,7 +136,18 @@ def test_another_listing_is_refused_with_the_difference(tmp_path: Path, changed:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("sampling", "first"), ("draws", 2), ("geometry", "full"), ("frame_codec", "lossless"), ("seed", 7)],
+    [
+        ("sampling", "first"),
+        ("draws", 2),
+        ("geometry", "full"),
+        ("frame_codec", "lossless"),
+        ("seed", 7),
+        ("reader", "opencv"),
+        ("min_score", 0.5),
+        ("max_persons", 3),
+        ("persons_by", "size"),
+        ("first_frame", 1),
+    ],
 )
 def test_other_options_are_refused_by_name(tmp_path: Path, option: str, value: object) -> None:
     _frozen(tmp_path)
@@ -177,10 +189,10 @@ def test_an_empty_listing_is_refused(tmp_path: Path) -> None:
 def test_another_format_is_refused(tmp_path: Path) -> None:
     _frozen(tmp_path)
     path = tmp_path / "dataset.json"
-    path.write_bytes(seal({**unseal(path.read_bytes(), path), "format": "star-prepared/9"}))
-    with pytest.raises(ArtifactError, match="star-prepared/9, expected star-prepared/2"):
+    path.write_bytes(seal({**unseal(path.read_bytes(), path, {}), "format": "star-prepared/9"}))
+    with pytest.raises(ArtifactError, match="star-prepared/9, expected star-prepared/3"):
         PreparedFolder.open(tmp_path)
-    with pytest.raises(ArtifactError, match=r"has another format .*; delete this file and run the same"):
+    with pytest.raises(ArtifactError, match=r"has another format .*; make the folder again"):
         PreparedFolder.match(tmp_path, _listing(), OPTIONS)
 
 
@@ -188,7 +200,6 @@ def test_a_damaged_listing_is_never_used(tmp_path: Path) -> None:
     folder = _frozen(tmp_path)
     uses = (
         lambda: PreparedFolder.open(tmp_path),
-        lambda: PreparedFolder.match(tmp_path, _listing(), OPTIONS),
         lambda: read_shard(tmp_path, 0, shard_clips=4),  # reads rows 0 to 3 only
     )
     rows = tmp_path / "rows.jsonl"
@@ -199,8 +210,10 @@ def test_a_damaged_listing_is_never_used(tmp_path: Path) -> None:
         for use in uses:
             with pytest.raises(CorruptError, match=r"rows\.jsonl: does not match its checksum in dataset\.json"):
                 use()
+        assert _frozen(tmp_path).fingerprint == folder.fingerprint  # which has a listing of its own
+        assert rows.read_bytes() == whole
     rows.unlink()
-    for use in (uses[0], uses[2]):
+    for use in uses:
         with pytest.raises(ArtifactError, match=r"rows\.jsonl: cannot be read .*run the same `star prepare` again"):
             use()
     assert _frozen(tmp_path).fingerprint == folder.fingerprint  # as the sentence advises

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline import config
+from pipeline.config import PrepareOptions
 from pipeline.errors import CorruptError
 from pipeline.prepare.hdf5 import (
     MIN_PICTURE,
-    PERSONS,
     ClipContent,
     ShardReader,
     decode_picture,
@@ -25,7 +26,7 @@ from pipeline.prepare.hdf5 import (
     known_bytes,
 )
 
-DRAWS, FRAMES, JOINTS = 2, 4, 5
+DRAWS, PERSONS, FRAMES, JOINTS = 2, 2, 4, 5
 
 
 def _clip(seed: int, codec: str = "lossless", side: int = 16) -> ClipContent:
@@ -47,7 +48,7 @@ def _encoded(clips: list[ClipContent | None]) -> bytes:
     ids = [f"S001C001P001R001A{i:03d}" for i in range(len(clips))]
     labels = list(range(len(clips)))
     return bytes(
-        encode_shard(clips, ids=ids, labels=labels, draws=DRAWS, num_frames=FRAMES, num_joints=JOINTS),
+        encode_shard(clips, ids=ids, labels=labels, draws=DRAWS, persons=PERSONS, num_frames=FRAMES, num_joints=JOINTS),
     )
 
 
@@ -165,7 +166,8 @@ def test_sizes_are_known_before_anything_is_made(codec: str) -> None:
     clips: list[ClipContent | None] = [_clip(i, codec, side=128) if i % 3 else None for i in range(40)]
     pictures = [p for clip in clips if clip is not None for p in itertools.chain(*clip.frames)]
     size = len(_encoded(clips)) - sum(map(len, pictures))
-    known = known_bytes(len(clips), 1, DRAWS, FRAMES, JOINTS)
+    size += len(clips) * DRAWS * (config.FRAMES - FRAMES) * (PERSONS * JOINTS * 12 + 16)  # as if of 16 frames
+    known = known_bytes(len(clips), 1, PrepareOptions(draws=DRAWS, max_persons=PERSONS), JOINTS)
     assert 0.5 * known < size < known  # the rest is for the lines in three JSON files
     assert min(map(len, pictures)) > MIN_PICTURE[codec]
 

@@ -117,9 +117,10 @@ def test_deep_verification_finds_content_behind_a_record_that_agrees(tmp_path: P
     blobs, store = open_blobs(tmp_path / "s"), TokenStore.open(tmp_path / "s")
     key = "gg/c/1/0/0/0/0"
     blobs.put(key, blobs.get("gg/c/0/0/0/0/0") or b"")
-    ((_, record),) = each_record(blobs, store.attrs["fingerprint"], [(0, 1)])
+    ((_, record),) = each_record(blobs, store.attrs["fingerprint"], store.sizes, [(0, 1)])
     assert record is not None
-    record["files"] = [file_entry(key, blobs.get(key) or b"") if e["key"] == key else e for e in record["files"]]
+    exchanged = {**next(e for e in record["files"] if e["key"] == key), **file_entry(key, blobs.get(key) or b"")}
+    record["files"] = [exchanged if e["key"] == key else e for e in record["files"]]
     blobs.put(record_key((0, 1)), seal(record))
     assert list(verify_store(tmp_path / "s")) == []
     assert [d.clips for d in verify_store(tmp_path / "s", deep=True)] == [("0004", "0005", "0006", "0007")]

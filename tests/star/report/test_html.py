@@ -94,7 +94,10 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     assert "not scored" not in text
     part = Completeness(step=3, steps=12, left_out=2)
     text = " ".join(Page(report(run, scores, completeness=part)).texts)
-    assert "Unfinished: step 3 of 12. 2 clips of xsub test have no tokens (failed or excluded) and are not sc" in text
+    assert (
+        "Unfinished: step 3 of 12. 2 clips of xsub test have no tokens (failed, missing or excluded) and are not sc"
+        in text
+    )
     worst = np.nanargmin(scores.per_class)
     assert page.texts.index(hostile.class_names[worst]) < page.texts.index(hostile.class_names[worst - 1])
 

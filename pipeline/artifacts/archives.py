@@ -1,0 +1,74 @@
+"""Zip archives of strangers: torch's checkpoints and numpy's score files, checked before a byte of them is unpacked.
+
+In: a path. Out: an open file whose archive holds, uncompressed, no more bytes than the file itself, each member whole
+by its checksum; or the tensors of a checkpoint. A pickle in it may name tensors and plain values alone.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.artifacts.boundary import open_regular
+
+# What zipfile, torch.load and numpy raise on damaged or foreign files: found by flipping and cutting bytes in files of
+# all these formats, and the errors that a damaged size can lead to.
+UNREADABLE = (
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, TypeError,
+    LookupError, AttributeError, AssertionError, OverflowError, MemoryError, RecursionError, NotImplementedError,
+)  # fmt: skip
+MOST_MEMBERS = 1 << 16
+ZIP = b"PK\x03\x04"
+
+
+@contextmanager
+def opened_archive(path: Path, *, root: Path | None = None) -> Iterator[IO[bytes]]:
+    """The file of a zip archive, open at its start.
+
+    Raises:
+        OSError: it cannot be read. ValueError, BadZipFile: it is damaged, compressed, or claims more than it holds.
+        BoundaryError: as `pipeline.artifacts.boundary.open_regular`.
+    """
+    fd = open_regular(path, root=None if root is None else os.path.realpath(root))
+    with open(fd, "rb") as file:
+        _check_members(file)
+        file.seek(0)
+        yield file
+
+
+def _check_members(file: IO[bytes]) -> None:
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if len(members) > MOST_MEMBERS or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its archive is not stored as this program stores it")
+        if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
+            raise ValueError("its archive claims more than the file holds")
+        if archive.testzip() is not None:  # torch does not check these checksums
+            raise ValueError("it does not match its checksums")
+
+
+def load_tensors(path: Path, *, root: Path | None = None, before_2020: bool = False) -> Any:
+    """What `torch.save` wrote: tensors, on the CPU, in plain values; torch compares their sizes with the archive's.
+
+    Args:
+        before_2020: also read torch's older format, which is no archive: published weights still have it.
+
+    Raises:
+        OSError: it cannot be read. Any of `UNREADABLE`: it is damaged, or holds something else.
+        BoundaryError: as `pipeline.artifacts.boundary.open_regular`.
+    """
+    import torch
+
+    fd = open_regular(path, root=None if root is None else os.path.realpath(root))
+    with open(fd, "rb") as file:
+        if not before_2020 or file.read(len(ZIP)) == ZIP:
+            _check_members(file)
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
