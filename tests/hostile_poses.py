@@ -95,6 +95,17 @@ def npz(shape: tuple[int, ...], data: bytes = b"", *, descr: str = "<f4", name: 
     return write
 
 
+def npz_header(head: str) -> Trap:
+    """An array with this header, which numpy's own reader would evaluate."""
+
+    def write(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "pose.npz", "w") as file:
+            file.writestr("joints.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode())
+        return folder / "pose.npz"
+
+    return write
+
+
 def npz_bomb(folder: Path) -> Path:
     """Half a gigabyte of zeros in half a megabyte, under a directory entry that says a kilobyte."""
     path = folder / "pose.npz"
@@ -296,6 +307,9 @@ def traps() -> dict[str, Trap]:
         "npz, lzma": npz((1, 24, 17, 2), bytes(24 * 17 * 8), compression=zipfile.ZIP_LZMA),
         "npz, other names": npz((1, 24, 17, 2), bytes(24 * 17 * 8), name="arr_0"),
         "npz, bomb": npz_bomb,
+        "npz, header that fills the stack": npz_header("-" * 9000 + "1"),
+        "npz, header that never ends": npz_header("(" * 9000),
+        "npz, texts of no size": npz((10**10,), descr="<U0"),
         "npz, header of garbage": text(b"PK\x03\x04" + bytes(100), "pose.npz"),
         "mat, bomb": mat_bomb,
         "mat, claims": mat_claims,

@@ -110,7 +110,7 @@ def numbers(value: Any) -> NDArray[np.float32]:
     others = set(map(type, leaves)) - {int, float, type(None)}
     if others:
         raise TypeError(f"{others.pop().__name__} where a number belongs")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.array(value, dtype=np.float64).astype(np.float32)
 
 

@@ -41,6 +41,8 @@ def in_pixels(
     and there is no `size`.
     """
     used = (values[..., 2] > 0) & np.isfinite(values[..., :2]).all(axis=-1)
+    if not used.any():
+        return values, "pixels"
     unit = _relative_unit(path, values[used][:, :2])
     if size is None and unit:
         raise SkeletonError(path, f"holds places as {_NAMES[unit]}", remedy="give the picture's size with it")
@@ -58,7 +60,7 @@ def in_pixels(
         assert stated is not None
         places = (places + 0.5) * (extent / [stated[1], stated[0]]) - 0.5
         unit = f"pixels of {stated[1]} x {stated[0]}"
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.concatenate([places.astype(np.float32), values[..., 2:]], axis=-1), unit
 
 
@@ -73,7 +75,7 @@ def _relative_unit(path: str | Path, places: NDArray[np.float32]) -> str:
     from the middle do not. It is shares where hardly a joint is below 0: hardly a video keeps everybody in the quarter
     of its picture at the lower right.
     """
-    if not len(places) or float(np.quantile(np.abs(places), 0.9)) > _REACH:
+    if float(np.quantile(np.abs(places), 0.9)) > _REACH:
         return ""
     far = float((np.abs(places) > _REACH).any(axis=1).mean())
     if far > _ODD:

@@ -345,6 +345,15 @@ def test_other_topologies_are_named(joints: int, name: str, tmp_path: Path) -> N
         topology_of(tmp_path / "walk.npz")
 
 
+def test_the_same_number_of_joints_in_another_order_is_refused(tmp_path: Path) -> None:
+    path = WRITERS["openpose folder"](tmp_path / "walk", wanderers(FRAMES, 25, SIZE))
+    assert read(path, joints=25, persons_by="size", topology="openpose25")[1]["topology"] == "openpose25"
+    with pytest.raises(SkeletonError, match=r"has another topology \(got openpose25, expected ntu25\)"):
+        read(path, joints=25, topology="ntu25")
+    unnamed = WRITERS["own npz"](tmp_path / "own", wanderers(FRAMES, 17, SIZE))
+    assert read(unnamed, topology="coco17")[1]["topology"] == ""
+
+
 def test_an_array_of_pyskl_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "walk.npz", keypoint=np.ones((1, 24, 17, 2)), keypoint_score=np.ones(3), total_frames=24)
     with pytest.raises(SkeletonError, match="looks like a sample of PYSKL or MMAction2"):
