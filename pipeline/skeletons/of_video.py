@@ -58,8 +58,9 @@ def persons_of_video(
         "first_frame", the number of the first frame in the file; "topology", if the format or file states it, or "".
 
     Raises:
-        SkeletonError: the file cannot be read, has another number of joints or of frames or another topology, places or frames whose
-            meaning is not known, no body of 8 pixels or more, or fewer than half of the used joints in the picture.
+        SkeletonError: the file cannot be read, has another number of joints or of frames or another topology, places or
+            frames whose meaning is not known, no body of 8 pixels or more, or fewer than half of the used joints in the
+            picture.
         ConfigError: an argument is out of its range.
     """
     if first_frame not in (None, 0, 1):
