@@ -1,4 +1,4 @@
-"""What a number in a pose file means: units, frame numbers and persons where the formats' contract does not reach."""
+"""The persons of a video: who is chosen, who is who, and real files, where the formats' contract does not reach."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pose_files import PIXELS, SHARES, SIGNED, WRITERS, Detections, wanderers
+from pose_files import PIXELS, WRITERS, Detections, wanderers
 
 from pipeline.errors import ConfigError, SkeletonError
-from pipeline.skeletons.frame_numbers import first_number, frames_covered, tolerance
 from pipeline.skeletons.ntu import read_ntu_skeleton
 from pipeline.skeletons.of_video import persons_of_video
 from pipeline.skeletons.person_choice import choose_persons
-from pipeline.skeletons.pose_file import PoseFile
 from pipeline.skeletons.read import topology_of
 from pipeline.skeletons.skeleton import Skeleton
-from pipeline.skeletons.units import in_pixels
 
 FRAMES, SIZE = 24, (180, 320)
 
@@ -41,105 +38,6 @@ def results(path: Path, *found: tuple[int, np.ndarray, Any]) -> Path:
     return path
 
 
-# --- frame numbers ---------------------------------------------------------------------------------------------------
-
-
-def numbered(listing: Any, numbers: Any, *, base: int | None = None, length: int = 0) -> PoseFile:
-    numbers = np.array(sorted(numbers), dtype=np.int64)
-    return PoseFile(
-        numbers, np.ones((len(numbers), 17, 3), np.float32), None, listing, numbers, length=length, base=base
-    )
-
-
-REFUSED = "does not tell whether its frames count from 0 or from 1"
-
-
-@pytest.mark.parametrize("listing", ["folder", "list"])
-@pytest.mark.parametrize(
-    ("numbers", "first"),
-    [
-        (range(24), 0),
-        (range(1, 25), 1),  # as many as the video has
-        ([0, 5, 23], 0),
-        ([5, 24], 1),  # counted from 0 the last would be 23
-        ([1, 24], 1),
-        (range(100, 124), 100),
-        (range(1, 24), None),  # nobody in the first frame, or in the last
-        ([5, 12], None),
-        ([1, 25], None),
-        (range(2, 25), 1),
-        (range(101, 124), None),
-    ],
-)
-def test_the_first_number(listing: Any, numbers: Any, first: int | None) -> None:
-    poses = numbered(listing, numbers)
-    if first is None:
-        with pytest.raises(SkeletonError, match=REFUSED):
-            first_number("x", poses, frames=24, first_frame=None)
-    else:
-        assert first_number("x", poses, frames=24, first_frame=None) == first
-    for told in (0, 1):
-        if min(numbers) >= told:
-            assert first_number("x", poses, frames=24, first_frame=told) == told
-        else:
-            with pytest.raises(SkeletonError, match=r"has a frame 0 .*as `first_frame` says"):
-                first_number("x", poses, frames=24, first_frame=told)
-
-
-@pytest.mark.parametrize(
-    ("numbers", "first"),
-    [([1, 23], 0), ([5, 20], 0), ([1, 24], 1), (range(1, 25), 1), ([1, 25], None), (range(2, 26), None), ([0, 25], 0)],
-)
-def test_a_format_that_counts_from_0(numbers: Any, first: int | None) -> None:
-    poses = numbered("list", numbers, base=0)
-    if first is None:
-        with pytest.raises(SkeletonError, match=REFUSED):
-            first_number("x", poses, frames=24, first_frame=None)
-    else:
-        assert first_number("x", poses, frames=24, first_frame=None) == first
-
-
-def test_no_numbers_can_be_a_frame_off() -> None:
-    """The true detections of a video in any true counting: the number of the first frame is found, or asked for."""
-    rng = np.random.default_rng(0)
-    found = 0
-    for _ in range(3000):
-        frames, true = int(rng.integers(4, 40)), int(rng.integers(0, 2))
-        listing = str(rng.choice(["folder", "list"]))
-        seen = (
-            np.flatnonzero(rng.random(frames) < rng.choice([0.3, 0.9, 1.0])) if listing == "list" else np.arange(frames)
-        )
-        if not seen.size:
-            continue
-        poses = numbered(listing, seen + true)
-        try:
-            first = first_number("x", poses, frames=frames, first_frame=None)
-        except SkeletonError:
-            assert listing == "list"
-        else:
-            assert first == true
-            found += 1
-    assert found > 1500
-
-
-def test_without_a_video_a_first_number_of_0_or_1_is_the_first_frame() -> None:
-    assert [first_number("x", numbered("list", n), frames=None, first_frame=None) for n in ([0, 3], [1, 3])] == [0, 1]
-    assert first_number("x", numbered("list", [5], base=0), frames=None, first_frame=None) == 0
-    with pytest.raises(SkeletonError, match=REFUSED):
-        first_number("x", numbered("list", [2, 3]), frames=None, first_frame=None)
-
-
-def test_how_many_frames_may_differ() -> None:
-    assert [tolerance(n) for n in (1, 24, 40, 59, 60, 100, 1000)] == [2, 2, 2, 2, 3, 5, 50]
-    claimed = numbered("list", [0, 3], length=12)
-    with pytest.raises(SkeletonError, match="got 12 frames of poses, expected 24"):
-        frames_covered("x", claimed, first=0, frames=24)
-    assert frames_covered("x", claimed, first=0, frames=13) == 12
-    assert frames_covered("x", numbered("list", [0, 3]), first=0, frames=24) == 4
-    with pytest.raises(SkeletonError, match="claims too many frames"):
-        frames_covered("x", numbered("list", [0, 1 << 40]), first=0, frames=None)
-
-
 def test_padded_names_are_a_users_own_and_count_from_where_they_will(tmp_path: Path) -> None:
     people = wanderers(FRAMES, 17, SIZE).only(np.arange(FRAMES) > 0)
     path = WRITERS["alphapose"](tmp_path / "walk", people)
@@ -148,69 +46,9 @@ def test_padded_names_are_a_users_own_and_count_from_where_they_will(tmp_path: P
     for note in renamed:
         note["image_id"] = f"{int(note['image_id'][:-4]):06d}.jpg"
     path.write_text(json.dumps(renamed))
-    with pytest.raises(SkeletonError, match=REFUSED):
+    with pytest.raises(SkeletonError, match="does not tell whether its frames count from 0 or from 1"):
         read(path)
 
-
-# --- units -----------------------------------------------------------------------------------------------------------
-
-
-def places(joints: np.ndarray) -> np.ndarray:
-    """Joints (B, V, 2) as values."""
-    return np.concatenate([joints, np.ones((*joints.shape[:2], 1))], axis=-1).astype(np.float32)
-
-
-@pytest.mark.parametrize("unit", [SHARES, SIGNED, PIXELS])
-def test_a_few_joints_anywhere_change_no_unit(unit: str) -> None:
-    people = wanderers(FRAMES, 17, SIZE)
-    extent = np.array(SIZE[::-1])
-    joints = people.joints[0]
-    values = places({PIXELS: joints, SHARES: joints / extent, SIGNED: joints / extent * 2 - 1}[unit])
-    values[3, 2:5, :2] = -30.0, 5000.0
-    values[5, 7, :2] = np.nan
-    values[:, 9, :2], values[:, 9, 2] = 12345.0, 0  # not found, wherever it is said to be
-    got, told = in_pixels("x", values, stated=None, size=SIZE)
-    assert told == unit
-    kept = np.ones((FRAMES, 17), dtype=bool)
-    kept[3, 2:5] = kept[5, 7] = kept[:, 9] = False
-    np.testing.assert_allclose(got[kept][:, :2], joints[kept], atol=1e-3)
-
-
-def test_units_that_both_fit_are_refused() -> None:
-    people = wanderers(FRAMES, 17, SIZE).joints[0] / np.array(SIZE[::-1])
-    for shift in (-0.3, -0.4):  # shares that leave the picture at the left, or [-1, 1] a little right of the middle
-        with pytest.raises(SkeletonError, match=r"holds shares of the picture or numbers from -1 to 1"):
-            in_pixels("x", places(people + np.array([shift, 0])), stated=None, size=SIZE)
-    with pytest.raises(SkeletonError, match="shares of the picture or numbers"):
-        in_pixels("x", places(people - 0.5), stated=None, size=SIZE)  # shares, counted from the middle
-    mixed = places(people)
-    mixed[:2, :, :2] *= 300
-    with pytest.raises(SkeletonError, match="mixes pixels with shares"):
-        in_pixels("x", mixed, stated=None, size=SIZE)
-
-
-def test_shares_may_leave_the_picture_at_its_right_and_a_little_at_its_left() -> None:
-    people = wanderers(FRAMES, 17, SIZE).joints[0] / np.array(SIZE[::-1])
-    for shift in (0.3, -people[..., 0].min() - 0.019):
-        got, unit = in_pixels("x", places(people + np.array([shift, 0])), stated=None, size=SIZE)
-        assert unit == SHARES
-        np.testing.assert_allclose(got[..., 0], (people[..., 0] + shift) * 320, atol=1e-3)
-
-
-@pytest.mark.parametrize("size", [(540, 960), (480, 854), (480, 852), (256, 456), (360, 640), (1080, 1920)])
-def test_sides_rounded_to_even_numbers_are_the_same_shape(size: tuple[int, int]) -> None:
-    values = places(np.array([[[959.5, 539.5]]]))  # the middle of the picture
-    got, _ = in_pixels("x", values, stated=(1080, 1920), size=size)
-    np.testing.assert_allclose(got[0, 0, :2], [(size[1] - 1) / 2, (size[0] - 1) / 2], atol=1e-4)
-
-
-@pytest.mark.parametrize("size", [(256, 340), (1920, 1080), (1088, 1920), (540, 950), (240, 320)])
-def test_another_shape_is_refused_with_both_sizes(size: tuple[int, int]) -> None:
-    with pytest.raises(SkeletonError, match=rf"1920 x 1080, expected the video's {size[1]} x {size[0]}"):
-        in_pixels("x", places(np.full((1, 17, 2), 500.0)), stated=(1080, 1920), size=size)
-
-
-# --- persons ---------------------------------------------------------------------------------------------------------
 
 BODY = np.random.default_rng(0).uniform([-0.18, -0.5], [0.18, 0.5], (17, 2))
 
@@ -290,9 +128,6 @@ def test_arguments_out_of_range(tmp_path: Path) -> None:
     for name, value in wrong:
         with pytest.raises(ConfigError, match=f"^{name}: .*got {value}"):
             read(path, **{name: value})
-
-
-# --- real files ------------------------------------------------------------------------------------------------------
 
 
 def test_real_ntu_files_give_the_joints_they_always_gave(test_data: Path) -> None:
