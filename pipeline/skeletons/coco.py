@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.files import numbers, parsed, shown, whole
+from pipeline.skeletons.files import listed, numbers, parsed, shown, whole
 from pipeline.skeletons.openpose import person_number
 from pipeline.skeletons.pose_file import Detection, PoseFile, Size, pose_file
 
@@ -65,7 +65,7 @@ def _annotations(content: dict[str, Any]) -> _Content:
     frames: dict[Any, int] = {}
     file = _Content([], set(), set(), set(), 0, None)
     length, images = 0, set()
-    for image in content["images"]:
+    for image in listed(content["images"]):
         video, number = _frame(image["file_name"])
         if image["id"] in frames or (video, number) in images:
             raise ValueError(f"image {shown(image['file_name'])} twice")
@@ -76,7 +76,7 @@ def _annotations(content: dict[str, Any]) -> _Content:
         has_size = "width" in image and "height" in image
         file.sizes.add((whole(image["height"], "height"), whole(image["width"], "width")) if has_size else None)
         length = max(length, whole(image.get("nframes", 0), "number of frames"))
-    for note in content["annotations"]:
+    for note in listed(content["annotations"]):
         file.found.append(Detection(frames[note["image_id"]], person_number(note.get("track_id")), _keypoints(note)))
     return file._replace(length=length)
 

@@ -89,15 +89,20 @@ def parsed(path: str | Path, content: Any, parse: Callable[[Any], Parsed]) -> Pa
     raise SkeletonError(path, "is of another form than expected", got=got, expected=FORMS, remedy=OWN_FORM)
 
 
+def listed(value: Any) -> list[Any]:
+    """A list as it is. TypeError for anything else, which could be taken for one with nothing in it."""
+    if type(value) is not list:
+        raise TypeError(f"{shown(value)} where a list belongs")
+    return value
+
+
 def numbers(value: Any) -> NDArray[np.float32]:
     """A list of numbers, or of lists of them, as an array; null is NaN, and beyond float32 is infinite.
 
     Raises TypeError, ValueError, OverflowError: it is no list, its rows differ in length, or it holds something else,
     such as a text or true.
     """
-    if type(value) is not list:
-        raise TypeError(f"{shown(value)} is not a list of numbers")
-    leaves: list[Any] = value
+    leaves = listed(value)
     for _ in range(_DEPTH):
         if not leaves or any(type(item) is not list for item in leaves):
             break
@@ -105,7 +110,7 @@ def numbers(value: Any) -> NDArray[np.float32]:
     others = set(map(type, leaves)) - {int, float, type(None)}
     if others:
         raise TypeError(f"{others.pop().__name__} where a number belongs")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.array(value, dtype=np.float64).astype(np.float32)
 
 
@@ -120,5 +125,7 @@ def shown(value: object) -> str:
     """A value of a stranger's in a message: printable, and short. Large containers are named by their type alone."""
     if isinstance(value, list | dict):
         return f"a {type(value).__name__} of {len(value)}"
+    if value is None or type(value) is bool:
+        return json.dumps(value)
     text = ascii(value) if not isinstance(value, int) or abs(value) < 1 << 64 else "a huge number"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -111,8 +111,8 @@ def _numbers(path: str | Path, facts: dict[str, Variable], name: str, shape: tup
     if not isinstance(value, np.ndarray) or value.shape != shape:
         got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else "another type"
         raise SkeletonError(path, f"has a wrong {name}", got=got, expected=f"numbers {shape}", remedy=_REMEDY)
-    with np.errstate(over="ignore"):  # before anything is done to them: some files hold 8-bit integers
-        return value.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return value.astype(np.float32)  # before anything is done to them: some files hold 8-bit integers
 
 
 def _scalar(path: str | Path, facts: dict[str, Variable], name: str) -> int:

@@ -95,4 +95,5 @@ def _variable(body: bytes, order: str) -> tuple[str, Variable]:
     values = np.frombuffer(content, dtype=order + _NUMBERS[kind]) if content else np.zeros(0)
     if min(shape, default=0) < 0 or math.prod(shape) != len(values):
         raise ValueError(f"{label} of shape {shape} with {len(values)} numbers")
-    return label, values.astype(_CLASSES[matrix]).reshape(shape, order="F")
+    with np.errstate(invalid="ignore"):  # numbers that are none, in a damaged file
+        return label, values.astype(_CLASSES[matrix]).reshape(shape, order="F")

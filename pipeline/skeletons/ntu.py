@@ -70,7 +70,7 @@ def read_ntu(path: str | Path) -> PoseFile:
     data = read_bytes(path)
     table = read_table(data) or read_lines(path, data)
     require_once(path, table.ids, table.frames)
-    with np.errstate(over="ignore"):  # beyond float32 is treated as infinite: unusable
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is treated as infinite: unusable
         places = table.places.astype(np.float32)
     values = np.concatenate([places[..., 3:], _TRUST[table.states][..., None]], axis=-1)
     return PoseFile(

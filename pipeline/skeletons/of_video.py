@@ -24,6 +24,7 @@ from pipeline.skeletons.tracking import track_people
 from pipeline.skeletons.units import SMALLEST, in_pixels
 
 _MOST_BODIES = 1000  # that are looked at, those in most frames; the others are counted as left out
+_APART = "prepare videos whose skeletons differ apart from each other"
 
 
 def persons_of_video(
@@ -37,6 +38,7 @@ def persons_of_video(
     min_score: float = 0.0,
     persons_by: str = "motion",
     max_persons: int = 2,
+    topology: str = "",
 ) -> tuple[Skeleton, dict[str, Any]]:
     """The persons in a pose file of any known format, frame by frame of its video.
 
@@ -46,6 +48,7 @@ def persons_of_video(
         first_frame: the number that the file gives to the video's first frame, 0 or 1, where the file does not tell.
         min_score: joints of a lower score are absent.
         persons_by, max_persons: the choice, as `person_choice.ranked` explains it.
+        topology: the topology that the file must have, if it or its format states one: 25 joints are not always NTU's.
 
     Returns:
         The Skeleton (M, T, V, ...), M at most `max_persons` and 0 where no joint is to be used in any frame, T the
@@ -55,8 +58,9 @@ def persons_of_video(
         "first_frame", the number of the first frame in the file; "topology", if the format or file states it, or "".
 
     Raises:
-        SkeletonError: the file cannot be read, has another number of joints or of frames, places or frames whose
-            meaning is not known, no body of 8 pixels or more, or fewer than half of the used joints in the picture.
+        SkeletonError: the file cannot be read, has another number of joints or of frames or another topology, places or
+            frames whose meaning is not known, no body of 8 pixels or more, or fewer than half of the used joints in the
+            picture.
         ConfigError: an argument is out of its range.
     """
     if first_frame not in (None, 0, 1):
@@ -65,10 +69,11 @@ def persons_of_video(
         raise ConfigError("min_score", "is out of range", got=min_score, expected="a number from 0 to 1")
     poses = read_pose_file(path)
     if poses.num_joints not in (num_joints, 0):
-        remedy = "prepare videos whose skeletons differ apart from each other"
         raise SkeletonError(
-            path, "has the wrong number of joints", got=poses.num_joints, expected=num_joints, remedy=remedy
+            path, "has the wrong number of joints", got=poses.num_joints, expected=num_joints, remedy=_APART
         )
+    if topology and poses.topology not in (topology, ""):
+        raise SkeletonError(path, "has another topology", got=poses.topology, expected=topology, remedy=_APART)
     poses, covered, first = on_frames(path, poses, frames=frames, first_frame=first_frame)
     poses = replace(poses, values=_used(poses.values, min_score).reshape(-1, num_joints, 3))
     values, units = in_pixels(path, poses.values, stated=poses.picture, size=(height, width))

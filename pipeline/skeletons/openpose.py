@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.files import OWN_FORM, load_json, numbers, parsed, shown, whole
+from pipeline.skeletons.files import OWN_FORM, listed, load_json, numbers, parsed, shown, whole
 from pipeline.skeletons.pose_file import Detection, PoseFile, pose_file
 
 _FRAME_FILE = re.compile(r"(?:.*\D)?([0-9]+)(?:_keypoints)?\.json", re.DOTALL)
@@ -66,16 +66,16 @@ def read_pose_list(path: str | Path, content: Any) -> PoseFile:
 
     Raises SkeletonError: the content is of another form, or lists a frame twice.
     """
-    found, listed = parsed(path, content, _video)
+    found, named = parsed(path, content, _video)
     if not any(one.values[:, 2].any() for one in found):
         for one in found:
             one.values[:, 2] = one.values[:, :2].any(axis=1)
-    return pose_file(path, found, listed, listing="list")
+    return pose_file(path, found, named, listing="list")
 
 
 def _frame(content: Any) -> list[tuple[int | None, NDArray[np.float32]]]:
     """(person_id or None, x y score) of each person in one frame."""
-    return [_person(person) for person in (content["people"] if isinstance(content, dict) else content)]
+    return [_person(person) for person in listed(content["people"] if isinstance(content, dict) else content)]
 
 
 def _person(person: dict[str, Any]) -> tuple[int | None, NDArray[np.float32]]:
@@ -98,15 +98,15 @@ def person_number(value: Any) -> int | None:
 
 def _video(content: Any) -> tuple[list[Detection], set[int]]:
     found: list[Detection] = []
-    listed: set[int] = set()
-    for frame in content["data"]:
+    named: set[int] = set()
+    for frame in listed(content["data"]):
         number = whole(frame["frame_index"], "frame number")
-        if number in listed:
+        if number in named:
             raise ValueError(f"frame {number} twice")
-        listed.add(number)
-        for person in frame["skeleton"]:
+        named.add(number)
+        for person in listed(frame["skeleton"]):
             places, scores = numbers(person["pose"]).reshape(-1, 2), numbers(person["score"])
             if scores.shape != places.shape[:1]:
                 raise ValueError(f"{len(places)} joints and {scores.size} scores in frame {number}")
             found.append(Detection(number, None, np.column_stack([places, scores])))
-    return found, listed
+    return found, named

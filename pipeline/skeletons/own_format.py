@@ -16,11 +16,12 @@ In: a path. Out: all persons, over the frames of the arrays. The names in the fi
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,11 @@ from pipeline.skeletons.pose_file import PoseFile, Size
 
 NAMES = ("joints", "scores", "xyz", "present", "body_ids", "topology", "size")
 _PYSKL = {"keypoint", "keypoint_score", "total_frames"}
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# The header of an array as numpy writes it. numpy's own reader evaluates it as Python, which takes any memory.
+_HEADER = re.compile(
+    r"\{'descr': '([<>|=]?[biufU]\d{1,9})', 'fortran_order': (True|False), "
+    r"'shape': \(((?:\d{1,18}, ?)*\d{0,18})\),? ?\}\s*"
+)
 
 
 def read_own(path: str | Path, content: Mapping[str, Any]) -> PoseFile:
@@ -85,21 +90,34 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     if info.file_size > MOST_BINARY_BYTES:
         raise ValueError(f"{shown(info.filename)} of {info.file_size} bytes, more than {MOST_BINARY_BYTES}")
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        if version not in _HEADERS:
-            raise ValueError(f"an array of version {version}")
-        shape, by_column, dtype = _HEADERS[version](member)
-        if dtype.kind not in "biufU":
-            raise ValueError(f"{shown(info.filename)} of {dtype}, not of numbers")
+        dtype, by_column, shape = _header(member, info.filename)
         size = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or size != info.file_size - member.tell():
+        if size != info.file_size - member.tell():
             raise ValueError(f"{shown(info.filename)} whose header claims {shape}, of which the bytes are not there")
         data = member.read(size)
     if len(data) != size:
         raise ValueError(f"{shown(info.filename)} that is cut off")
-    if not size:
-        return np.zeros(shape, dtype=dtype)
-    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if by_column else "C")
+    if not size and 0 not in shape:
+        raise ValueError(f"{shown(info.filename)} of {dtype}, which has no size")
+    array = np.frombuffer(data, dtype=dtype) if size else np.zeros(0, dtype=dtype)
+    return array.reshape(shape, order="F" if by_column else "C")
+
+
+def _header(member: IO[bytes], name: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    """Type, order and shape of an array. ValueError for a header that numpy would not write, or of another type."""
+    version = np.lib.format.read_magic(member)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"an array of version {version}")
+    length = int.from_bytes(member.read(2 if version == (1, 0) else 4), "little")
+    text = member.read(min(length, 4096)).decode("latin-1")
+    found = _HEADER.fullmatch(text)
+    if found is None or len(text) != length:
+        raise ValueError(f"{shown(name)} of another type than numbers, by its header {shown(text)}")
+    try:
+        dtype = np.dtype(found.group(1))
+    except TypeError as error:
+        raise ValueError(f"{shown(name)} of an unknown type {shown(found.group(1))}") from error
+    return dtype, found.group(2) == "True", tuple(int(side) for side in found.group(3).split(",") if side.strip())
 
 
 def _require_names(path: str | Path, content: Any) -> None:
@@ -120,7 +138,7 @@ def _array(
         if isinstance(value, np.ndarray):
             if value.dtype.kind not in "biuf":
                 raise TypeError(f"an array of {value.dtype}")
-            with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
+            with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is as good as infinite
                 array = value.astype(np.float32)
         else:
             array = numbers(_as_numbers(value) if name == "present" else value)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SkeletonError
-from pipeline.skeletons.files import OWN_FORM
+from pipeline.skeletons.files import OWN_FORM, shown
 
 Size = tuple[int, int]  # (height, width) in pixels
 Listing = Literal["array", "folder", "list"]
@@ -89,7 +89,7 @@ def pose_file(
         raise SkeletonError(path, "holds people of different numbers of joints", got=got, remedy=OWN_FORM)
     named = sorted(set(numbers))
     if named and not 0 <= named[0] <= named[-1] < 1 << 62:
-        got = f"frame {named[0] if named[0] < 0 else named[-1]}"
+        got = f"frame {shown(named[0] if named[0] < 0 else named[-1])}"
         raise SkeletonError(path, "has an impossible frame number", got=got, expected="0 or more")
     bodies = [one.body for one in found]
     ids = None if None in bodies or not bodies else np.array(bodies, dtype=np.int64)

@@ -103,5 +103,5 @@ def _usable(people: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def _left_to_right(person: Person) -> tuple[float, ...]:
     """A sort key that does not depend on the order in the file."""
-    joints = person[_usable(person), :2]
+    joints = person[_usable(person), :2].astype(np.float64)
     return (*joints.mean(axis=0).tolist(), *joints.ravel().tolist())

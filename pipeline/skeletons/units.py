@@ -41,6 +41,8 @@ def in_pixels(
     and there is no `size`.
     """
     used = (values[..., 2] > 0) & np.isfinite(values[..., :2]).all(axis=-1)
+    if not used.any():
+        return values, "pixels"
     unit = _relative_unit(path, values[used][:, :2])
     if size is None and unit:
         raise SkeletonError(path, f"holds places as {_NAMES[unit]}", remedy="give the picture's size with it")
@@ -58,7 +60,7 @@ def in_pixels(
         assert stated is not None
         places = (places + 0.5) * (extent / [stated[1], stated[0]]) - 0.5
         unit = f"pixels of {stated[1]} x {stated[0]}"
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.concatenate([places.astype(np.float32), values[..., 2:]], axis=-1), unit
 
 
@@ -68,11 +70,12 @@ _NAMES = {"shares": "shares of the picture", "[-1, 1]": "numbers from -1 to 1"}
 def _relative_unit(path: str | Path, places: NDArray[np.float32]) -> str:
     """ "shares", "[-1, 1]", or "" for pixels. Args: (n, 2) places of used joints.
 
-    Shares that leave the picture at its left or top look like [-1, 1], and the other way round. It is [-1, 1] only
-    where, as shares, most joints would lie outside, some far outside; and shares where hardly a joint is below 0, since
-    hardly a video keeps everybody in the quarter of its picture at the lower right.
+    Shares of people who leave the picture at its left or top look like [-1, 1], and the other way round. It is [-1, 1]
+    only where, as shares, most joints would lie outside, and they reach beyond 0.5 on either side, as shares counted
+    from the middle do not. It is shares where hardly a joint is below 0: hardly a video keeps everybody in the quarter
+    of its picture at the lower right.
     """
-    if not len(places) or float(np.quantile(np.abs(places), 0.9)) > _REACH:
+    if float(np.quantile(np.abs(places), 0.9)) > _REACH:
         return ""
     far = float((np.abs(places) > _REACH).any(axis=1).mean())
     if far > _ODD:
@@ -82,7 +85,8 @@ def _relative_unit(path: str | Path, places: NDArray[np.float32]) -> str:
     if before <= _ODD / 2:
         return "shares"
     within = float((np.abs(places) <= 1 + _EDGE).all(axis=1).mean())
-    if before > 0.5 and within >= 0.9 and float(np.quantile(places, 0.05)) <= -0.3:
+    beyond = float((np.abs(places) > 0.5 + _EDGE).any(axis=1).mean())
+    if before > 0.5 and within >= 0.9 and beyond > 5 * _ODD:
         return "[-1, 1]"
     got = f"{before:.0%} of the joints below 0"
     raise SkeletonError(path, "holds shares of the picture or numbers from -1 to 1", got=got, remedy=_REMEDY)
