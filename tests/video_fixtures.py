@@ -9,6 +9,7 @@ marker, which must lie at `marker_at` of the number.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Callable, Iterable
@@ -221,6 +222,36 @@ def _packed_to(path: Path) -> None:
     packed_bitstream(path, Stream("mpeg4", b_frames=1))
 
 
+# What must be stored so that it stands upright once it is turned as EXIF's orientation asks for
+_TURNED_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def _mjpeg_with_exif(path: Path, *, orientation: int) -> None:
+    """JPEG pictures of a camera as the packets of an AVI: each tells for itself how it is turned."""
+    height, width = (96, 64) if orientation >= 5 else (64, 96)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with av.open(str(path), "w") as container:
+        track = _add(container, Stream("mjpeg", pix_fmt="yuvj420p", height=height, width=width))
+        container.start_encoding()
+        for number in range(40):
+            jpeg = io.BytesIO()
+            image = Image.fromarray(picture(number)).transpose(_TURNED_BACK[orientation])
+            image.save(jpeg, "JPEG", quality=95, exif=exif)
+            packet = av.Packet(jpeg.getvalue())
+            packet.stream, packet.time_base, packet.pts, packet.dts = track, Fraction(1, RATE), number, number
+            packet.is_keyframe = True
+            container.mux(packet)
+
+
 _X264_OPEN = {"x264-params": "bframes=3:b-adapt=0:open-gop=1:keyint=12:min-keyint=12:scenecut=0"}
 _AV1 = {"preset": "10", "crf": "8", "svtav1-params": "enable-tf=0"}
 _QUIET_X265 = "log-level=none:"
@@ -277,6 +308,7 @@ VIDEOS: dict[str, Video] = {
     "mpeg2-mpg": Video(_plain(Stream("mpeg2video"), container_format="mpeg"), ".MPG"),
     "flv": Video(_plain(Stream("flv")), ".flv"),
     "h264-nut": Video(_plain(Stream("libx264")), ".nut"),
+    **{f"mjpeg-exif-{i}": Video(partial(_mjpeg_with_exif, orientation=i), ".avi") for i in (2, 3, 6)},
     "apng": Video(_plain(Stream("apng", pix_fmt="rgb24")), ".apng"),
 }
 
@@ -315,18 +347,6 @@ def _pictures(
     return partial(
         _write_pictures, suffix=suffix, mode=mode, orientation=orientation, size=(height, width), options=options
     )
-
-
-# What must be stored so that it stands upright once it is turned as EXIF's orientation asks for
-_TURNED_BACK = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 def _write_pictures(
