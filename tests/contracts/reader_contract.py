@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from video_fixtures import BROKEN, VIDEOS, Video, build, marker_at, marker_of, number_of
+from picture_fixtures import build
+from video_fixtures import BROKEN, VIDEOS, Video, marker_at, marker_of, number_of
 
 from pipeline.decode.read import probe, read_frames
 from pipeline.errors import DecodeError, ReaderError

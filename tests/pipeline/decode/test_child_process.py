@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from decode_children import count_starts, install
-from video_fixtures import VIDEOS, build, number_of
+from picture_fixtures import build
+from video_fixtures import VIDEOS, number_of
 
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.decode.read import PICTURES, READERS

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from av.format import ContainerFormat
-from video_fixtures import VIDEOS, build, number_of
+from picture_fixtures import build
+from video_fixtures import VIDEOS, number_of
 
 from pipeline.decode import picture_folder
 from pipeline.decode.containers import VIDEO_SUFFIXES, demuxers

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from video_fixtures import build
+from picture_fixtures import build
 
 from pipeline.decode.identity import identity
 from pipeline.errors import DataError

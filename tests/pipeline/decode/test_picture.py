@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from picture_fixtures import build
 from PIL import Image
-from video_fixtures import build, picture
+from video_fixtures import picture
 
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.decode.picture import read_picture

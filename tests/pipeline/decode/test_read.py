@@ -16,7 +16,8 @@ import pytest
 from contracts.reader_contract import ReaderContract
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from video_fixtures import BROKEN_FOLDERS, FOLDERS, VIDEOS, Stream, Video, build, encode, number_of, write_frames_folder
+from picture_fixtures import BROKEN_FOLDERS, FOLDERS, build, write_frames_folder
+from video_fixtures import VIDEOS, Stream, Video, encode, number_of
 
 from pipeline.decode.mpeg4_packets import packets_needed
 from pipeline.decode.read import READERS, VideoInfo, count_frames, probe, read_frames
