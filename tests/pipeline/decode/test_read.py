@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import re
 from collections.abc import Callable
@@ -13,18 +12,17 @@ import av
 import cv2
 import numpy as np
 import pytest
-from contracts.reader_contract import ReaderContract
+from contracts.reader_contract import INSTALLED, ReaderContract
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from picture_fixtures import BROKEN_FOLDERS, FOLDERS, build, write_frames_folder
 from video_fixtures import VIDEOS, Stream, Video, encode, number_of
 
 from pipeline.decode.mpeg4_packets import packets_needed
-from pipeline.decode.read import READERS, VideoInfo, count_frames, probe, read_frames
+from pipeline.decode.read import VideoInfo, count_frames, probe, read_frames
 from pipeline.errors import ConfigError, DecodeError
 
 READS_AV1 = cv2.__version__.startswith("4.")
-DECORD = importlib.util.find_spec("decord")
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +46,7 @@ class TestOpencv(ReaderContract):
     }
 
 
-@pytest.mark.skipif(DECORD is None, reason="decord has wheels for x86-64 Linux only")
+@pytest.mark.skipif("decord" not in INSTALLED, reason="decord has wheels for x86-64 Linux only")
 class TestDecord(ReaderContract):
     reader = "decord"
     refusals: ClassVar[dict[str, str]] = {
@@ -99,7 +97,7 @@ def test_readers_agree_on_real_files(name: str, test_data: Path) -> None:
     path, refusals = test_data / name, REAL[name]
     indices = np.linspace(0, min(count_frames(path) - 1, 30), 8).astype(int)
     reference = read_frames(path, indices, size=(64, 96)).astype(int)
-    for reader in READERS[1:] if DECORD else ["opencv"]:
+    for reader in INSTALLED[1:]:
         try:
             frames = read_frames(path, indices, reader=reader, size=(64, 96)).astype(int)
         except DecodeError as error:
