@@ -39,14 +39,14 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0  # seconds between two attempts
 
 # What waiting does not cure, by words of the answers of S3 and its kin: the problem, and the remedy.
 LASTING = (
-    (("NoSuchBucket", "The specified bucket does not exist"), "the bucket does not exist",
-     "correct its name, or make it first"),
-    (("169.254.169.254", "169.254.170.2", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken",
-      "credential"),
+    (("NoSuchBucket",), "the bucket does not exist", "correct its name, or make it first"),
+    # asked of the machine's own service, where the environment has none
+    (("/latest/api/token", "/latest/meta-data", "169.254.170.2", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+      "InvalidToken", "ExpiredToken"),
      "there are no credentials for it, or they are wrong",
      "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if you use one)"),
     (("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint", "redirect without LOCATION",
-      "the region", "301 Moved"),
+      "301 Moved"),
      "the bucket is in another region", "set AWS_REGION to the bucket's region"),
 )  # fmt: skip
 _log = logging.getLogger(__name__)

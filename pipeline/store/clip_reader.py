@@ -81,11 +81,13 @@ class Committed(NamedTuple):
 
     @classmethod
     def of(cls, record: dict[str, Any], kept: Iterable[ArraySpec]) -> Committed:
-        entries = list(zip(kept, record["files"], strict=True))
-        return cls(
-            {spec.name: int(entry["crc64"], 16) for spec, entry in entries if not spec.sharded},
-            {spec.name: np.asarray(entry["crc32c"], np.int64) for spec, entry in entries if spec.sharded},
-        )
+        small, clips = {}, {}
+        for spec, entry in zip(kept, record["files"], strict=True):
+            if spec.sharded:
+                clips[spec.name] = np.frombuffer(bytes.fromhex(entry["crc32c"]), ">u4").astype(np.int64)
+            else:
+                small[spec.name] = int(entry["crc64"], 16)
+        return cls(small, clips)
 
 
 class ClipReader:

@@ -203,7 +203,7 @@ def test_inspect_shows_how_large_a_store_is(small_store: Path) -> None:
 def test_inspect_reads_each_commit_record_once(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     get = LocalBlobs.get
-    monkeypatch.setattr(LocalBlobs, "get", lambda self, key: (read.append(key), get(self, key))[1])
+    monkeypatch.setattr(LocalBlobs, "get", lambda self, key, **most: (read.append(key), get(self, key, **most))[1])
     facts = json.loads(star("inspect", small_store, "--json").stdout)
     assert sorted(key for key in read if key.startswith("commits/")) == ["commits/000/00000.json", METADATA_RECORD]
     store = TokenStore.open(small_store)
@@ -278,9 +278,10 @@ def test_verify_prints_what_is_pending_and_what_to_delete(small_store: Path, tmp
     (store / "clips.txt").write_text("other\n")
     shown = star("verify", store)
     assert shown.exit_code == 1
-    assert f"{store}/clips.txt: no finished clip is affected" in shown.stdout
-    assert "1 file differs from what was committed; delete what is named above and their commit records" in shown.stderr
-    assert f"({store}/commits/metadata.json), and run the same command again" in shown.stderr
+    assert f"{store}/clips.txt differs from what was committed: no finished clip is affected" in shown.stdout
+    assert "1 file is missing or not as committed; `star retry --damaged" in shown.stderr
+    assert "makes again what is named above, or delete it and their commit records" in shown.stderr
+    assert f"({store}/commits/metadata.json) and run the same command again" in shown.stderr
     shutil.copy(small_store / "clips.txt", store)
     (store / "commits/000/00000.json").unlink()
     shown = star("verify", store)
@@ -303,8 +304,8 @@ def test_verify_names_few_records_of_many() -> None:
         patch.setattr("pipeline.store.verify.verify_store", lambda path, deep: iter(damages))
         shown = star("verify", "s")
     assert len(shown.stdout.splitlines()) == 100
-    assert "100 files differ" in shown.stderr
-    assert "s/commits/00007.json and 92 more like them), and run the same command again" in shown.stderr
+    assert "100 files are missing or not" in shown.stderr
+    assert "s/commits/00007.json and 92 more like them) and run the same command again" in shown.stderr
 
 
 def test_retry_fills_in_what_had_failed(tmp_path: Path) -> None:
