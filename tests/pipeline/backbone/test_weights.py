@@ -85,7 +85,7 @@ def test_refuses_other_networks_and_files(tmp_path: Path) -> None:
     refused(video.r2plus1d_18().state_dict(), r"another network: stem\.0\.weight differs")
     refused({"conv1.weight": torch.zeros(64, 3, 7, 7)}, r"stem\.0\.weight is missing")
     refused({**good, "layer5.0.weight": torch.zeros(1)}, r"layer5\.0\.weight is unexpected")
-    refused({"model": good, "epoch": 3}, "is not a state dict")
+    refused({"weights": good, "epoch": 3}, "is not a state dict")
     refused(torch.zeros(3), "is not a state dict")
     refused({**good, "stem.1.bias": torch.full((64,), torch.nan)}, r"stem\.1\.bias has invalid values")
     refused({**good, "stem.1.running_var": torch.full((64,), -1.0)}, r"stem\.1\.running_var has invalid values")
