@@ -16,6 +16,7 @@ from cli.main import PrintableText
 from cli.progress import ClipProgress
 from pipeline.errors import StarError, printable
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 HOSTILE = ("\x1b[2J", "\x1b]0;title\x07", "a\rb", "\u202egpj.exe", "\x9b31m", "two\nlines", "\u2028", "\ud800", "\0")
 HARMLESS = ("café", "跳躍", "mi\u200cravam", "👩\u200d👧", "a b", "$x$", "[red]", "<b>")
 
@@ -54,10 +55,10 @@ def test_commands_show_names_of_a_store_as_escapes(tmp_path: Path) -> None:
     for command in (
         ["inspect", str(store)],
         ["verify", str(store)],
-        ["train", "--from-cache", str(store), "--out", "x"],
+        ["train", "--from-cache", str(store), "--out", str(tmp_path / "x")],
     ):
         shown = subprocess.run(
-            [sys.executable, "-c", code, *command], capture_output=True, cwd=tmp_path, check=False, timeout=300
+            [sys.executable, "-c", code, *command], capture_output=True, cwd=ROOT, check=False, timeout=300
         )
         assert b"\x1b" not in shown.stdout + shown.stderr
         assert b"Traceback" not in shown.stderr
