@@ -181,7 +181,16 @@ def _completeness(runs: list[Path], wanted: EvaluatedClips) -> dict[str, Any]:
 
     found = {str(path): completeness_of(open_run(path), **vars(wanted)) for path in runs if path.suffix != ".npz"}
     return {
-        "training": [{**vars(one), "run": run, "finished": one.finished} for run, one in found.items()],
+        "training": [
+            {
+                "run": run,
+                "step": one.step,
+                "steps": one.steps,
+                "finished": one.finished,
+                "other_tokens": one.other_tokens,
+            }
+            for run, one in found.items()
+        ],
         "left_out": max((one.left_out for one in found.values()), default=None),
     }
 

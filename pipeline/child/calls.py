@@ -19,6 +19,7 @@ CALLS: dict[str, type[DataError]] = {
     "pipeline.skeletons.of_video:persons_of_video": SkeletonError,
     "pipeline.skeletons.mat:read_penn_facts": SkeletonError,
     "pipeline.skeletons.read:read_skeleton": SkeletonError,
+    "pipeline.skeletons.read:states_topology": SkeletonError,
     "pipeline.skeletons.read:topology_of": SkeletonError,
 }
 

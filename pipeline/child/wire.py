@@ -100,9 +100,9 @@ def _value(tree: Any, payload: np.ndarray) -> Any:
     if kind == "array":
         start, name, shape = content
         dtype = np.dtype(name)
-        assert dtype.kind in "biuf", name
         end = start + dtype.itemsize * math.prod(shape)
-        assert 0 <= start <= end <= len(payload), "beyond the payload"
+        if dtype.kind not in "biuf" or not 0 <= start <= end <= len(payload):
+            raise ValueError("no array")
         return payload[start:end].view(dtype).reshape(shape)
     members = {name: _value(item, payload) for name, item in content.items()}
     return members if kind == "dict" else find(VALUES[kind])(**members)

@@ -6,14 +6,15 @@
 
     path,label,subject,split,pose     a CSV instead: path and pose below root; the last three are optional
 
-Out: a Listing whose records name their split: train, val or test. One pose file is opened, in a child process, for
-the topology.
+Out: a Listing whose records name their split: train, val or test. Some pose files are opened, in a child process,
+for the topology.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -22,10 +23,11 @@ from pipeline.datasets.folder_rows import FolderRow, rows_of_csv, rows_of_folder
 from pipeline.datasets.walk import require_folder
 from pipeline.errors import DataError, SkeletonError
 from pipeline.manifest import TOPOLOGIES, protocols
-from pipeline.records import UNKNOWN, Listing, VideoRecord, keyed_rng
+from pipeline.records import UNKNOWN, Listing, VideoRecord, evenly_spread, keyed_rng
 from pipeline.skeletons.read import SUFFIXES
 
 TEST_SHARE = 0.3
+POSES_ASKED = 15  # pose files that are opened for the topology
 
 
 def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
@@ -71,14 +73,15 @@ def listing(root: Path, *, csv: Path | None = None, seed: int = 0) -> Listing:
         )
         for row in rows
     )
+    topology, guess = _topology(root, [record.skeleton for record in records if record.usable], unread)
     return Listing(
         dataset="folder",
         class_names=names,
-        topology=_topology(root, [record.skeleton for record in records if record.usable], unread),
+        topology=topology,
         protocols=protocols("folder"),
         records=records,
         roots={"videos": os.path.abspath(root), "skeletons": os.path.abspath(root)},
-        notes=(f"not read: {_counted(unread)}",) if unread else (),
+        notes=tuple(filter(None, (guess, f"not read: {_counted(unread)}" if unread else ""))),
     )
 
 
@@ -134,20 +137,33 @@ def _counted(unread: list[str]) -> str:
     )
 
 
-def _topology(root: Path, poses: list[str], unread: list[str]) -> str:
-    first_error: DataError | None = None
+def _topology(root: Path, poses: list[str], unread: list[str]) -> tuple[str, str]:
+    """The topology of most of some poses, so that a stray one decides nothing; and a note where their number of joints
+    alone tells it."""
+    spread = evenly_spread(len(poses), POSES_ASKED).tolist()
+    others = sorted({*range(len(poses))} - {*spread})  # in case none of those can be read
+    votes, example, errors = Counter[str](), dict[str, str](), list[DataError]()
     with ChildProcess() as child:
-        for pose in poses:
+        for row in itertools.chain(spread, others):
+            if votes and row not in spread:
+                break
             try:
-                name: str = child.call("pipeline.skeletons.read:topology_of", path=str(root / pose))
+                name: str = child.call("pipeline.skeletons.read:topology_of", path=root / poses[row])
             except DataError as error:
-                first_error = first_error or error
+                errors.append(error)
                 continue
-            if name not in TOPOLOGIES:
-                raise SkeletonError(root / pose, "names an unknown topology", got=name, expected=" | ".join(TOPOLOGIES))
-            return name
-    if first_error is not None:
-        raise first_error
+            if name in TOPOLOGIES:
+                votes[name] += 1
+                example.setdefault(name, poses[row])
+            else:
+                problem, expected = "names an unknown topology", " | ".join(TOPOLOGIES)
+                errors.insert(0, SkeletonError(root / poses[row], problem, got=name, expected=expected))
+        for name, _ in votes.most_common(1):
+            stated = child.call("pipeline.skeletons.read:states_topology", path=root / example[name])
+            told = f"the joints are taken for those of {name}, by their number alone; an .npz can name its `topology`"
+            return name, "" if stated else told
+    if errors:
+        raise errors[0]
     raise DataError(
         root,
         "holds no video that has a pose file",

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
+from pipeline.artifacts.kinds import type_of
 from pipeline.datasets.walk import entries
 from pipeline.decode.containers import VIDEO_SUFFIXES
 from pipeline.decode.picture_folder import SUFFIXES as PICTURES
@@ -45,7 +46,8 @@ def rows_of_folders(root: Path) -> tuple[list[FolderRow], list[str]]:
     """Rows of root/<class>/<video> and root/<class>/<subject>/<video>, with the pose of the same stem, if any.
 
     A folder of pictures is a video, a folder of .json files a pose, any other folder of a class a subject. Of several
-    poses of one stem the first by the order of `SUFFIXES` is used, a folder last.
+    poses of one stem the first by the order of `SUFFIXES` is used, a folder last. Prepared folders, stores and runs are
+    passed over.
 
     Returns: the rows; and the paths below `root`, a folder's with a "/" at its end, that no row uses.
 
@@ -56,6 +58,8 @@ def rows_of_folders(root: Path) -> tuple[list[FolderRow], list[str]]:
     for folder in entries(root):
         if not folder.is_dir():
             unread += [folder.name] if _role(folder) in ("video", "pose") else []  # a list or a note may well lie here
+            continue
+        if type_of(Path(folder.path)) is not None:  # what an earlier command has made from this data
             continue
         here = list(entries(folder.path))
         roles = {entry.name: _role(entry) for entry in here}

@@ -1,8 +1,8 @@
 """An optional reader: decord, for streams whose frames are stored in the order of display.
 
-In and out: as `pipeline.decode.pyav_reader.frames`; the frames are RGB at full size, already turned upright by decord.
+In and out: as `pipeline.decode.pyav_reader.frames`; the frames are RGB at full size.
 decord 0.6.0 seeks by key frames and times. With B-frames it returns neighbours of the wanted frames,
-so they are refused here; also several video streams, mirrored ones, another frame count, and containers other than AVI,
+so they are refused here; also several video streams, turned ones, another frame count, and containers other than AVI,
 MP4 and Matroska, in some of which it returns wrong frames (ASF, NUT). It reports no damage.
 Imported only where it is used; in a process that has torch, torch must be imported before it (dmlc/decord#251).
 """
@@ -16,6 +16,7 @@ from os.path import abspath
 import av
 
 from pipeline.decode import pyav_reader
+from pipeline.decode.crop_scale import Turn
 from pipeline.errors import ConfigError, ReaderError
 
 _SOUGHT = frozenset({"avi", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
@@ -38,8 +39,8 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
         raise ReaderError(path, "has B-frames, for which decord returns wrong frames", remedy=_REMEDY)
     if video.container not in _SOUGHT:
         raise ReaderError(path, "lies in a container in which decord may return wrong frames", remedy=_REMEDY)
-    if video.turn.mirrors or video.streams > 1:
-        raise ReaderError(path, "is mirrored by its metadata or has several video streams", remedy=_REMEDY)
+    if video.turn != Turn() or video.streams > 1:
+        raise ReaderError(path, "is turned by its metadata or has several video streams", remedy=_REMEDY)
     if wanted[-1] >= video.frames:
         raise pyav_reader.too_few(path, video.frames, wanted[-1])
     decord.logging.set_level(decord.logging.QUIET)

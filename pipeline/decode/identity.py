@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.decode import picture_folder
 from pipeline.decode.regular import open_regular
-from pipeline.errors import DecodeError
+from pipeline.errors import DataError
 
 
 def identity(path: str | PathLike[str], suffixes: Sequence[str] = ()) -> dict[str, int | str]:
@@ -26,7 +26,7 @@ def identity(path: str | PathLike[str], suffixes: Sequence[str] = ()) -> dict[st
 
     Returns: for a folder the sum of the sizes, and the digest of the lines "name, NUL, SHA-256" sorted by name.
 
-    Raises DecodeError: it, or a file in it, cannot be read or is no regular file; the folder holds no such file.
+    Raises DataError: it, or a file in it, cannot be read or is no regular file; the folder holds no such file.
     """
     if not os.path.isdir(path):
         size, digest = _file(path)
@@ -44,13 +44,13 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         return sorted(picture_folder.pictures(folder))
     found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")]
     if not found:
-        raise DecodeError(folder, "holds no file of the kind looked for", expected=" or ".join(suffixes))
+        raise DataError(folder, "holds no file of the kind looked for", expected=" or ".join(suffixes))
     return sorted(found)
 
 
 def _file(path: str | PathLike[str]) -> tuple[int, str]:
     """(bytes read, SHA-256). What is counted is what was read: a file may grow meanwhile."""
-    with open_regular(path) as file:
+    with open_regular(path, kind=DataError) as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)

@@ -4,7 +4,7 @@ In and out: as `pipeline.decode.pyav_reader.frames`; the frames are BGR at full 
 It never seeks, as OpenCV's seeks are inexact. OpenCV skips packets that it cannot decode and reports no damage, so
 the file is demuxed by PyAV first, and OpenCV's clock must not run ahead of the packets' times.
 It refuses: what its own ffmpeg cannot decode (AV1, in the wheels), a best video stream that is not the first one, and
-pictures that the file mirrors.
+pictures that the file mirrors, or that turn by marks in the frames (EXIF in MJPEG).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import av
 import numpy as np
 
 from pipeline.decode import pyav_reader
+from pipeline.decode.crop_scale import Turn
 from pipeline.errors import DecodeError, ReaderError
 
 _REMEDY = "use the reader pyav"
@@ -41,6 +42,8 @@ def frames(path: str | PathLike[str], wanted: Sequence[int], *, allow_corrupt: b
     try:
         if not capture.isOpened():
             raise ReaderError(path, "cannot be opened by OpenCV", remedy=_REMEDY)
+        if (capture.get(cv2.CAP_PROP_ORIENTATION_META) != 0) != (video.turn != Turn()):
+            raise ReaderError(path, "is turned by its frames, which OpenCV does not see", remedy=_REMEDY)
         start, number, times = 0.0, -1, video.times
         for target in wanted:
             while number < target:

@@ -11,35 +11,35 @@ import stat
 from os import PathLike
 from typing import BinaryIO
 
-from pipeline.errors import DecodeError
+from pipeline.errors import DataError, DecodeError
 
 
-def require_regular(path: str | PathLike[str]) -> os.stat_result:
-    """The status of a regular file. Raises DecodeError: there is none, or it is something else."""
+def require_regular(path: str | PathLike[str], *, kind: type[DataError] = DecodeError) -> os.stat_result:
+    """The status of a regular file. Raises an error of `kind`: there is none, or it is something else."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise DecodeError(path, problem, remedy="check the path") from error
+        raise kind(path, problem, remedy="check the path") from error
     if not stat.S_ISREG(status.st_mode):
-        raise DecodeError(path, "is not a regular file", got=_kind(status.st_mode), remedy="check the path")
+        raise kind(path, "is not a regular file", got=_what(status.st_mode), remedy="check the path")
     return status
 
 
-def open_regular(path: str | PathLike[str]) -> BinaryIO:
-    """A regular file, open for reading in binary. Raises DecodeError: as `require_regular`, or it cannot be opened."""
-    require_regular(path)
+def open_regular(path: str | PathLike[str], *, kind: type[DataError] = DecodeError) -> BinaryIO:
+    """A regular file, open for reading in binary. Raises an error of `kind`: it is none, or cannot be opened."""
+    require_regular(path, kind=kind)
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
-        raise DecodeError(path, f"cannot be read ({error.strerror})", remedy="check the path") from error
+        raise kind(path, f"cannot be read ({error.strerror})", remedy="check the path") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # exchanged in the meantime
         file.close()
-        raise DecodeError(path, "is not a regular file", remedy="check the path")
+        raise kind(path, "is not a regular file", remedy="check the path")
     return file
 
 
-def _kind(mode: int) -> str:
+def _what(mode: int) -> str:
     kinds = {
         stat.S_IFDIR: "a folder",
         stat.S_IFIFO: "a named pipe",

@@ -98,7 +98,7 @@ def _gif_missing(file: BinaryIO) -> int:
             file.seek(_colours(place[8]) + 1 if len(place) == 9 else 0, os.SEEK_CUR)
         while (length := file.read(1)) not in (b"", b"\0"):
             file.seek(length[0], os.SEEK_CUR)
-    return 1 if kind == b"" else 0
+    return 0 if kind == b";" else 1
 
 
 def _colours(flags: int) -> int:

@@ -43,6 +43,7 @@ def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[st
             for spec in specs(sizes):
                 key = chunk_key(spec, shard, view)
                 found[key] = file_bytes(spec, clips, sizes)
-                files_named.append({"key": key, "bytes": found[key], "crc64": "0" * 16})
+                entry = {"key": key, "bytes": found[key], "crc64": "0" * 16}
+                files_named.append({**entry, "crc32c": "0" * 8 * clips} if spec.sharded else entry)
             found[f"commits/{view}/{shard}"] = len(seal(shard_record(fingerprint, (view, shard), files_named, entries)))
     return found

@@ -25,8 +25,8 @@ def first_number(path: str | Path, poses: PoseFile, *, frames: int | None, first
 
     - Arrays count from 0. For the others `first_frame`, where it is given, decides; otherwise:
     - a number 0 is the first frame;
-    - as many numbers as the video has frames, without a gap, are its frames; so are numbers from 1 or later that end
-      with the number of frames N, since counted from 0 the last is N - 1;
+    - as many numbers as the video has frames, without a gap, are its frames; so are, in a folder of a file for each
+      frame, numbers from 1 to that of frames, though a file be lost;
     - a list with the names that its format gives to the frames of a video counts as the format does;
     - otherwise the file does not tell 0 from 1: its first frames may be without people, or its last.
 
@@ -50,8 +50,9 @@ def first_number(path: str | Path, poses: PoseFile, *, frames: int | None, first
         whole = highest - lowest + 1 == len(poses.numbers) == frames
         if whole and (poses.base is None or lowest == 1):
             return lowest
-        if highest == frames:
+        if poses.listing == "folder" and (lowest, highest) == (1, frames):
             return 1
+        # in a list, a last number that is the number of frames may be that of a frame more, counted from 0
         if poses.base is not None and highest < frames:
             return poses.base
     got = f"frames {lowest} to {highest}" + ("" if frames is None else f", a video of {frames} frames")

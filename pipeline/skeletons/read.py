@@ -82,6 +82,11 @@ def topology_of(path: str | Path) -> str:
     return _BY_JOINTS[joints]
 
 
+def states_topology(path: str | Path) -> bool:
+    """Whether the file or its format says which joints it holds. Raises SkeletonError as `topology_of`."""
+    return bool(read_pose_file(path).topology)
+
+
 def read_skeleton(
     path: str | Path, *, size: Size | None = None, frames: int | None = None, first_frame: int | None = None
 ) -> Skeleton:

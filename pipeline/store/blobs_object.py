@@ -39,14 +39,14 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0  # seconds between two attempts
 
 # What waiting does not cure, by words of the answers of S3 and its kin: the problem, and the remedy.
 LASTING = (
-    (("NoSuchBucket", "The specified bucket does not exist"), "the bucket does not exist",
-     "correct its name, or make it first"),
-    (("169.254.169.254", "169.254.170.2", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken",
-      "credential"),
+    (("NoSuchBucket",), "the bucket does not exist", "correct its name, or make it first"),
+    # asked of the machine's own service, where the environment has none
+    (("/latest/api/token", "/latest/meta-data", "169.254.170.2", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+      "InvalidToken", "ExpiredToken"),
      "there are no credentials for it, or they are wrong",
      "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if you use one)"),
     (("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint", "redirect without LOCATION",
-      "the region", "301 Moved"),
+      "301 Moved"),
      "the bucket is in another region", "set AWS_REGION to the bucket's region"),
 )  # fmt: skip
 _log = logging.getLogger(__name__)
@@ -96,12 +96,9 @@ class ObjectBlobs:
     def open(cls, url: str, *, patience: float = PATIENCE) -> ObjectBlobs:
         if url.startswith("memory://"):
             return cls(url, _MEMORY.setdefault(url, MemoryStore()))
-        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-        # a shard of 64 clips is one request of 60 MB, which takes a minute at 1 MB/s
-        client: ClientConfig = {"timeout": "600s", "connect_timeout": "20s", "allow_http": plain}
         once: RetryConfig = {"max_retries": 0}  # `_reaching` asks again: it can be interrupted, and knows what lasts
         try:
-            return cls(url.rstrip("/"), from_url(url, client_options=client, retry_config=once), patience=patience)
+            return cls(url.rstrip("/"), from_url(url, client_options=_client(), retry_config=once), patience=patience)
         except (BaseError, ValueError) as error:
             raise ArtifactError(url, f"cannot be opened as a store ({_first_line(error)})") from error
 
@@ -193,7 +190,9 @@ class ObjectBlobs:
         return "holds no zarr.json"
 
     def zarr_store(self, *, read_only: bool = False) -> Store:
-        return ObjectStore(self._store, read_only=read_only)
+        if isinstance(self._store, MemoryStore):
+            return ObjectStore(self._store, read_only=read_only)
+        return ObjectStore(from_url(self.url, client_options=_client()), read_only=read_only)  # with its own attempts
 
     def _reaching(self, key: str, request: Callable[[], T]) -> T:
         """The result of a request, made again until `patience` has passed; every request of ours may be repeated."""
@@ -236,6 +235,12 @@ class ObjectBlobs:
 def _process_of_obstore() -> int:
     """The process that used obstore first and so has its threads; a fork inherits the cached id."""
     return os.getpid()
+
+
+def _client() -> ClientConfig:
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    # a shard of 64 clips is one request of 60 MB, which takes a minute at 1 MB/s
+    return {"timeout": "600s", "connect_timeout": "20s", "allow_http": plain}
 
 
 def _or_none(request: Callable[[], T]) -> T | None:

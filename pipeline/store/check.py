@@ -15,7 +15,7 @@ from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs
 from pipeline.store.commit_records import fingerprint_of_records, read_metadata_record
 from pipeline.store.layout import FIRST_KEY, StoreSizes, root_names
-from pipeline.store.metadata import attributes_of, read_group, require_own_arrays
+from pipeline.store.metadata import description_of, read_group
 
 SAME_OR_ANOTHER = "use the same options again, or another `out`"
 
@@ -31,10 +31,8 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
     if data is None:
         _check_unmade(blobs, sizes, fingerprint)
         return None
-    attributes = attributes_of(blobs, data)
-    existing_sizes = StoreSizes.of(attributes, blobs.url)
+    attributes, existing_sizes = description_of(blobs, data)
     _check_same(blobs, differences(attributes["made_from"], made_from, exact=True), existing_sizes, sizes)
-    require_own_arrays(blobs, data, existing_sizes)
     if attributes["fingerprint"] != fingerprint:
         raise CorruptError(
             f"{blobs.url}/zarr.json",

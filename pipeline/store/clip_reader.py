@@ -10,19 +10,19 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.artifacts.boundary import LARGEST_JSON
-from pipeline.artifacts.checksum import CRC_BYTES, crc64
+from pipeline.artifacts.checksum import CRC_BYTES
 from pipeline.errors import CorruptError
 from pipeline.store.blobs import Blobs, Parts
 from pipeline.store.blobs_object import ReplacedError
 from pipeline.store.chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, file_bytes, index_bytes
-from pipeline.store.commit_records import checked_record, file_entry, record_key, view_shards
+from pipeline.store.commit_records import file_entry, view_shards
+from pipeline.store.committed import CommittedFiles
 from pipeline.store.layout import ArraySpec, StoreSizes, chunk_key, specs
 
 # The usual limit of a process is 1,024. So many stay open, and each reading thread may hold one more. NTU 120 has 3,578
@@ -73,21 +73,6 @@ class Scratch:
         return self._encoded[:size]
 
 
-class Committed(NamedTuple):
-    """Of a shard's commit record: the CRC-64 of each small file, and the CRC-32C of each clip of the others."""
-
-    small: dict[str, int]
-    clips: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, record: dict[str, Any], kept: Iterable[ArraySpec]) -> Committed:
-        entries = list(zip(kept, record["files"], strict=True))
-        return cls(
-            {spec.name: int(entry["crc64"], 16) for spec, entry in entries if not spec.sharded},
-            {spec.name: np.asarray(entry["crc32c"], np.int64) for spec, entry in entries if spec.sharded},
-        )
-
-
 class ClipReader:
     """Reads clips of a store for all threads of a process; after a fork it starts afresh."""
 
@@ -104,7 +89,7 @@ class ClipReader:
         """(Re)initialise: threads do not survive a fork, and locks that they held stay locked."""
         self._shards: dict[tuple[str, int, int], OpenShard] = {}
         self._kept: OrderedDict[OpenShard, None] = OrderedDict()  # with open files, least recently used first
-        self._committed: dict[tuple[int, int], Committed | None] = {}  # by view and shard
+        self._committed = CommittedFiles(self._blobs, self._fingerprint, self._sizes)
         self._pool = ThreadPoolExecutor(max(1, self._count - 1), thread_name_prefix="star-read")  # starts no thread yet
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -116,44 +101,36 @@ class ClipReader:
         with self._lock:
             self._shards.clear()
             self._kept.clear()
-            self._committed.clear()
+            self._committed = CommittedFiles(self._blobs, self._fingerprint, self._sizes)
 
     def small(self, spec: ArraySpec, shard: int, view: int) -> np.ndarray:
         """(n, *tail) of an unsharded array for the n rows of a shard; all fill value where nothing is written yet.
-        Raises CorruptError where its bytes do not match their checksum."""
+        Raises CorruptError where its bytes do not match their checksum, or were committed in another place."""
         key = chunk_key(spec, shard, view)
-        data = self._blobs.get(key, most=file_bytes(spec, self._sizes.shard_clips, self._sizes))
-        values = self._small(spec, shard, key, data)
-        committed = None if data is None else self._record_of(view, shard)
-        if data is not None and committed is not None and crc64(data) != committed.small[spec.name]:
-            with self._lock:  # it may have been put again since the record was read
-                self._committed.pop((view, shard), None)
-            committed = self._record_of(view, shard)
-            if committed is not None and crc64(data) != committed.small[spec.name]:
-                item = f"{self._blobs.url}/{key}"
-                raise CorruptError(item, "is not the file that was committed in its place", remedy=REMEDY)
-        return values
-
-    def _record_of(self, view: int, shard: int) -> Committed | None:
-        """What the commit record of a shard says of its files, or None where it is not committed."""
-        with self._lock:
-            found = self._committed.get((view, shard))
-        if found is None:
-            data = self._blobs.get(record_key((view, shard)), most=LARGEST_JSON)
-            record = checked_record(self._blobs, data, self._fingerprint, self._sizes, (view, shard))
-            found = None if record is None else Committed.of(record, self._specs.values())
-            with self._lock:
-                self._committed[view, shard] = found
-        return found
+        for fresh in (False, True):
+            if fresh:  # it may have been put again since the record was read
+                self._committed.forget(view, shard)
+            data = self._blobs.get(key, most=file_bytes(spec, self._sizes.shard_clips, self._sizes))
+            values = self._small(spec, shard, key, data)
+            if data is None or self._committed.agrees(spec, view, shard, data):
+                return values
+        item = f"{self._blobs.url}/{key}"
+        raise MisplacedError(item, "is not the file that was committed in its place", remedy=REMEDY)
 
     def small_of_all(self, spec: ArraySpec) -> np.ndarray:
-        """(N, K, *tail) of an unsharded array."""
+        """(N, K, *tail) of an unsharded array. Raises as `small`."""
         every = view_shards(self._sizes)
         keys = [chunk_key(spec, shard, view) for view, shard in every]
         most = file_bytes(spec, self._sizes.shard_clips, self._sizes)
-        found = zip(every, keys, self._blobs.get_many(keys, most=most), strict=True)
-        columns = np.concatenate([self._small(spec, shard, key, data) for (_, shard), key, data in found])
-        return columns.reshape(self._sizes.views, self._sizes.clips, *spec.tail).swapaxes(0, 1)
+        found = list(zip(every, keys, self._blobs.get_many(keys, most=most), strict=True))
+        self._committed.read([view_shard for view_shard, _, data in found if data is not None])
+        parts = [
+            self._small(spec, shard, key, data)
+            if data is None or self._committed.agrees(spec, view, shard, data)
+            else self.small(spec, shard, view)
+            for (view, shard), key, data in found
+        ]
+        return np.concatenate(parts).reshape(self._sizes.views, self._sizes.clips, *spec.tail).swapaxes(0, 1)
 
     def _small(self, spec: ArraySpec, shard: int, key: str, data: bytes | None) -> np.ndarray:
         clips = len(self._sizes.rows(shard))
@@ -195,7 +172,7 @@ class ClipReader:
             except (ReplacedError, MisplacedError):  # read the new file, by its own index and record
                 with self._lock:
                     self._shards.pop(clip.shard_file, None)
-                    self._committed.pop((clip.view, clip.shard), None)
+                    self._committed.forget(clip.view, clip.shard)
                 self._read_clip(clip, scratch)
 
     def _read_clip(self, clip: Wanted, scratch: Scratch) -> None:
@@ -243,7 +220,7 @@ class ClipReader:
         """(n, 3) of a shard's rows: where its clip lies, and its checksum by the commit record."""
         tail = parts.tail(index_bytes(self._sizes))
         places = decode_index(tail, self._sizes, f"{self._blobs.url}/{key}")
-        committed = self._record_of(clip.view, clip.shard)
+        committed = self._committed.of(clip.view, clip.shard)
         if committed is None:
             problem = "has no commit record: it is not finished, or is being made again"
             raise CorruptError(f"{self._blobs.url}/{key}", problem, remedy=REMEDY)

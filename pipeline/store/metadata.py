@@ -35,11 +35,11 @@ def read_group(blobs: Blobs) -> bytes | None:
     return blobs.get(GROUP, most=LARGEST_JSON)
 
 
-def damaged_metadata(blobs: Blobs, problem: str = "is damaged") -> CorruptError:
-    """The error for a `zarr.json` that cannot be read."""
+def damaged_metadata(blobs: Blobs, problem: str) -> CorruptError:
+    """The error for a `zarr.json` that is not as this program writes it."""
     return CorruptError(
         f"{blobs.url}/{GROUP}",
-        problem,
+        f"is damaged: it {problem}",
         remedy=f"restore it from a copy, or delete it and {METADATA_RECORD} and run the same command again",
     )
 
@@ -61,8 +61,28 @@ def attributes_of(blobs: Blobs, data: bytes) -> dict[str, Any]:
             expected=FORMAT,
             remedy="make it again with `star extract-tokens` into another folder" if ours else "choose another `out`",
         )
-    check(attributes, ATTRIBUTES, f"{blobs.url}/{GROUP}", "attributes")
+    try:
+        check(attributes, ATTRIBUTES, GROUP)
+    except CorruptError as error:
+        raise damaged_metadata(blobs, error.problem) from None
     return dict(attributes)
+
+
+def description_of(blobs: Blobs, data: bytes) -> tuple[dict[str, Any], StoreSizes]:
+    """Attributes and sizes in a `zarr.json` whose arrays are those of a store of these sizes.
+
+    Raises:
+        CorruptError: it is damaged. ArtifactError: it is no token store's, or of another format.
+    """
+    attributes = attributes_of(blobs, data)
+    try:
+        sizes = StoreSizes.of(attributes, blobs.url)
+    except CorruptError as error:
+        raise damaged_metadata(blobs, error.problem) from None
+    _require_own_arrays(blobs, data, sizes)
+    if len(attributes["joint_names"]) != sizes.joints:
+        raise damaged_metadata(blobs, "names other joints than the store holds")
+    return attributes, sizes
 
 
 def _document(blobs: Blobs, data: bytes) -> dict[str, Any]:
@@ -71,11 +91,11 @@ def _document(blobs: Blobs, data: bytes) -> dict[str, Any]:
     except CorruptError as error:
         raise damaged_metadata(blobs, error.problem) from None
     if not isinstance(document, dict):
-        raise damaged_metadata(blobs)
+        raise damaged_metadata(blobs, "holds no description of a group")
     return document
 
 
-def require_own_arrays(blobs: Blobs, data: bytes, sizes: StoreSizes) -> None:
+def _require_own_arrays(blobs: Blobs, data: bytes, sizes: StoreSizes) -> None:
     """Raise CorruptError where the arrays in a `zarr.json` are not those of a store of these sizes."""
     held = _document(blobs, data).get("consolidated_metadata")
     arrays = held.get("metadata") if isinstance(held, dict) else None

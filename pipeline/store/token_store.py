@@ -23,7 +23,7 @@ from pipeline.store.blobs_local import LARGEST_BLOB
 from pipeline.store.chunks import column_bytes, decode_column
 from pipeline.store.clip_reader import ClipReader
 from pipeline.store.layout import COLUMNS, NAMES, StoreSizes, spec_of
-from pipeline.store.metadata import attributes_of, read_group, require_own_arrays
+from pipeline.store.metadata import description_of, read_group
 from pipeline.store.survey import StoreSurvey, account_of_entries, clip_digests, outcomes_of, survey
 
 
@@ -36,8 +36,11 @@ class TokenStore:
             codec.
     """
 
-    def __init__(self, blobs: Blobs, attributes: dict[str, Any], sizes: StoreSizes, threads: int | None) -> None:
-        self.url, self._blobs, self._threads, self.attrs, self.sizes = blobs.url, blobs, threads, attributes, sizes
+    def __init__(
+        self, blobs: Blobs, group: zarr.Group, attributes: dict[str, Any], sizes: StoreSizes, threads: int | None
+    ) -> None:
+        self.url, self._blobs, self._group, self._threads = blobs.url, blobs, group, threads
+        self.attrs, self.sizes = attributes, sizes
         self._reader = ClipReader(blobs, attributes["fingerprint"], sizes, self._name_of, threads or blobs.threads)
         try:
             self._batches = BatchReader(self._reader, sizes, self._name_of)
@@ -64,14 +67,9 @@ class TokenStore:
                 expected="a token store made by `star extract-tokens`",
                 remedy="run `star extract-tokens` first and give its store here",
             )
-        attributes = attributes_of(blobs, data)
-        sizes = StoreSizes.of(attributes, blobs.url)
-        require_own_arrays(blobs, data, sizes)
-        if len(attributes["joint_names"]) != sizes.joints:
-            raise CorruptError(
-                url, "names other joints than it holds", got=len(attributes["joint_names"]), expected=sizes.joints
-            )
-        return cls(blobs, attributes, sizes, threads)
+        attributes, sizes = description_of(blobs, data)
+        group = zarr.open_group(blobs.zarr_store(read_only=True), mode="r", use_consolidated=True)
+        return cls(blobs, group, attributes, sizes, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (functools.partial(TokenStore.open, threads=self._threads), (self.url,))
@@ -86,10 +84,6 @@ class TokenStore:
     def array(self, name: str) -> Any:
         """An array as zarr reads it; int8 tokens have a second one, `gg_scale` or `jm_scale`."""
         return self._group[name]
-
-    @functools.cached_property
-    def _group(self) -> zarr.Group:
-        return zarr.open_group(self._blobs.zarr_store(read_only=True), mode="r", use_consolidated=True)
 
     gg = property(lambda self: self.array("gg"), doc="(N, K, T, P, D) float16 or int8, lazily read")
     jm = property(lambda self: self.array("jm"), doc="(N, K, T, V, D') float16 or int8, lazily read")

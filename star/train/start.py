@@ -85,7 +85,8 @@ def train(
         world = join_world(device)
         with world.agreed():
             run, data = _opened(store, out, config, among)
-            if not has_begun(out):
+            begun = has_begun(out)
+            if not begun:
                 fitting_model(data, run.config, world)  # else nothing is left behind
             if world.leads:
                 if not resume and run_there(out) is not None:
@@ -102,7 +103,7 @@ def train(
         with world.agreed():
             _require_same_everywhere(run, world)
         options = {"workers": workers, "save_every_s": save_every_s, "progress": progress}
-        _steps(run, data, world, checkpoint, tensorboard=tensorboard, stop=stop, options=options)
+        _steps(run, data, world, checkpoint, begun=begun, tensorboard=tensorboard, stop=stop, options=options)
         world.wait()  # for the last checkpoint, which any process may read next
     return run
 
@@ -113,6 +114,7 @@ def _steps(
     world: World,
     checkpoint: Checkpoint | None,
     *,
+    begun: bool,
     tensorboard: bool,
     stop: Stop | None,
     options: dict[str, Any],
@@ -148,7 +150,7 @@ def _steps(
                     split.hold()
                     require_finite_held(split)  # before the first step, and at little cost
             training = Training(run, data, world, plan, checkpoint)
-            if 0 < step < plan.steps:  # the first step's was asked for before anything was written
+            if begun and step < plan.steps:  # else it was asked for before anything was written
                 require_memory(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
             log = None
             if world.leads:

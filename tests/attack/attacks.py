@@ -103,7 +103,7 @@ STORE: dict[str, Attack] = {
     "commit digest a number": resealed(COMMIT, put("clips", 0, "sha256", value=5)),
     "commit without digests": resealed(COMMIT, dropped("clips", 0, "sha256")),
     "commit without clips' checksums": resealed(COMMIT, dropped("files", 0, "crc32c")),
-    "commit with short checksums": resealed(COMMIT, put("files", 0, "crc32c", value=[1])),
+    "commit with short checksums": resealed(COMMIT, put("files", 0, "crc32c", value="00")),
     "commit with a wrong checksum": resealed(COMMIT, put("files", 0, "crc64", value="zz")),
     "gg shards exchanged": exchanged("store/gg/c/0/0/0/0/0", "store/gg/c/1/0/0/0/0"),
     "jm shards exchanged": exchanged("store/jm/c/0/0/0/0/0", "store/jm/c/1/0/0/0/0"),

@@ -247,8 +247,18 @@ def zip_bomb(data: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as before, zipfile.ZipFile(out, "w") as archive:
         for member in before.infolist():
             archive.writestr(member.filename, before.read(member))
-        archive.writestr("archive/data/9999", bytes(1 << 30), zipfile.ZIP_DEFLATED, 1)
+        zeros(archive, "archive/data/9999", b"")
     return out.getvalue()
+
+
+def zeros(archive: zipfile.ZipFile, name: str, head: bytes) -> None:
+    """A member of a gigabyte in a megabyte, made piece by piece: the memory of the one who makes it is bounded too."""
+    member = zipfile.ZipInfo(name)
+    member.compress_type = zipfile.ZIP_DEFLATED
+    with archive.open(member, "w") as file:
+        file.write(head)
+        for _ in range(1 << 10):
+            file.write(bytes(1 << 20))
 
 
 def lying_storage(data: bytes) -> bytes:
@@ -273,21 +283,28 @@ def scores(change: Callable[[dict[str, Any]], Any], **options: Any) -> Attack:
 
 def lying_header(root: Path) -> None:
     """An array whose header claims a petabyte."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(root / "run/test.npz") as before, zipfile.ZipFile(out, "w") as archive:
-        for member in before.infolist():
-            data = before.read(member)
-            if member.filename == "labels.npy":
-                header = str({"descr": "<i8", "fortran_order": False, "shape": (1 << 47,)}).ljust(117) + "\n"
-                data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
-            archive.writestr(member.filename, data)
-    (root / "run/test.npz").write_bytes(out.getvalue())
+    replaced(root, "labels.npy", lambda archive, name: archive.writestr(name, header_of("<i8", (1 << 47,))))
 
 
 def compressed_scores(root: Path) -> None:
-    with np.load(root / "run/test.npz") as held:
-        arrays = {**held, "probabilities": np.zeros((1 << 26, 2))}
-    np.savez_compressed(root / "run/test.npz", **arrays)
+    """A gigabyte of scores in a megabyte."""
+    replaced(root, "probabilities.npy", lambda archive, name: zeros(archive, name, header_of("<f8", (1 << 26, 2))))
+
+
+def header_of(kind: str, shape: tuple[int, ...]) -> bytes:
+    header = str({"descr": kind, "fortran_order": False, "shape": shape}).ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+def replaced(root: Path, name: str, write: Callable[[zipfile.ZipFile, str], None]) -> None:
+    """One array of the score file, written otherwise."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(root / "run/test.npz") as before, zipfile.ZipFile(out, "w") as archive:
+        for member in before.infolist():
+            if member.filename != name:
+                archive.writestr(member.filename, before.read(member))
+        write(archive, name)
+    (root / "run/test.npz").write_bytes(out.getvalue())
 
 
 def column(name: str, make: Callable[[bytes], bytes]) -> Attack:

@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,8 @@ def written(root: Path) -> None:
     def retried() -> None:
         folder = PreparedFolder.open(root / "prepared")
         (root / "prepared/clips-00001.json").unlink()
-        prepare(folder.listing, folder.options, root / "prepared", retry=True)
+        listing = replace(folder.listing, roots={"videos": str(root), "skeletons": str(root)})
+        prepare(listing, folder.options, root / "prepared", retry=True)
 
     def grown() -> None:
         (root / "store/commits/000/00001.json").unlink(missing_ok=True)

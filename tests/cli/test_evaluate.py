@@ -73,11 +73,11 @@ def test_an_unfinished_run_says_so(run: Run, tmp_path: Path) -> None:
         train(run.store["url"], tmp_path / "half", config=CONFIG, stop=contextlib.nullcontext(lambda: True))
     shown = star("evaluate", tmp_path / "half", "--json")
     facts = json.loads(shown.stdout)
-    half = {"run": str(tmp_path / "half"), "step": 1, "steps": 8, "finished": False}
+    half = {"run": str(tmp_path / "half"), "step": 1, "steps": 8, "finished": False, "other_tokens": False}
     assert facts["training"] == [half]
     assert f"{tmp_path / 'half'} is unfinished: step 1 of 8" in shown.stderr
     shown = star("evaluate", run.path, "--against", tmp_path / "half", "--json", "--quiet")
-    whole = {"run": str(run.path), "step": 8, "steps": 8, "finished": True}
+    whole = {"run": str(run.path), "step": 8, "steps": 8, "finished": True, "other_tokens": False}
     assert json.loads(shown.stdout)["training"] == [whole, half]
     assert len(shown.stderr.splitlines()) == 1
     done("evaluate", run.path, "--scores", tmp_path / "s.npz")

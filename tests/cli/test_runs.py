@@ -153,7 +153,7 @@ def test_a_damaged_run_or_score_file_is_one_sentence(store: Path, tmp_path: Path
         ["evaluate", tmp_path / "run"],
         ["train", "--from-cache", store, "--out", tmp_path / "run", *SMALL],
     ):
-        one_sentence(star(*command), "config.json: is damaged; restore it from a copy")
+        one_sentence(star(*command), "config.json: is damaged: it is not JSON")
 
 
 def test_two_runs_are_compared_on_the_same_clips(seeded: tuple[Path, str]) -> None:

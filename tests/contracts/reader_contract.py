@@ -6,15 +6,20 @@ true. Everything else must be read, frame by frame as asked, or be a DecodeError
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from video_fixtures import BROKEN, VIDEOS, Video, build, marker_at, marker_of, number_of
+from picture_fixtures import build
+from video_fixtures import BROKEN, VIDEOS, Video, marker_at, marker_of, number_of
 
-from pipeline.decode.read import probe, read_frames
+from pipeline.decode.read import READERS, probe, read_frames
 from pipeline.errors import DecodeError, ReaderError
+
+# decord has wheels for x86-64 Linux only
+INSTALLED = [reader for reader in READERS if reader != "decord" or importlib.util.find_spec("decord")]
 
 
 class ReaderContract:

@@ -15,6 +15,8 @@ def test_devices_are_parsed_and_must_exist() -> None:
     require_gpu(parse_device("cpu"))
     with pytest.raises(ConfigError, match=r"device: no such device .got gpu0, expected auto, cpu, cuda or cuda:0"):
         parse_device("gpu0")
+    with pytest.raises(ConfigError, match=r"device: mps is not supported .got mps, expected auto.*set `device` to cpu"):
+        parse_device("mps")
     with pytest.raises(ConfigError, match=r"device: this machine has no such GPU .got cuda:99.*set `device` to cpu"):
         require_gpu(torch.device("cuda:99"))
 

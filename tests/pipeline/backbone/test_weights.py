@@ -85,7 +85,7 @@ def test_refuses_other_networks_and_files(tmp_path: Path) -> None:
     refused(video.r2plus1d_18().state_dict(), r"another network: stem\.0\.weight differs")
     refused({"conv1.weight": torch.zeros(64, 3, 7, 7)}, r"stem\.0\.weight is missing")
     refused({**good, "layer5.0.weight": torch.zeros(1)}, r"layer5\.0\.weight is unexpected")
-    refused({"model": good, "epoch": 3}, "is not a state dict")
+    refused({"weights": good, "epoch": 3}, "is not a state dict")
     refused(torch.zeros(3), "is not a state dict")
     refused({**good, "stem.1.bias": torch.full((64,), torch.nan)}, r"stem\.1\.bias has invalid values")
     refused({**good, "stem.1.running_var": torch.full((64,), -1.0)}, r"stem\.1\.running_var has invalid values")
@@ -144,3 +144,26 @@ def test_kinetics_weights_are_torchvisions_file_or_an_error(
     assert loaded.source == "kinetics400"
     # the published file is that, wherever it lies: a store begun with the one goes on with the other
     assert load_weights(weights_file).identity() == loaded.identity()
+
+
+@pytest.mark.parametrize("form", ["state_dict", "model", "module", "all of it", "before 2020"])
+def test_what_training_programs_wrap_around_weights_is_taken_off(
+    state: dict[str, Tensor], weights_file: Path, tmp_path: Path, form: str
+) -> None:
+    spread = {f"module.{name}": value for name, value in state.items()}
+    saved = {
+        "state_dict": {"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}},
+        "model": {"model": state, "best": 0.9},
+        "module": spread,
+        "all of it": {"model": {"state_dict": spread}},
+        "before 2020": state,
+    }[form]
+    torch.save(saved, tmp_path / "wrapped.pth", _use_new_zipfile_serialization=form != "before 2020")
+    assert load_weights(tmp_path / "wrapped.pth").identity() == load_weights(weights_file).identity()
+
+
+def test_weights_that_hold_none_are_told(tmp_path: Path) -> None:
+    for number, saved in enumerate(({"state_dict": 3}, {"model": {}}, {"module.x": torch.zeros(1)}, {}, [1])):
+        torch.save(saved, tmp_path / f"{number}.pth")
+        with pytest.raises(DataError, match=r"is not a state dict|weights of another network"):
+            load_weights(tmp_path / f"{number}.pth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from decode_children import boot, count_starts, hangs, install
 from video_fixtures import build
 
 from pipeline.child import process, wire
+from pipeline.child.calls import CALLS, find
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.decode.read import probe, read_frames
 from pipeline.errors import ConfigError, DecodeError, StarError
@@ -322,3 +324,11 @@ def test_a_decoy_does_not_shadow_the_package(where: str, video: Path, tmp_path: 
         [sys.executable, "-P", "-c", script], cwd=tmp_path, env=_environment(), capture_output=True, text=True
     )
     assert run.stdout == "40\n", run.stderr
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_takes_its_item_first(name: str) -> None:
+    pytest.importorskip(name.partition(":")[0])
+    function = find(name)
+    assert callable(function)
+    assert next(iter(inspect.signature(function).parameters)) == "path"

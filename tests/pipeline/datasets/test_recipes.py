@@ -147,7 +147,8 @@ class TestFolderOfClasses(RecipeContract):
         found = self.listing(self.make(tmp_path))
         assert found.class_names == ("run", "sit", "wave")
         assert found.topology == "coco17"
-        assert found.notes == ("not read: 1 .md (sit/a.md)",)
+        assert found.notes[1:] == ("not read: 1 .md (sit/a.md)",)
+        assert "those of coco17, by their number alone" in found.notes[0]
         reasons = {r.clip_id: r.missing for r in found.records if r.missing}
         assert reasons == {
             "run/take 5": "no pose file",
@@ -346,7 +347,7 @@ def test_folder_poses_of_every_kind_beside_their_videos(tmp_path: Path) -> None:
         (clips / name).touch()
     (clips / "kinect.skeleton").write_text("0")
     found = folder.listing(tmp_path)
-    assert found.notes == ("not read: 1 .json (jump/two.json)",)
+    assert found.notes[-1] == "not read: 1 .json (jump/two.json)"
     assert {r.clip_id: (r.video, r.skeleton) for r in found.records} == {
         "jump/frames": ("jump/frames", "jump/frames.mat"),
         "jump/kinect": ("jump/kinect.mp4", "jump/kinect.skeleton"),
@@ -395,7 +396,7 @@ def test_folder_files_that_nobody_reads_are_told(tmp_path: Path) -> None:
     assert f"(got files that are not read: {told}, expected poses as .skeleton" in str(caught.value)
     (tmp_path / "a" / "v.npz").write_bytes(pose())
     found = folder.listing(tmp_path)
-    assert found.notes == (f"not read: {told}",)
+    assert found.notes[-1] == f"not read: {told}"
     assert {r.clip_id: r.missing for r in found.records} == {"a/s1/w": "no pose file", "a/v": ""}
 
 

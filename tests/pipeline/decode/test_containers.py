@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from av.format import ContainerFormat
-from video_fixtures import VIDEOS, build, number_of
+from contracts.reader_contract import INSTALLED
+from picture_fixtures import build
+from video_fixtures import VIDEOS, number_of
 
 from pipeline.decode import picture_folder
 from pipeline.decode.containers import VIDEO_SUFFIXES, demuxers
-from pipeline.decode.read import READERS, probe, read_frames
+from pipeline.decode.read import probe, read_frames
 from pipeline.decode.regular import open_regular
 from pipeline.errors import DecodeError
 
@@ -55,7 +57,7 @@ LEADING: dict[str, Callable[[Path], str]] = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", INSTALLED)
 @pytest.mark.parametrize("kind", LEADING)
 def test_what_names_other_files_is_refused_by_any_suffix(kind: str, reader: str, tmp_path: Path) -> None:
     video = build("h264-open-gop-ts", tmp_path)
@@ -84,7 +86,7 @@ def test_a_pattern_of_names_is_a_name(tmp_path: Path) -> None:
 def test_names_from_the_working_directory_select_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = build("mpeg4-b0-avi", tmp_path).read_bytes()
     monkeypatch.chdir(tmp_path)
-    for reader in READERS:
+    for reader in INSTALLED:
         for name in ("http:clip.avi", "concat:x|y.avi", "file:clip.avi", "subfile,,start,0,end,9,,:x.avi"):
             Path(name).write_bytes(data)
             assert number_of(read_frames(name, [7], reader=reader)[0]) == 7

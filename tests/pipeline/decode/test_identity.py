@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from video_fixtures import build
+from picture_fixtures import build
 
 from pipeline.decode.identity import identity
-from pipeline.errors import DecodeError
+from pipeline.errors import DataError
 
 
 def test_a_file(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_folder_of_pose_files(tmp_path: Path) -> None:
     assert identity(folder, suffixes=[".json"]) == before
     (folder / "v_0_keypoints.json").rename(folder / "v_9_keypoints.json")
     assert identity(folder, suffixes=[".json"]) != before, "the name is the frame"
-    with pytest.raises(DecodeError, match=r"holds no file of the kind looked for \(expected \.npz\)"):
+    with pytest.raises(DataError, match=r"holds no file of the kind looked for \(expected \.npz\)"):
         identity(folder, suffixes=[".npz"])
 
 
@@ -57,9 +57,9 @@ def test_special_files_are_refused_and_links_to_files_followed(tmp_path: Path) -
     (folder / "a.json").symlink_to(tmp_path / "elsewhere")
     assert identity(folder, suffixes=[".json"])["bytes"] == 2
     os.mkfifo(folder / "b.json")
-    with pytest.raises(DecodeError, match=r"b\.json: is not a regular file \(got a named pipe\)"):
+    with pytest.raises(DataError, match=r"b\.json: is not a regular file \(got a named pipe\)"):
         identity(folder, suffixes=[".json"])
-    with pytest.raises(DecodeError, match="is not a regular file"):
+    with pytest.raises(DataError, match="is not a regular file"):
         identity(folder / "b.json")
-    with pytest.raises(DecodeError, match="No such file"):
+    with pytest.raises(DataError, match="No such file"):
         identity(tmp_path / "nothing")

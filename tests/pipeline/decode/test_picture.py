@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from picture_fixtures import build
 from PIL import Image
-from video_fixtures import build, picture
+from video_fixtures import picture
 
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.decode.picture import read_picture
@@ -176,7 +177,16 @@ def test_hostile_sizes_cost_their_clip_and_little_memory(tmp_path: Path) -> None
             with pytest.raises(DecodeError, match=r"too large|is damaged"):
                 decoder.read_frames(tmp_path / name, [0])
         assert decoder._child is child
-        (tmp_path / "big").mkdir()
-        Image.new("RGB", (12_000, 9_000)).save(tmp_path / "big" / "1.png", compress_level=1)
-        with pytest.raises(DecodeError, match=r"big: takes more than 0\.5 GB of memory; make it smaller$"):
-            decoder.read_frames(tmp_path / "big", [0])
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("suffix", "options"), [("png", {"compress_level": 1}), ("jpg", {"progressive": True})])
+def test_a_picture_that_needs_more_memory_than_there_is(
+    suffix: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    """Told by Pillow, and by ffmpeg."""
+    Image.new("RGB", (12_000, 9_000)).save(tmp_path / f"1.{suffix}", **options)  # type: ignore[arg-type]
+    with DecodeProcess(memory_bytes=1 << 28) as decoder:
+        with pytest.raises(DecodeError, match=r"takes more than 0\.3 GB of memory; make it smaller$"):
+            decoder.read_frames(tmp_path, [0], size=(8, 8))
+        assert decoder.probe(build("mpeg4-b0-avi", tmp_path)).frames == 40

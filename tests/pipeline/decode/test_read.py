@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import re
 from collections.abc import Callable
@@ -13,17 +12,17 @@ import av
 import cv2
 import numpy as np
 import pytest
-from contracts.reader_contract import ReaderContract
+from contracts.reader_contract import INSTALLED, ReaderContract
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from video_fixtures import BROKEN_FOLDERS, FOLDERS, VIDEOS, Stream, Video, build, encode, number_of, write_frames_folder
+from picture_fixtures import BROKEN_FOLDERS, FOLDERS, build, write_frames_folder
+from video_fixtures import VIDEOS, Stream, Video, encode, number_of
 
 from pipeline.decode.mpeg4_packets import packets_needed
-from pipeline.decode.read import READERS, VideoInfo, count_frames, probe, read_frames
+from pipeline.decode.read import VideoInfo, count_frames, probe, read_frames
 from pipeline.errors import ConfigError, DecodeError
 
 READS_AV1 = cv2.__version__.startswith("4.")
-DECORD = importlib.util.find_spec("decord")
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +41,12 @@ class TestOpencv(ReaderContract):
         "two-streams-best-last": "not the first",
         "mirrored": "mirrored",
         "mpeg2-vob": "loses a frame in OpenCV",
+        **{"mjpeg-exif-2": "mirrored", "mjpeg-exif-3": "turned by its frames", "mjpeg-exif-6": "turned by its frames"},
         **({} if READS_AV1 else {"rotated-90-av1": "no frame that OpenCV can decode"}),
     }
 
 
-@pytest.mark.skipif(DECORD is None, reason="decord has wheels for x86-64 Linux only")
+@pytest.mark.skipif("decord" not in INSTALLED, reason="decord has wheels for x86-64 Linux only")
 class TestDecord(ReaderContract):
     reader = "decord"
     refusals: ClassVar[dict[str, str]] = {
@@ -54,9 +54,11 @@ class TestDecord(ReaderContract):
         **dict.fromkeys(["h264-MTS", "mpeg2-vob", "mpeg2-mpg"], "B-frames"),
         **dict.fromkeys(["gif", "gif-uneven", "vp8-ogv", "wmv2-asf", "wmv2-wmv"], "a container in which"),
         **dict.fromkeys(["flv", "h264-nut", "apng"], "a container in which"),
-        "rotated-90-av1": "by decord",
+        **dict.fromkeys(
+            [name for name in VIDEOS if name.startswith(("rotated", "mjpeg-exif", "mirrored"))], "is turned"
+        ),
         **dict.fromkeys(["variable-rate-mp4", "variable-rate-mkv", "one-frame-h264-b"], "B-frames"),
-        **dict.fromkeys(["two-streams-best-first", "two-streams-best-last", "mirrored"], "mirrored .* or has several"),
+        **dict.fromkeys(["two-streams-best-first", "two-streams-best-last"], "turned .* or has several"),
     }
 
 
@@ -81,8 +83,8 @@ REAL = {  # and what of each the other readers may refuse
     "video/tc__av1_video.mkv": {"opencv": "no frame that OpenCV can decode", "decord": "by decord"},
     "video/vf__v_ZNVhz7ctTq0.mp4": {},
     "video/decord__video_0.mov": {},
-    "video/decord__video_90.mov": {},
-    "video/decord__video_180.mov": {},
+    "video/decord__video_90.mov": {"decord": "is turned"},
+    "video/decord__video_180.mov": {"decord": "is turned"},
     "video/decord__unordered.mov": {"decord": "B-frames"},
     "video/tv__RATRACE_wave_f_nm_np1_fr_goo_37.avi": {"decord": "B-frames"},
     "video/tv__v_SoccerJuggling_g23_c01.avi": {},
@@ -95,7 +97,7 @@ def test_readers_agree_on_real_files(name: str, test_data: Path) -> None:
     path, refusals = test_data / name, REAL[name]
     indices = np.linspace(0, min(count_frames(path) - 1, 30), 8).astype(int)
     reference = read_frames(path, indices, size=(64, 96)).astype(int)
-    for reader in READERS[1:] if DECORD else ["opencv"]:
+    for reader in INSTALLED[1:]:
         try:
             frames = read_frames(path, indices, reader=reader, size=(64, 96)).astype(int)
         except DecodeError as error:
@@ -261,18 +263,58 @@ def test_frames_lost_in_an_avi_are_noticed(tmp_path: Path) -> None:
             look(path)
 
 
-@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4", ".gif", ".ogv"])
 @settings(max_examples=12, deadline=None)
 @example(kept=0.8125)  # the MP4 then ends before its header names a codec
 @given(kept=st.floats(0.05, 0.98))
 def test_no_cut_off_file_passes_as_whole(
     suffix: str, kept: float, videos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    whole = build({".avi": "mpeg4-b0-avi", ".mkv": "mpeg4-b0-mkv", ".mp4": "h264-mp4"}[suffix], videos)
+    names = {".avi": "mpeg4-b0-avi", ".mkv": "mpeg4-b0-mkv", ".mp4": "h264-mp4", ".gif": "gif", ".ogv": "vp8-ogv"}
+    whole = build(names[suffix], videos)
     path = tmp_path_factory.mktemp("cut") / f"cut{suffix}"
     path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * kept)])
     with pytest.raises(DecodeError):
         probe(path)
+
+
+@pytest.mark.parametrize("packet", [188, 192])
+def test_a_transport_stream_ends_with_a_packet(packet: int, videos: Path, tmp_path: Path) -> None:
+    """A camera's .mts has four bytes of a clock before each."""
+    data = build("h264-MTS", videos).read_bytes()
+    clock = bytes(packet - 188)
+    data = b"".join(clock + data[at : at + 188] for at in range(0, len(data), 188))
+    path = tmp_path / "it.mts"
+    path.write_bytes(data)
+    assert probe(path).frames == 40
+    for missing in (1, 100, packet - 1, packet + 1):
+        path.write_bytes(data[:-missing])
+        with pytest.raises(DecodeError, match=f"is cut off: {missing % packet} or more bytes are missing"):
+            probe(path)
+
+
+def test_half_a_frame_is_refused_where_each_is_a_picture_of_its_own(videos: Path, tmp_path: Path) -> None:
+    """As a camera writes it that had no time; nothing marks the frame as damaged."""
+    whole = build("mjpeg-avi", videos)
+    data = bytearray(whole.read_bytes())
+    at, size = _packet_places(whole)[14]
+    kept = size * 4 // 5
+    data[at + kept : at + size] = b"\xff\xd9" + bytes(size - kept - 2)
+    path = tmp_path / "half.avi"
+    path.write_bytes(data)
+    with pytest.raises(DecodeError, match="is damaged: packet 14 cannot be decoded"):
+        read_frames(path, [3, 20])
+    assert [number_of(frame) for frame in read_frames(path, [3, 20], allow_corrupt=True)] == [3, 20]
+
+
+def test_a_gif_whose_blocks_make_no_sense_is_refused(videos: Path, tmp_path: Path) -> None:
+    whole = build("gif", videos)
+    data = bytearray(whole.read_bytes())
+    at, size = _packet_places(whole)[14]
+    data[at + size // 3 : at + size - 2] = bytes(size - 2 - size // 3)
+    (tmp_path / "it.gif").write_bytes(data)
+    with pytest.raises(DecodeError, match="is cut off"):
+        probe(tmp_path / "it.gif")
 
 
 # ---- what a caller may ask, and what the errors carry ----

@@ -411,7 +411,7 @@ def test_metadata_that_lack_a_name_are_refused(stub: Any, prepared: Path, tmp_pa
     meta = json.loads(path.read_text())
     meta["attributes"]["x" + name[1:]] = meta["attributes"].pop(name)
     path.write_text(json.dumps(meta))
-    with pytest.raises(CorruptError, match=r"zarr\.json: is damaged; restore it"):
+    with pytest.raises(CorruptError, match=r"zarr\.json: is damaged: it has no .*; restore it"):
         extract(prepared, tmp_path / "s", OPTIONS)
 
 
@@ -564,3 +564,70 @@ def test_a_damaged_dataset_is_refused(stub: Any, prepared: Path, tmp_path: Path)
     (prepared / "dataset.json").write_bytes(data.replace(b"penn-action", b"penn_action"))
     with pytest.raises(CorruptError, match=r"dataset.json"):
         extract(prepared, tmp_path / "s", OPTIONS)
+
+
+def exchange_clips(prepared: Path, one: int, other: int) -> None:
+    """Two clips of a prepared folder change places under their names, as if their videos had been exchanged."""
+    folder = PreparedFolder.open(prepared)
+    numbers = {row // folder.options.shard_clips for row in (one, other)}
+    with pytest.MonkeyPatch.context() as patch:
+        places = {one: other, other: one}
+        patch.setattr("extract_corpus.content", lambda i, draws: content(places.get(i, i), draws))
+        for number in numbers:
+            commit_prepared(folder, number)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_tokens_of_other_content_are_not_added(stub: Any, prepared: Path, tmp_path: Path, views: int) -> None:
+    extract(prepared, tmp_path / "s", OPTIONS)
+    before = tree(tmp_path / "s")
+    exchange_clips(prepared, 1, 8)
+    if views == 1:
+        (tmp_path / "s/commits/000/00002.json").unlink()  # a shard to make again: row 8
+        before = tree(tmp_path / "s")
+    with pytest.raises(ArtifactError, match=r"holds tokens of . clips whose content in .* is another one .got 0001"):
+        extract(prepared, tmp_path / "s", replace(OPTIONS, views=views))
+    assert tree(tmp_path / "s") == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gg/c/1/0/0/0/0", "joints/c/0/0/0/0/0/0", "status/c/2/0", "commits/000/00001.json", "commits/metadata.json",
+        "clips.txt", "label/c/0", "gg/zarr.json", "zarr.json",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("lost", [False, True])
+def test_exactly_what_is_damaged_is_made_again(
+    stub: Any, prepared: Path, tmp_path: Path, name: str, lost: bool
+) -> None:
+    extract(prepared, tmp_path / "s", OPTIONS)
+    path, whole = tmp_path / "s" / name, tree(tmp_path / "s")
+    files = [p for p in (tmp_path / "s").rglob("*") if p.is_file() and "log" not in p.parts and p.name != ".lock"]
+    times = {p: p.stat().st_mtime_ns for p in files}
+    if lost:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-3] + b"xyz")
+    pending = lost and name.startswith("commits/0")  # that is no damage, but work that is not done yet
+    assert [damage.file for damage in verify_store(tmp_path / "s")] == ([] if pending else [str(path)])
+    account = extract(prepared, tmp_path / "s", OPTIONS, damaged=True)
+    assert account.done == account.total == 9
+    assert tree(tmp_path / "s") == whole
+    assert list(verify_store(tmp_path / "s")) == []
+    changed = {p for p in files if p.stat().st_mtime_ns != times[p]}
+    shard = {"gg": "1", "joints": "0", "status": "2", "commits": "1"}.get(name.split("/")[0])
+    if shard is not None and not name.endswith(("zarr.json", "metadata.json")):
+        assert changed
+        assert all(f"/c/{shard}/" in str(p) or p.name == f"0000{shard}.json" for p in changed)
+    else:
+        assert path in changed
+        assert all("/c/" not in str(p) or p == path for p in changed)
+
+
+def test_what_is_no_store_is_not_made_again(stub: Any, prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/clips.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"holds no zarr\.json"):
+        extract(prepared, tmp_path / "mine", OPTIONS, damaged=True)
+    assert tree(tmp_path / "mine") == {"clips.txt": b"mine"}

@@ -29,13 +29,12 @@ REFUSED = "does not tell whether its frames count from 0 or from 1"
         (range(24), 0),
         (range(1, 25), 1),  # as many as the video has
         ([0, 5, 23], 0),
-        ([5, 24], 1),  # counted from 0 the last would be 23
-        ([1, 24], 1),
+        ([5, 24], None),  # frame 24 from 1, or that of a frame more, counted from 0
         (range(100, 124), 100),
         (range(1, 24), None),  # nobody in the first frame, or in the last
         ([5, 12], None),
         ([1, 25], None),
-        (range(2, 25), 1),
+        (range(2, 25), None),
         (range(101, 124), None),
     ],
 )
@@ -56,7 +55,15 @@ def test_the_first_number(listing: Any, numbers: Any, first: int | None) -> None
 
 @pytest.mark.parametrize(
     ("numbers", "first"),
-    [([1, 23], 0), ([5, 20], 0), ([1, 24], 1), (range(1, 25), 1), ([1, 25], None), (range(2, 26), None), ([0, 25], 0)],
+    [
+        ([1, 23], 0),
+        ([5, 20], 0),
+        ([1, 24], None),
+        (range(1, 25), 1),
+        ([1, 25], None),
+        (range(2, 26), None),
+        ([0, 25], 0),
+    ],
 )
 def test_a_format_that_counts_from_0(numbers: Any, first: int | None) -> None:
     poses = numbered("list", numbers, base=0)
@@ -65,6 +72,12 @@ def test_a_format_that_counts_from_0(numbers: Any, first: int | None) -> None:
             first_number("x", poses, frames=24, first_frame=None)
     else:
         assert first_number("x", poses, frames=24, first_frame=None) == first
+
+
+def test_a_folder_may_have_lost_a_file_in_the_middle() -> None:
+    assert first_number("x", numbered("folder", [1, 24]), frames=24, first_frame=None) == 1
+    with pytest.raises(SkeletonError, match=REFUSED):
+        first_number("x", numbered("list", [1, 24]), frames=24, first_frame=None)
 
 
 def test_no_numbers_can_be_a_frame_off() -> None:

@@ -146,7 +146,7 @@ def _unmarked(attributes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [(_tampered, "its fingerprint does not match what"), (_unmarked, r"zarr\.json: has no attributes\.fingerprint")],
+    [(_tampered, "its fingerprint does not match what"), (_unmarked, r"zarr\.json: is damaged: it has no fingerprint")],
 )
 def test_a_fingerprint_that_is_not_its_own_is_told(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], sentence: str

@@ -88,9 +88,12 @@ def test_a_missing_or_shortened_file_is_found(tmp_path: Path) -> None:
         path = tmp_path / "s" / name
         whole = path.read_bytes()
         path.unlink()
-        assert [(d.file, d.clips) for d in verify_store(tmp_path / "s")] == [(str(path), clips)]
+        (lost,) = verify_store(tmp_path / "s")
+        assert (lost.file, lost.clips, lost.problem) == (str(path), clips, "is missing")
         path.write_bytes(whole[:-1])
-        assert [(d.file, d.clips) for d in verify_store(tmp_path / "s")] == [(str(path), clips)]
+        (short,) = verify_store(tmp_path / "s")
+        assert (short.file, short.clips) == (str(path), clips)
+        assert short.problem != "is missing"
         path.write_bytes(whole)
 
 

@@ -8,6 +8,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from star.batch import Batch
@@ -160,3 +161,19 @@ def test_attention_maps_are_shares_of_the_models_own_weights(tokens: str) -> Non
             joints = by_part[name]["joints"]
             expected = whole[:, :, :, slots, :, first + 1 : first + 6].mean((1, 2, 3))
             assert np.allclose(joints, expected, atol=1e-6)
+
+
+def test_names_are_shown_as_they_are() -> None:
+    """No formula, and nothing that would end the drawing in an error."""
+    names = ["cost $\\frac{1$ x", "a\x1b[31m_b^2", "$\\sum$", "x" * 40]
+    counts = np.ones((4, 4), int)
+    shown = png(confusion_figure(counts, names))
+    plain = png(confusion_figure(counts, ["cost \\$\\frac{1\\$ x", *names[1:]]))
+    assert shown != plain  # an escape for formulas is shown too
+    assert Image.open(io.BytesIO(shown)).size == Image.open(io.BytesIO(png(confusion_figure(counts, names)))).size
+    for figure in (
+        confusion_figure(counts, names),
+        attention_figure({names[0]: RECEIVED["encoder 1 full"]}, frames=np.arange(3)),
+    ):
+        png(figure)
+        assert not any(text.get_parse_math() for text in figure.findobj(Text))

@@ -148,10 +148,10 @@ def test_the_command_lays_attention_on_the_frames_behind_the_store(
     one_sentence(star("report", run.path), "does not exist", "--store")
     one_sentence(star("report", tmp_path / "absent"), "absent")
     for line in (b'{"step"', b'{"stap": 2}', b'{"step": null}', b"[]"):
-        write_atomic(run.path / "metrics.jsonl", b'{"step": 1}\n' + line + b"\n")
+        write_atomic(run.path / "metrics.jsonl", b'{"step": 1, "epoch": 1, "loss": 1.0, "lr": 0.1}\n' + line + b"\n")
         shown = star("report", "--quiet", run.path, "--store", moved)
         assert shown.exit_code == 1
-        assert "metrics.jsonl: line 2 is not a metrics line; delete that line" in shown.stderr.splitlines()[-1]
+        assert "metrics.jsonl: line 2 is not a metrics line: it " in shown.stderr.splitlines()[-1]
 
 
 def test_attention_over_time_is_labelled_by_the_stores_frames(made: tuple[Path, PreparedFolder, Run]) -> None:

@@ -88,11 +88,11 @@ def test_views_added_to_a_store_do_not_change_a_run(path: Path, tmp_path: Path, 
         train(at_a_time(path, views=2), tmp_path / "new", config=asked)
 
 
-def test_a_run_refused_before_its_first_step_has_no_fixed_views(
+def test_a_run_stopped_before_its_first_step_has_no_fixed_views(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("star.train.start.require_memory", no_room)
+        patch.setattr("star.train.start.Training", no_room)
         with pytest.raises(ConfigError, match="no room"):
             train(path, tmp_path / "run", config=config("data.views=0"))
     assert open_run(tmp_path / "run").store["views"]["train"] == [0]
@@ -198,3 +198,59 @@ def test_config_json_has_what_the_store_decides(path: Path, tmp_path: Path) -> N
     found = open_run(tmp_path / "mine").config
     assert (found.preset, found.optim.epochs, found.model.tokens) == ("smoke", 1, "jm")
     one_sentence(star(*command, "--out", tmp_path / "no", "--preset", "bogus", "--config", mine), "bogus", "smoke")
+
+
+def test_a_store_made_again_with_other_tokens_is_told(tmp_path: Path) -> None:
+    """The same names, labels, options and fingerprint; other content."""
+    write_small_store(tmp_path / "s", seed=0)
+    run = train(tmp_path / "s", tmp_path / "run", config=config("optim.epochs=1"))
+    assert run.store["content_digest"] == TokenStore.open(tmp_path / "s").content_digest()
+    for path in (tmp_path / "run").glob("checkpoint-*.pt"):
+        shutil.copy(path, tmp_path / path.name)
+    fingerprint = run.store["fingerprint"]
+    shutil.rmtree(tmp_path / "s")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.store.write.fingerprint_of", lambda _: fingerprint)
+        patch.setattr("pipeline.store.check.fingerprint_of", lambda _: fingerprint)
+        write_small_store(tmp_path / "s", seed=1)
+    with pytest.raises(
+        ArtifactError, match=r"clips of the train split have other tokens in .* than when the run began"
+    ):
+        train(tmp_path / "s", tmp_path / "run", config=config("optim.epochs=1"))
+    assert completeness_of(run).other_tokens
+    shown = star("evaluate", run.path, "--device", "cpu", "--quiet")
+    assert shown.exit_code == 0
+    assert f"the clips have other tokens now than when {run.path} was trained" in shown.stderr
+
+
+def test_a_server_that_a_run_names_is_not_asked(path: Path, tmp_path: Path) -> None:
+    run = train(path, tmp_path / "run", config=config("optim.epochs=1"))
+    about = json.loads((run.path / "config.json").read_text())
+    about["store"]["url"] = "s3://stranger/store"
+    (run.path / "config.json").write_text(json.dumps(about))
+    words = ("s3://stranger/store", "which is opened only if you name it", "name it with --store")
+    one_sentence(star("evaluate", run.path, "--device", "cpu", "--quiet"), *words)
+    one_sentence(star("report", run.path, "--device", "cpu", "--quiet"), *words)
+    done("evaluate", run.path, "--store", path, "--device", "cpu", "--quiet")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "model.width=100000", "model.width=1000000000000", "model.encoder_depth=1000000000", "model.mlp_ratio=1000000",
+        "model.decoder_depth=100000000000000000000",
+    ],
+)  # fmt: skip
+def test_a_model_beyond_all_memory_leaves_nothing_behind(path: Path, tmp_path: Path, setting: str) -> None:
+    words = ("do not fit into the memory of cpu", setting.split("=")[0], "make model.width")
+    command = ("train", "--from-cache", path, "--out", tmp_path / "run", "--device", "cpu", "--quiet", "--set", setting)
+    one_sentence(star(*command, "--preset", "smoke"), *words)
+    assert not (tmp_path / "run").exists()
+    one_sentence(star(*command, "--preset", "smoke", "--dry-run"), *words)
+
+
+def test_a_device_that_is_not_supported_leaves_nothing_behind(path: Path, tmp_path: Path) -> None:
+    one_sentence(
+        star("train", "--from-cache", path, "--out", tmp_path / "run", "--device", "mps"), "mps is not supported"
+    )
+    assert not (tmp_path / "run").exists()

@@ -407,10 +407,10 @@ def test_an_unreadable_checkpoint_is_not_called_damaged(
     with pytest.raises(Stop):
         train(store, run, config=tiny(), save_every_s=0, progress=stop_at(2))
 
-    def refused(path: Path) -> bytes:
+    def refused(path: Path, **_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr("pipeline.artifacts.archives.open_regular", refused)
     with pytest.raises(ArtifactError, match=r"cannot be read .Permission denied.; make it readable"):
         load_checkpoint(run)
 
