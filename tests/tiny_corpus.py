@@ -59,11 +59,11 @@ def write_video(path: Path, *, seed_key: str, frames: int) -> None:
         container.mux(stream.encode())
 
 
-def write_skeleton(path: Path, joints: np.ndarray, *, absent: frozenset[int] = frozenset()) -> None:
-    """One body, joints (T, 25, 2) in pixels of a video of `WIDTH`, nobody in the `absent` frames."""
+def write_skeleton(path: Path, joints: np.ndarray, *, absent: frozenset[int] = frozenset(), width: int = WIDTH) -> None:
+    """One body, joints (T, 25, 2) in pixels of a video of this `width`, nobody in the `absent` frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [str(len(joints))]
-    for t, body in enumerate((joints + 0.5) * (1920 / WIDTH) - 0.5):  # colour pixels are of 1920 x 1080
+    for t, body in enumerate((joints + 0.5) * (1920 / width) - 0.5):  # colour pixels are of 1920 x 1080
         lines.append("0" if t in absent else "1")
         if t not in absent:
             lines += ["72057594037931101 0 1 1 1 1 0 0 0 2", str(JOINTS)]

@@ -98,8 +98,8 @@ def make_clip(
         raw["video"]["frames"], raw["pose"]["frames"] = frames, poses.pop("pose_frames")
         facts = {"raw": raw, "poses": poses}
         if not (persons.scores > 0).any():
-            what = "usable joint" if poses["bodies"] else "body"
-            return None, {"reason": f"no {what} in any frame of the skeleton", **facts}
+            scored = f" with a joint scored {options.min_score:g} or more" if options.min_score else ""
+            return None, {"reason": f"no body in any frame of the skeleton{scored}", **facts}
         geometry = geometry_of(options.geometry, persons.joints, info.height, info.width)
         try:
             index, pictures, reader = _pictures(video, frames, key, geometry, options, child, allow_corrupt)
@@ -129,6 +129,7 @@ def _persons(
         height=size[0],
         width=size[1],
         num_joints=joints_of(topology),
+        topology=topology,
         first_frame=options.first_frame,
         min_score=options.min_score,
         persons_by=options.persons_by,

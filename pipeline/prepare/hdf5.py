@@ -38,7 +38,7 @@ _TRANSIENT = {
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
 }  # fmt: skip
 _VERIFY = "run `star verify` on its folder"
-ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
+ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 1500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
 ARRAYS = {"frames": "|u1", "frame_offset": "<i8", "joints": "<f4", "scores": "<f4", "frame_index": "<i8", "box": "<i4"}
 
 

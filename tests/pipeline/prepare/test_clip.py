@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from tiny_corpus import JOINTS, joints_of_clip, listing, names, write_corpus, write_skeleton
+from tiny_corpus import HEIGHT, JOINTS, WIDTH, joints_of_clip, listing, names, write_corpus, write_skeleton
 
 from pipeline.config import FRAMES, GEOMETRIES, PrepareOptions
 from pipeline.datasets.synthetic import recipe
@@ -120,7 +120,7 @@ def test_heatmaps_peak_where_the_renderer_painted_the_joint(
 
 
 def _write_disc(root: Path, name: str, centres: np.ndarray, *, height: int, width: int) -> VideoRecord:
-    """A video of a white disc on black whose middle is every joint of the skeleton beside it."""
+    """A video of a white disc on black whose middle is joint 0 of the skeleton beside it; the others are about it."""
     (root / "videos").mkdir(parents=True, exist_ok=True)
     rows, columns = np.mgrid[:height, :width]
     with av.open(str(root / "videos" / f"{name}_rgb.avi"), "w") as container:
@@ -131,13 +131,16 @@ def _write_disc(root: Path, name: str, centres: np.ndarray, *, height: int, widt
             picture = np.repeat((255 * disc).astype(np.uint8)[..., None], 3, axis=-1)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    write_skeleton(root / "skeletons" / f"{name}.skeleton", np.repeat(centres[:, None], JOINTS, axis=1))
+    about = np.random.default_rng(0).uniform(-12, 12, (JOINTS, 2))
+    about[0] = 0
+    path = root / "skeletons" / f"{name}.skeleton"
+    write_skeleton(path, centres[:, None] + about, width=width)
     return listing(root).records[0]
 
 
 @pytest.mark.parametrize("kind", GEOMETRIES)
 def test_the_joint_lies_on_its_pixels_in_every_frame(tmp_path: Path, decoder: DecodeProcess, kind: str) -> None:
-    height, width, frames = 150, 260, 24
+    height, width, frames = 144, 256, 24
     # ten pixels a frame, there and back: a neighbouring frame would be more than a cell away
     x = 20 + 10 * np.abs((np.arange(frames) + 9) % 40 - 20)
     centres = np.stack([x, 40 + 3 * np.arange(frames)], axis=-1).astype(float)
@@ -175,6 +178,7 @@ def test_live_content_is_what_is_read_back(raw_synthetic: Path, decoder: DecodeP
             assert clip is not None
             live, live_entry = attempt(row, rows.roots, "ntu25", options, decoder)
             assert live is not None
+            live_entry.pop("seen")
             assert live_entry == entry
             assert live.digest() == clip.digest() == entry["sha256"]
             video = Path(rows.roots["videos"]) / row.video
@@ -194,7 +198,7 @@ def test_joints_are_those_of_the_frames_and_persons_keep_their_slots(
     record = next(record for record in rows.records if record.clip_id.endswith("A013"))  # two persons
     clip, _ = attempt(record, rows.roots, "ntu25", PrepareOptions(draws=2), decoder)
     assert clip is not None
-    skeleton = read_skeleton(Path(rows.roots["skeletons"]) / record.skeleton)
+    skeleton = read_skeleton(Path(rows.roots["skeletons"]) / record.skeleton, size=(360, 640))
     x0, y0, x1, y1 = clip.box
     slots = set()
     for draw in range(2):
@@ -211,20 +215,25 @@ def test_joints_are_those_of_the_frames_and_persons_keep_their_slots(
 
 
 @pytest.mark.parametrize("frames", [1, 5, 16, 40])
-def test_one_index_set_for_both_within_both(tmp_path: Path, decoder: DecodeProcess, frames: int) -> None:
+def test_one_index_set_for_both_of_the_videos_frames(tmp_path: Path, decoder: DecodeProcess, frames: int) -> None:
     name = names(1)[0]
     rows = write_corpus(tmp_path, [name], frames=frames)
-    for poses in (1, frames, frames + 7):
+    for poses in (max(1, frames - 2), frames, frames + 2):
         write_skeleton(tmp_path / "skeletons" / f"{name}.skeleton", joints_of_clip(name[:16], poses))
         clip, entry = attempt(rows.records[0], rows.roots, "ntu25", PrepareOptions(draws=3), decoder)
         assert clip is not None, entry
-        length = min(frames, poses)
-        np.testing.assert_array_equal(clip.frame_index, frame_index(length, name[:16], PrepareOptions(draws=3)))
+        np.testing.assert_array_equal(clip.frame_index, frame_index(frames, name[:16], PrepareOptions(draws=3)))
         assert clip.frame_index.min() >= 0
-        assert clip.frame_index.max() < length
-        centres = (2 * np.arange(16) + 1) * length // 32
+        assert clip.frame_index.max() < frames
+        centres = (2 * np.arange(16) + 1) * frames // 32
         np.testing.assert_array_equal(clip.frame_index[0], centres)
-        assert entry["video_frames"] == frames
+        there = np.isfinite(clip.joints[:, 0]).all(axis=(-2, -1))  # (R, T)
+        np.testing.assert_array_equal(there, clip.frame_index < poses)
+        assert (entry["raw"]["video"]["frames"], entry["raw"]["pose"]["frames"]) == (frames, poses)
+    write_skeleton(tmp_path / "skeletons" / f"{name}.skeleton", joints_of_clip(name[:16], frames + 3))
+    clip, entry = attempt(rows.records[0], rows.roots, "ntu25", PrepareOptions(draws=3), decoder)
+    assert clip is None
+    assert f"got {frames + 3} frames of poses, expected {frames}, the video's" in entry["reason"]
 
 
 def test_draws_are_a_function_of_seed_key_and_number() -> None:
@@ -250,7 +259,7 @@ def test_renaming_actions_changes_labels_and_ids_only(tmp_path: Path) -> None:
     rows = write_corpus(tmp_path / "before", before)
     (tmp_path / "before" / "videos" / f"{before[4]}_rgb.avi").write_bytes(b"no video")
     write_skeleton(
-        tmp_path / "before" / "skeletons" / f"{before[5]}.skeleton", np.zeros((9, 25, 2)), absent=frozenset(range(9))
+        tmp_path / "before" / "skeletons" / f"{before[5]}.skeleton", np.zeros((18, 25, 2)), absent=frozenset(range(18))
     )
     after = {name: f"{name[:17]}{(int(name[17:]) * 5) % 14 + 1:03d}" for name in before}
     for kind, suffix in (("videos", "_rgb.avi"), ("skeletons", ".skeleton")):
@@ -277,11 +286,11 @@ class FakeDecoder(DecodeProcess):
 
     def __init__(self, claimed: int, decoded: int, *, corrupt: bool = False) -> None:
         super().__init__()
-        self.claimed, self.decoded, self.corrupt = claimed, decoded, corrupt
+        self.claimed, self.decoded, self.corrupt, self.poses = claimed, decoded, corrupt, decoded
         self.asked: list[list[int]] = []
 
     def probe(self, path: Any, *, allow_corrupt: bool = False) -> VideoInfo:
-        return VideoInfo(self.claimed, 48, 64)
+        return VideoInfo(self.claimed, HEIGHT, WIDTH)
 
     def read_frames(self, path: Any, indices: Any, *, allow_corrupt: bool = False, **_: Any) -> DecodedFrames:
         self.asked.append(np.asarray(indices).tolist())
@@ -294,18 +303,19 @@ class FakeDecoder(DecodeProcess):
 
 def _attempt_with(decoder: FakeDecoder, tmp_path: Path, **options: Any) -> tuple[ClipContent | None, dict[str, Any]]:
     name = names(1)[0]
-    write_skeleton(tmp_path / f"{name}.skeleton", joints_of_clip(name[:16], 50))
+    write_skeleton(tmp_path / f"{name}.skeleton", joints_of_clip(name[:16], decoder.poses))
+    (tmp_path / "x.avi").touch()
     record = VideoRecord(clip_id=name, key=name[:16], label=0, video="x.avi", skeleton=f"{name}.skeleton")
     roots = {"videos": str(tmp_path), "skeletons": str(tmp_path)}
     return attempt(record, roots, "ntu25", PrepareOptions(**options), decoder)
 
 
 def test_indices_are_drawn_again_once_where_decoding_gives_another_count(tmp_path: Path) -> None:
-    decoder = FakeDecoder(claimed=40, decoded=33)
+    decoder = FakeDecoder(claimed=40, decoded=38)
     clip, entry = _attempt_with(decoder, tmp_path)
     assert clip is not None
-    assert entry["video_frames"] == 33
-    np.testing.assert_array_equal(clip.frame_index[0], (2 * np.arange(16) + 1) * 33 // 32)
+    assert entry["raw"]["video"]["frames"] == 38
+    np.testing.assert_array_equal(clip.frame_index[0], (2 * np.arange(16) + 1) * 38 // 32)
     assert len(decoder.asked) == 2
 
     class Shrinking(FakeDecoder):
@@ -313,7 +323,7 @@ def test_indices_are_drawn_again_once_where_decoding_gives_another_count(tmp_pat
             self.decoded = max(indices)
             return super().read_frames(path, indices, **options)
 
-    shrinking = Shrinking(claimed=40, decoded=33)
+    shrinking = Shrinking(claimed=40, decoded=38)
     assert _attempt_with(shrinking, tmp_path)[1]["outcome"] == "failed"
     assert len(shrinking.asked) == 2
 
@@ -341,14 +351,20 @@ def test_equal_causes_read_equal_wherever_the_data_lie(tmp_path: Path) -> None:
 def test_bodies_without_a_usable_joint_make_no_clip(tmp_path: Path) -> None:
     name = names(1)[0]
     path = tmp_path / f"{name}.skeleton"
-    write_skeleton(path, np.full((6, 25, 2), np.nan))
-    clip, ledger = make_clip(tmp_path / "x", path, name[:16], "ntu25", PrepareOptions(), FakeDecoder(40, 40))
-    assert (clip, ledger) == (None, {"reason": "no usable joint in any frame of the skeleton"})
+    (tmp_path / "x").touch()
+    for absent, min_score in ((frozenset[int](), 0.0), (frozenset(range(40)), 0.0), (frozenset[int](), 0.2)):
+        write_skeleton(path, np.full((40, 25, 2), np.nan), absent=absent)
+        options = PrepareOptions(min_score=min_score)
+        clip, facts = make_clip(tmp_path / "x", path, name[:16], "ntu25", options, FakeDecoder(40, 40))
+        assert clip is None
+        scored = " with a joint scored 0.2 or more" if min_score else ""
+        assert facts["reason"] == f"no body in any frame of the skeleton{scored}"
 
 
 def test_a_skeleton_of_another_topology_fails(tmp_path: Path) -> None:
     name = names(1)[0]
-    write_skeleton(tmp_path / f"{name}.skeleton", joints_of_clip(name[:16], 20))
+    write_skeleton(tmp_path / f"{name}.skeleton", joints_of_clip(name[:16], 40))
+    (tmp_path / "x.avi").touch()
     record = VideoRecord(clip_id=name, key=name[:16], label=0, video="x.avi", skeleton=f"{name}.skeleton")
     roots = {"videos": str(tmp_path), "skeletons": str(tmp_path)}
     _, entry = attempt(record, roots, "penn13", PrepareOptions(), FakeDecoder(40, 40))

@@ -81,7 +81,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_every_row_ends_as_one_of_done_excluded_missing_failed(corpus: Path, tmp_path: Path) -> None:
     _skeleton(corpus, CLIPS[1]).unlink()
     _video(corpus, CLIPS[2]).unlink()
-    write_skeleton(_skeleton(corpus, CLIPS[5]), joints_of_clip("x", 8), absent=frozenset(range(8)))
+    write_skeleton(_skeleton(corpus, CLIPS[5]), joints_of_clip("x", 18), absent=frozenset(range(18)))
     _video(corpus, CLIPS[6]).write_bytes(b"")
     out = tmp_path / "out"
     events: list[dict[str, Any]] = []

@@ -50,7 +50,7 @@ def test_the_bytes_lie_in_their_range(raw: Path, tmp_path: Path, changed: dict[s
 def test_it_counts_what_is_there_and_what_is_left(raw: Path, tmp_path: Path) -> None:
     rows, out = listing(raw), tmp_path / "out"
     told = estimate_prepare(rows, OPTIONS, out, workers=2)
-    assert (told["clips"], told["excluded"], told["clips_to_do"]) == (30, 1, 30)
+    assert (told["clips"], told["missing"], told["clips_to_do"]) == (30, 1, 30)
     assert (told["shards"], told["shards_to_do"], told["pilot_clips"]) == (4, 4, PILOT_CLIPS)
     assert len(told["pilot_failures"]) == 1
     assert told["pilot_failures"][0].startswith(f"{names(30)[0]}: video: cannot be opened")

@@ -117,9 +117,9 @@ def test_stopped_before_and_after_every_write_in_turn(
     with monkeypatch.context() as patch:
         counter = Mortal(patch, last=-1, after=True)
         prepare(rows, OPTIONS, tmp_path / "counted")
-    # the folder, in the one above it; rows.jsonl, dataset.json, three shards of two files, manifest.jsonl: each is
-    # fsync, rename, fsync of the folder
-    assert counter.count == 1 + (2 + 3 * 2 + 1) * 3
+    # the folder, log/ and log/seen/, in those above them; rows.jsonl, dataset.json, three shards of two files and what
+    # was seen of their raw files, manifest.jsonl: each is fsync, rename, fsync of the folder
+    assert counter.count == 3 + (2 + 3 * 3 + 1) * 3
     left_behind = 0
     for last in range(1, counter.count + 1):
         for after in (False, True):
