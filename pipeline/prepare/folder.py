@@ -125,7 +125,7 @@ class PreparedFolder:
                 "options": asdict(self.options),
                 "roots": dict(self.listing.roots),
                 # of the libraries that decide the bytes; recorded, never compared
-                "versions": {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")},
+                "versions": _versions(),
                 "class_names": list(self.listing.class_names),
                 "clips": len(self.listing.records),
                 "columns": ROW_COLUMNS,
@@ -195,6 +195,14 @@ class PreparedFolder:
             self.manifest_path.unlink(missing_ok=True)
         except OSError as error:
             raise unwritable(self.manifest_path, error) from error
+
+
+def _versions() -> dict[str, str]:
+    import av  # not above: stage 2 needs no video library
+
+    found = {name: version(name) for name in ("star-tokens", "numpy", "av", "h5py", "pillow")}
+    inside = {name: av.library_versions[name] for name in ("libavcodec", "libavformat", "libswscale")}  # FFmpeg's
+    return found | {name: ".".join(map(str, numbers)) for name, numbers in inside.items()}
 
 
 def listing_digest(listing: Listing) -> str:
