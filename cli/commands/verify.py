@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import Debug
-from pipeline.artifacts.kinds import artifact_type
-from pipeline.errors import printable
+from pipeline.artifacts.kinds import NAMES, artifact_type
+from pipeline.errors import ConfigError, printable
 
 MAX_RECORDS = 8  # named in one sentence
 
@@ -21,10 +21,15 @@ def verify(
     deep: Annotated[
         bool, typer.Option("--deep", help="For a store: also decode every clip and compare its SHA-256; slower.")
     ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="For a prepared folder: read the videos and skeletons again, too.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Re-read every byte against its digest; exit 1 and a list of files and clips where one differs."""
     artifact = artifact_type(path)
+    if raw and artifact != "prepared":
+        raise ConfigError("raw", "is for prepared folders", got=NAMES[artifact], remedy="name the prepared folder")
     if artifact == "run":
         from star.runs.run import open_run
 
@@ -59,6 +64,24 @@ def verify(
         )
         print(printable(sentence), file=sys.stderr)
         raise typer.Exit(1)
+    if raw:
+        _raw_files(Path(path))
     pending = open_artifact(path).account().pending
     rest = f"; {pending} clips are pending, which the same command makes" if pending else ""
     print(f"{path}: every byte that was committed is whole{rest}")
+
+
+def _raw_files(path: Path) -> None:
+    """Exit with 1, all of them named, where a video or skeleton is no longer what its clip was made from."""
+    from pipeline.prepare.verify import verify_raw
+
+    changed = 0
+    for damage in verify_raw(path):
+        print(printable(f"{damage.file} {damage.problem}: {', '.join(damage.clips)}"))
+        changed += 1
+    if changed:
+        told = f"{changed} raw files are missing or not those that the clips were made from"
+        remedy = "put the old ones back, or prepare the new ones into another folder"
+        print(printable(f"star: {path}: {told}; {remedy}"), file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"{path}: every video and skeleton is the one that its clip was made from")

@@ -115,9 +115,6 @@ class PreparedFolder:
         return found
 
     def _meta(self, rows_sha256: str, found: dict[str, Any] | None) -> bytes:
-        import av  # not above: stage 2, which opens the folder, needs no video library
-
-        versions = {name: version(name) for name in VERSIONS} | {"ffmpeg": av.ffmpeg_version_info}
         return seal(
             {
                 "format": FORMAT,
@@ -128,7 +125,7 @@ class PreparedFolder:
                 "options": asdict(self.options),
                 "roots": dict(self.listing.roots),
                 # of the libraries that decide the bytes, when the folder was begun; recorded, never compared
-                "versions": versions if found is None else found["versions"],
+                "versions": _versions() if found is None else found["versions"],
                 "class_names": list(self.listing.class_names),
                 "clips": len(self.listing.records),
                 "columns": ROW_COLUMNS,
@@ -210,6 +207,14 @@ def _content_of(entry: dict[str, Any]) -> list[Any]:
     raw = entry.get("raw", {})
     digests = [raw[name]["sha256"] for name in sorted(raw)]
     return [*(entry.get(name, "") for name in ("id", "outcome", "reason", "corrupt", "sha256", "reader")), *digests]
+
+
+def _versions() -> dict[str, str]:
+    import av  # not above: stage 2 needs no video library
+
+    found = {name: version(name) for name in VERSIONS}
+    inside = {name: av.library_versions[name] for name in ("libavcodec", "libavformat", "libswscale")}  # FFmpeg's
+    return {**found, "ffmpeg": av.ffmpeg_version_info, **{name: ".".join(map(str, n)) for name, n in inside.items()}}
 
 
 def listing_digest(listing: Listing) -> str:

@@ -27,7 +27,10 @@ ATTRIBUTES = {
     "fingerprint": sha256_hex, "made_from": dict, "dataset": str, "topology": str, "class_names": names,
     "joint_names": names, "protocols": names,
 }  # fmt: skip
-COMPARED = ("zarr_format", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
+COMPARED = (
+    "zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs",
+    "storage_transformers",
+)  # fmt: skip
 
 
 def read_group(blobs: Blobs) -> bytes | None:
@@ -121,7 +124,7 @@ def expected_arrays(sizes: StoreSizes) -> dict[str, Any]:
 
 
 def _compared(array: Mapping[str, Any]) -> Any:
-    return _plain({name: array.get(name) for name in COMPARED})
+    return _plain({name: array[name] for name in COMPARED if array.get(name) not in (None, [])})
 
 
 def _plain(value: Any) -> Any:

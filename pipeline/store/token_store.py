@@ -23,7 +23,7 @@ from pipeline.store.blobs_local import LARGEST_BLOB
 from pipeline.store.chunks import column_bytes, decode_column
 from pipeline.store.clip_reader import ClipReader
 from pipeline.store.layout import COLUMNS, NAMES, StoreSizes, spec_of
-from pipeline.store.metadata import description_of, read_group
+from pipeline.store.metadata import damaged_metadata, description_of, read_group
 from pipeline.store.survey import StoreSurvey, account_of_entries, clip_digests, outcomes_of, survey
 
 
@@ -68,7 +68,10 @@ class TokenStore:
                 remedy="run `star extract-tokens` first and give its store here",
             )
         attributes, sizes = description_of(blobs, data)
-        group = zarr.open_group(blobs.zarr_store(read_only=True), mode="r", use_consolidated=True)
+        try:
+            group = zarr.open_group(blobs.zarr_store(read_only=True), mode="r", use_consolidated=True)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise damaged_metadata(blobs, f"is no group to zarr ({str(error)[:100]})") from error
         return cls(blobs, group, attributes, sizes, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:

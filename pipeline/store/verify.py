@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.boundary import LARGEST_JSON
 from pipeline.artifacts.outcomes import DIFFERS, Damage
 from pipeline.cluster.lookahead import prefetch
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs, open_blobs
-from pipeline.store.chunks import decode_chunk, decode_clip
+from pipeline.store.chunks import decode_chunk, decode_clip, file_bytes
 from pipeline.store.commit_records import (
     checked_record,
     clip_digest,
@@ -131,7 +132,11 @@ def _ids(blobs: Blobs, sizes: StoreSizes) -> list[str]:
 def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> Iterator[str]:
     """The done clips of a shard that cannot be read, or whose digest has changed."""
     view, shard = record["view"], record["shard"]
-    files = {spec.name: _bytes_of(blobs, chunk_key(spec, shard, view)) for spec in specs(sizes)}
+    clips = len(record["clips"])
+    files = {
+        spec.name: _bytes_of(blobs, chunk_key(spec, shard, view), most=file_bytes(spec, clips, sizes))
+        for spec in specs(sizes)
+    }
     for row, entry in enumerate(record["clips"]):
         if entry["outcome"] != "done":
             continue
@@ -143,10 +148,10 @@ def _damaged_clips(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> I
             yield entry["id"]
 
 
-def _bytes_of(blobs: Blobs, key: str) -> bytes:
+def _bytes_of(blobs: Blobs, key: str, *, most: int = LARGEST_JSON) -> bytes:
     """The bytes of a file, none where it cannot be read: the damage is told by whoever found it."""
     try:
-        return blobs.get(key) or b""
+        return blobs.get(key, most=most) or b""
     except ArtifactError:
         return b""
 

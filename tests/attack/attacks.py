@@ -117,6 +117,13 @@ STORE: dict[str, Attack] = {
     "chunk grid huge": array(
         "label", "chunk_grid", value={"name": "regular", "configuration": {"chunk_shape": [1 << 50]}}
     ),
+    "node a group": array("gg", "node_type", value="group"),
+    "storage transformers": array("gg", "storage_transformers", value=[{"name": "x"}]),
+    "fill value of text": array("gg", "fill_value", value="x"),
+    "group a number": rewritten(ZARR, put("node_type", value=3)),
+    "group of version 2": rewritten(ZARR, put("zarr_format", value=2)),
+    "group of a strange kind": rewritten(ZARR, put("consolidated_metadata", "kind", value=3)),
+    "group with a surprise": rewritten(ZARR, put("surprise", value={"must_understand": True})),
     "no consolidated metadata": rewritten(ZARR, dropped("consolidated_metadata")),
     "label out of range": column("label", lambda data: np.full(len(data) // 8, 99, "<i8").tobytes()),
     "label negative": column("label", lambda data: np.full(len(data) // 8, -5, "<i8").tobytes()),

@@ -23,7 +23,9 @@ from tiny_corpus import listing, names, write_corpus
 from pipeline.artifacts import files
 from pipeline.artifacts.files import TEMPORARY
 from pipeline.artifacts.outcomes import Account
+from pipeline.child.process import ChildProcess
 from pipeline.config import PrepareOptions
+from pipeline.prepare import worker
 from pipeline.prepare.coordinator import prepare
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.verify import verify_prepared
@@ -68,6 +70,53 @@ def _same(out: Path, undisturbed: Path) -> None:
     for path in undisturbed.glob("clips-*"):
         assert (out / path.name).read_bytes() == path.read_bytes(), path.name
     assert list(verify_prepared(out)) == []
+
+
+@pytest.mark.parametrize("when", ["before each clip", "before and after each clip"])
+def test_a_child_killed_between_any_two_clips_changes_nothing(
+    many: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    kills = 0
+    real = worker.attempt
+
+    def kill(child: Any) -> None:
+        nonlocal kills
+        if child._child is not None:
+            child._child.process.send_signal(signal.SIGKILL)
+            child._child.process.wait()
+            kills += 1
+
+    def attempt(record: Any, roots: Any, topology: Any, options: Any, child: Any) -> Any:
+        kill(child)
+        made = real(record, roots, topology, options, child)
+        if "after" in when:
+            kill(child)
+        return made
+
+    monkeypatch.setattr(worker, "attempt", attempt)
+    assert prepare(listing(many), MANY, tmp_path / "out") == Account(done=80)
+    assert kills >= 79
+    _same(tmp_path / "out", undisturbed)
+
+
+def test_a_child_killed_within_clips_changes_nothing(
+    many: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill before a seeded choice of calls, of any kind; each is asked again of another child."""
+    rng, kills = random.Random(SEED), 0
+    real = ChildProcess.call
+
+    def call(self: ChildProcess, name: str, /, **arguments: Any) -> Any:
+        nonlocal kills
+        if self._child is not None and rng.random() < 0.2:
+            self._child.process.send_signal(signal.SIGKILL)  # it may die before, amid or after its answer
+            kills += 1
+        return real(self, name, **arguments)
+
+    monkeypatch.setattr(ChildProcess, "call", call)
+    assert prepare(listing(many), MANY, tmp_path / "out") == Account(done=80)
+    assert kills > 20
+    _same(tmp_path / "out", undisturbed)
 
 
 class Stopped(BaseException):
