@@ -35,7 +35,7 @@ SIZES = {
     "frames": whole(1, 10**4), "joints": whole(1, 10**4), "cells": whole(1, 10**5), "gg_channels": whole(1, 10**5),
     "jm_channels": whole(1, 10**5),
 }  # fmt: skip
-MOST_SHARDS, LARGEST_CLIP, LARGEST_SMALL = 10**7, 1 << 31, 1 << 31  # shards and views; bytes; bytes of a shard's chunk
+MOST_SHARDS, LARGEST_CLIP, LARGEST_SMALL = 10**6, 1 << 31, 1 << 31  # shards and views; bytes; bytes of a shard's chunk
 
 
 @dataclass(frozen=True, kw_only=True)

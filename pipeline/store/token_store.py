@@ -26,6 +26,8 @@ from pipeline.store.layout import COLUMNS, NAMES, StoreSizes, spec_of
 from pipeline.store.metadata import damaged_metadata, description_of, read_group
 from pipeline.store.survey import StoreSurvey, account_of_entries, clip_digests, outcomes_of, survey
 
+LABELS = "label/c/0"
+
 
 class TokenStore:
     """An open token store; picklable: only its URL is sent to another process.
@@ -68,6 +70,11 @@ class TokenStore:
                 remedy="run `star extract-tokens` first and give its store here",
             )
         attributes, sizes = description_of(blobs, data)
+        labels, expected = blobs.get(LABELS, most=LARGEST_BLOB), column_bytes("label", sizes.clips)
+        if labels is None or len(labels) != expected:  # before memory is taken for so many clips
+            problem = "its chunk is missing" if labels is None else f"it has {len(labels)} bytes, expected {expected}"
+            remedy = "restore it from a copy; `star verify` names all other damage"
+            raise CorruptError(f"{blobs.url}/label", f"cannot be read ({problem})", remedy=remedy)
         try:
             group = zarr.open_group(blobs.zarr_store(read_only=True), mode="r", use_consolidated=True)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

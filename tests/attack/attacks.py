@@ -24,6 +24,7 @@ from attack.changes import (
     Attack,
     Bomb,
     array,
+    billion_clips,
     bytes_of,
     checkpoint,
     checkpoint_bytes,
@@ -124,6 +125,7 @@ STORE: dict[str, Attack] = {
     "group of version 2": rewritten(ZARR, put("zarr_format", value=2)),
     "group of a strange kind": rewritten(ZARR, put("consolidated_metadata", "kind", value=3)),
     "group with a surprise": rewritten(ZARR, put("surprise", value={"must_understand": True})),
+    "a billion clips": billion_clips,
     "no consolidated metadata": rewritten(ZARR, dropped("consolidated_metadata")),
     "label out of range": column("label", lambda data: np.full(len(data) // 8, 99, "<i8").tobytes()),
     "label negative": column("label", lambda data: np.full(len(data) // 8, -5, "<i8").tobytes()),
@@ -320,7 +322,15 @@ BOMBS = {
         if "terabyte" in name
         or "1 << " in name
         or "size " in name
-        or name in ("shape larger", "ids of a lying number", "ids of a lying length", "commit deep", "zarr.json deep")
+        or name
+        in (
+            "shape larger",
+            "a billion clips",
+            "ids of a lying number",
+            "ids of a lying length",
+            "commit deep",
+            "zarr.json deep",
+        )
     },
     **{
         f"prepared: {name}": ("prepared", PREPARED[name])

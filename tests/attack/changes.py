@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -316,6 +317,26 @@ def column(name: str, make: Callable[[bytes], bytes]) -> Attack:
         path.write_bytes(body + crc_tail(body))
 
     return attack
+
+
+def billion_clips(root: Path) -> None:
+    """A description of a billion clips without a flaw: only the files are too small for it."""
+    import zarr
+    from zarr.storage import MemoryStore
+
+    from pipeline.store.layout import COLUMNS, NAMES, StoreSizes, create_array, create_column, specs
+
+    attributes = json.loads((root / ZARR).read_bytes())["attributes"]
+    attributes["sizes"] |= {"clips": 10**9, "shard_clips": 10**4, "views": 10}
+    sizes, memory = StoreSizes.of(attributes, ""), {}
+    group = zarr.create_group(MemoryStore(memory), attributes=attributes)
+    for spec in specs(sizes):
+        create_array(group, spec, sizes)
+    for name in (*COLUMNS, *NAMES):
+        create_column(group, name, sizes.clips)
+    with warnings.catch_warnings(action="ignore"):
+        zarr.consolidate_metadata(MemoryStore(memory))
+    (root / ZARR).write_bytes(memory["zarr.json"].to_bytes())
 
 
 def array(name: str, *path: Any, value: Any) -> Attack:
