@@ -103,8 +103,10 @@ def _poses(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "first_frame_number": dict(Counter(str(pose["first_frame"]) for pose, _, _ in poses)),
         "reader": dict(Counter(entry["reader"] for entry in entries if "reader" in entry)),
         "clips_with_other_numbers_of_pose_and_video_frames": sum(ours != theirs for _, ours, theirs in poses),
-        "clips_without_a_pose_in_their_first_frames": sum(pose["first_pose"] > 0 for pose, _, _ in poses),
-        "clips_without_a_pose_in_their_last_frames": sum(pose["last_pose"] < ours - 1 for pose, ours, _ in poses),
+        "clips_without_a_pose_in_their_first_frames": sum((pose["first_pose"] or 0) > 0 for pose, _, _ in poses),
+        "clips_without_a_pose_in_their_last_frames": sum(
+            pose["last_pose"] is not None and pose["last_pose"] < ours - 1 for pose, ours, _ in poses
+        ),
         "frames_without_a_pose": sum(pose["frames_without_pose"] for pose, _, _ in poses),
         "frames": sum(ours for _, ours, _ in poses),
         "clips_with_bodies_left_out": sum(pose["bodies_left_out"] > 0 for pose, _, _ in poses),
@@ -161,6 +163,7 @@ def _run(path: str) -> dict[str, Any]:
         "protocol": run.store["protocol"],
         "store": run.store["url"],
         "store_fingerprint": run.store["fingerprint"],
+        "store_content_digest": run.store.get("content_digest"),
         "steps": losses[-1]["step"] if losses else 0,
         "loss": losses[-1]["loss"] if losses else None,
         "evaluations": len(tests),

@@ -18,7 +18,7 @@ from pipeline.artifacts.lock import sole_writer
 from pipeline.artifacts.outcomes import AGAIN, Account
 from pipeline.cluster.run_shards import ShardProgress, run_shards
 from pipeline.config import FRAMES, PrepareOptions
-from pipeline.errors import CorruptError
+from pipeline.errors import ArtifactError, CorruptError
 from pipeline.prepare.clip import joints_of
 from pipeline.prepare.folder import Entries, PreparedFolder
 from pipeline.prepare.hdf5 import MIN_PICTURE, known_bytes
@@ -53,6 +53,8 @@ def prepare(
         ConfigError: the cluster cannot be used. DataError: nothing is listed, or the data went away during the run.
     """
     folder = PreparedFolder.match(out, listing, options)  # before anything is written: `out` may be something else
+    if not {"videos", "skeletons"} <= listing.roots.keys():
+        raise ArtifactError(out, "does not say where its videos and skeletons lie", remedy="prepare it again")
     with sole_writer(out) as lease:
         sweep_temporaries(out)
         folder.freeze()

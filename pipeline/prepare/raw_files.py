@@ -109,7 +109,7 @@ def _touched(folder: Path, files: list[RawFile]) -> list[tuple[RawFile, str]]:
 
 def remember(folder: Path, shard: int, stamps: Mapping[str, str | None]) -> None:
     """Add to the stamps seen last of a shard's files."""
-    write_atomic(folder / SEEN.format(shard), json.dumps({**_seen(folder, shard), **stamps}).encode())
+    write_atomic(folder / SEEN.format(shard), json.dumps({**_seen(folder, shard), **stamps}).encode(), root=folder)
 
 
 def _seen(folder: Path, shard: int) -> dict[str, str | None]:

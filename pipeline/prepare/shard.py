@@ -42,6 +42,22 @@ RECORD_SCHEMA = {
     "fingerprint": sha256_hex, "shard": whole(), "bytes": whole(), "sha256": sha256_hex,
     "clips": [{"id": str, "outcome": OUTCOMES}],
 }  # fmt: skip
+
+
+def _frame_or_none(value: Any) -> bool:
+    """A frame's number, or null."""
+    return value is None or whole()(value)
+
+
+# of entries of clips whose files were read
+ENTRY_SCHEMAS: dict[str, Any] = {
+    "raw": dict.fromkeys(("video", "pose"), {"bytes": whole(), "sha256": sha256_hex, "frames": whole()}),
+    "poses": {
+        "units": str, "first_frame": whole(), "first_pose": _frame_or_none, "last_pose": _frame_or_none,
+        "frames_without_pose": whole(), "bodies": whole(), "bodies_left_out": whole(),
+    },
+    "reader": str, "corrupt": str,
+}  # fmt: skip
 LONGEST_ROW, LARGEST_ROWS = 1 << 20, 1 << 33  # bytes of a line, of the file
 SHARDS_AT_ONCE = 16  # whose rows are read together: reading and checking all of NTU 120's takes a tenth of a second
 
@@ -107,6 +123,9 @@ class Shard:
             raise CorruptError(self.commit_path, "does not name the clips of its shard", remedy=remedy)
         for entry in record["clips"]:
             check(entry, {"sha256": sha256_hex} if entry["outcome"] == "done" else {"reason": str}, self.commit_path)
+            check(entry, {name: schema for name, schema in ENTRY_SCHEMAS.items() if name in entry}, self.commit_path)
+            if ("raw" in entry) != ("poses" in entry):
+                raise CorruptError(self.commit_path, f"does not say what {entry['id']} was made from")
         return record
 
     def committed(self) -> dict[str, Any] | None:

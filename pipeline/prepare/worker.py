@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.boundary import BoundaryError
 from pipeline.artifacts.lock import require_writer
 from pipeline.artifacts.outcomes import AGAIN
 from pipeline.cluster.run_shards import report
@@ -75,7 +76,7 @@ def _kept(shard: Shard) -> dict[int, tuple[ClipContent | None, Entry]]:
     try:
         record = shard.committed()
         rows = [] if record is None else list(zip(record["clips"], shard.clips(record), strict=True))
-    except CorruptError:
+    except (CorruptError, BoundaryError):
         return {}
     return {
         i: (clip, entry)
