@@ -49,9 +49,10 @@ def _frame_or_none(value: Any) -> bool:
     return value is None or whole()(value)
 
 
+RAW_FILE = {"bytes": whole(), "sha256": sha256_hex, "frames": whole()}
 # of entries of clips whose files were read
 ENTRY_SCHEMAS: dict[str, Any] = {
-    "raw": dict.fromkeys(("video", "pose"), {"bytes": whole(), "sha256": sha256_hex, "frames": whole()}),
+    "raw": {"video": RAW_FILE, "pose": RAW_FILE},
     "poses": {
         "units": str, "first_frame": whole(), "first_pose": _frame_or_none, "last_pose": _frame_or_none,
         "frames_without_pose": whole(), "bodies": whole(), "bodies_left_out": whole(),
