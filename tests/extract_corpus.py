@@ -59,8 +59,9 @@ def write_prepared(
     draws: int = 1,
     excluded: Sequence[int] = (),
     failed: Sequence[int] = (),
+    missing: Sequence[int] = (),
 ) -> PreparedFolder:
-    """A finished prepared folder; some rows are excluded, some have failed."""
+    """A finished prepared folder; some rows are excluded, some have failed, some are missing."""
     records = tuple(
         VideoRecord(clip_id=clip_id(i), key=clip_id(i), label=i % 3, split="train" if i % 2 else "test", video=f"{i}")
         for i in range(clips)
@@ -73,20 +74,27 @@ def write_prepared(
     root.mkdir(parents=True, exist_ok=True)
     folder.freeze()
     for number in range(folder.shards):
-        commit_prepared(folder, number, excluded=excluded, failed=failed)
+        commit_prepared(folder, number, excluded=excluded, failed=failed, missing=missing)
     return folder
 
 
 def commit_prepared(
-    folder: PreparedFolder, number: int, *, excluded: Sequence[int] = (), failed: Sequence[int] = ()
+    folder: PreparedFolder,
+    number: int,
+    *,
+    excluded: Sequence[int] = (),
+    failed: Sequence[int] = (),
+    missing: Sequence[int] = (),
 ) -> None:
     """One shard of it, as stage 1 commits it."""
     entries: list[dict[str, Any]] = []
     made: list[ClipContent | None] = []
     for i in folder.rows(number):
-        made.append(None if i in excluded or i in failed else content(i, folder.options.draws))
+        made.append(None if i in {*excluded, *failed, *missing} else content(i, folder.options.draws))
         if i in excluded:
             entries.append({"id": clip_id(i), "outcome": "excluded", "reason": "no skeleton"})
+        elif i in missing:
+            entries.append({"id": clip_id(i), "outcome": "missing", "reason": "no video file"})
         elif i in failed:
             entries.append({"id": clip_id(i), "outcome": "failed", "reason": "the video ends early"})
         else:

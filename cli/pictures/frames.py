@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.extract.coordinator import source_of
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.hdf5 import ShardReader, decode_picture
+from pipeline.prepare.hdf5 import ShardReader, decode_pictures
 from pipeline.store.token_store import TokenStore
 from pipeline.views import crop_frames, view_of
 
@@ -52,7 +52,7 @@ def frames_of(store: TokenStore, folder: PreparedFolder, row: int) -> np.ndarray
         raise CorruptError(
             shard.path, f"clip {name} does not match its digest", remedy="run `star verify` on its folder"
         )
-    frames = np.stack([decode_picture(picture) for picture in clip.frames[0]])
+    frames = decode_pictures(clip.frames[0])
     crop = store.attrs["made_from"]["crop"]
     view = view_of(folder.listing.records[row].key, 0, seed=0, draws=1, kept=frames.shape[1:3], crop=crop)
     return crop_frames(frames, view, crop=crop)

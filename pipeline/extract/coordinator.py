@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.artifacts.boundary import LARGEST_JSON
@@ -92,7 +93,7 @@ def extract(
         )
         source = {"prepared": str(prepared.resolve()), "weights": options.weights}
         blobs.put(SOURCE, canonical_json(source))  # for `star retry`; not part of the content
-        todo, clips_done = unfinished(blobs, fingerprint, sizes, retry=retry)
+        todo, clips_done = unfinished(folder, blobs, fingerprint, sizes, retry=retry)
         _require_disk_space(blobs, sizes, todo)
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
@@ -150,11 +151,14 @@ def require_same_clips(blobs: Blobs, fingerprint: str, sizes: StoreSizes, folder
         )
 
 
-def unfinished(blobs: Blobs, fingerprint: str, sizes: StoreSizes, *, retry: bool = False) -> tuple[list[int], int]:
+def unfinished(
+    folder: PreparedFolder, blobs: Blobs, fingerprint: str, sizes: StoreSizes, *, retry: bool = False
+) -> tuple[list[int], int]:
     """Numbers (view * shards + shard) of the open shards, and how many clips (in each view) the others hold."""
     todo, clips_done = [], 0
-    for number, (_, record) in enumerate(each_record(blobs, fingerprint, sizes, view_shards(sizes), skip_damaged=True)):
-        if is_open(record, retry=retry):
+    records = each_record(blobs, fingerprint, sizes, view_shards(sizes), skip_damaged=True)
+    for number, ((_, shard), record) in enumerate(records):
+        if is_open(record, partial(folder.shard, shard), retry=retry):
             todo.append(number)
         elif record is not None:
             clips_done += len(record["clips"])

@@ -58,7 +58,7 @@ def estimate_extract(prepared: Path, options: ExtractOptions, out: str, *, worke
     existing = check_store(blobs, sizes=sizes, made_from=made_from)
     todo = list(range(len(view_shards(sizes))))
     if existing is not None:
-        todo, _ = unfinished(blobs, fingerprint_of(made_from), sizes)
+        todo, _ = unfinished(folder, blobs, fingerprint_of(made_from), sizes)
     done = [len(rows_done(folder, shard)) for shard in range(sizes.shards)]
     # clips to compute for each open shard and view, without those that need none
     left = [done[number % sizes.shards] for number in todo if done[number % sizes.shards]]

@@ -17,7 +17,7 @@ from pipeline.cluster.lookahead import Pending
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.extract.values import ClipView, Compute, ComputedGroup, DecodedGroup, Group, ShardJob
-from pipeline.prepare.hdf5 import ShardReader, decode_picture
+from pipeline.prepare.hdf5 import ShardReader, decode_pictures
 from pipeline.prepare.shard import Shard
 from pipeline.store.blobs import Blobs
 from pipeline.store.clip_reader import read_committed
@@ -91,7 +91,7 @@ def view_of_clip(job: ShardJob, row: int) -> ClipView:
     """One prepared clip in the view of a job: cropped and flipped."""
     clip, crop, draws = job.clips[row], job.options.crop, job.source.options.draws
     pairs = manifest.topology(job.source.topology).pairs
-    frames = np.stack([decode_picture(picture) for picture in clip.frames[job.view % draws]])
+    frames = decode_pictures(clip.frames[job.view % draws])
     key = job.source.records[row].key
     chosen = view_of(key, job.view, seed=job.options.seed, draws=draws, kept=frames.shape[1:3], crop=crop)
     assert chosen.draw == job.view % draws

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,7 +31,7 @@ from pipeline.errors import ArtifactError
 from pipeline.extract import compute, devices
 from pipeline.extract.shard import begin_group, decode_group, load_job
 from pipeline.extract.values import ComputedGroup, ShardJob
-from pipeline.prepare.shard import read_shard
+from pipeline.prepare.shard import Shard, read_shard
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.commit_records import ViewShard, each_record, is_whole, record_key, view_shards, write_record
 from pipeline.store.layout import StoreSizes
@@ -136,9 +137,17 @@ class ShardWriter:
             self._commits.popleft().result()
 
 
-def is_open(record: dict[str, Any] | None, *, retry: bool) -> bool:
-    """Whether the shard and view of this commit record is still to be made."""
-    return record is None or (retry and any(clip["outcome"] in AGAIN for clip in record["clips"]))
+def is_open(record: dict[str, Any] | None, source: Callable[[], Shard], *, retry: bool) -> bool:
+    """Whether the shard and view of this commit record is still to be made: also where a clip that was missing in its
+    prepared shard (`source`) is there now."""
+    outcomes = {clip["outcome"] for clip in record["clips"]} if record is not None else set()
+    if record is None or (retry and outcomes & {*AGAIN}):
+        return True
+    prepared = source().committed() if "missing" in outcomes else None
+    if prepared is None:
+        return False
+    pairs = zip(record["clips"], prepared["clips"], strict=True)
+    return any(ours["outcome"] == "missing" and theirs["outcome"] != "missing" for ours, theirs in pairs)
 
 
 def _record_or_none(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> dict[str, Any] | None:
@@ -149,10 +158,10 @@ def _record_or_none(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> d
 def _read_job(plan: ExtractPlan, blobs: Blobs, view_shard: ViewShard) -> ShardJob | None:
     view, shard = view_shard
     before = _record_or_none(plan, blobs, view_shard)
-    if not is_open(before, retry=plan.retry):
+    source = partial(read_shard, Path(plan.prepared), shard, shard_clips=plan.sizes.shard_clips)
+    if not is_open(before, source, retry=plan.retry):
         return None
-    source = read_shard(Path(plan.prepared), shard, shard_clips=plan.sizes.shard_clips)
-    return load_job(source, view, plan.options, plan.sizes, blobs, before)
+    return load_job(source(), view, plan.options, plan.sizes, blobs, before)
 
 
 def _commit(plan: ExtractPlan, blobs: Blobs, job: ShardJob, absorbing: list[Future[None]]) -> None:

@@ -16,6 +16,7 @@ import functools
 import io
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError
 
 JPEG_QUALITY = 95
+LONGEST_SIDE = 4096  # pixels of a kept picture
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
 MIN_PICTURE = {"jpeg95": 2000, "lossless": 6000}  # bytes: a third of those of pictures of people
 # the errors that h5py and numpy raise for a damaged file
@@ -88,15 +90,37 @@ def decode_picture(data: bytes | memoryview) -> np.ndarray:
     OpenCV's decoder gives the same pixels as Pillow's (a test compares them) in half the time, and releases Python's
     lock, for which the many decoding threads of a GPU would queue.
 
-    Raises CorruptError: it is not a whole picture.
+    Raises CorruptError: it is not a whole picture, or a side is longer than `LONGEST_SIDE`.
     """
     import cv2  # not above: without a working OpenCV all that needs no pictures still runs
 
     whole = bytes(data[-2:]) == JPEG_END or bytes(data[-8:-4]) == PNG_END  # OpenCV would fill a missing end with grey
+    if whole and max(_claimed_size(bytes(data))) > LONGEST_SIDE:
+        whole = False  # nothing that large is kept: its pixels are not allocated
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
     if picture is None:
         raise CorruptError("a picture", "cannot be decoded", got=f"{len(data)} bytes", expected="a whole JPEG or PNG")
     return picture
+
+
+def decode_pictures(pictures: Sequence[bytes]) -> np.ndarray:
+    """(T, H, W, 3) uint8 RGB. Raises CorruptError: as `decode_picture`, or they differ in size."""
+    decoded = [decode_picture(picture) for picture in pictures]
+    if len({picture.shape for picture in decoded}) > 1:
+        raise CorruptError("the pictures of a clip", "differ in size")
+    return np.stack(decoded)
+
+
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """(height, width) in the header of a JPEG or PNG; (0, 0) where there is none, which the decoder then tells."""
+    if data.startswith(b"\x89PNG"):
+        return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        if 0xC0 <= data[at + 1] <= 0xCF and data[at + 1] not in (0xC4, 0xC8, 0xCC):  # a frame header
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0, 0
 
 
 def encode_shard(

@@ -281,6 +281,27 @@ def test_clips_that_failed_before_are_filled_in(stub: Any, tmp_path: Path) -> No
     assert list(verify_store(tmp_path / "s", deep=True)) == []
 
 
+def test_missing_clips_are_told_and_filled_in_by_the_same_command(stub: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "prepared", 9, failed=[1], missing=[5, 8])
+    out, views = tmp_path / "s", replace(OPTIONS, views=2)
+    account = extract(folder.path, out, views)
+    assert (account.done, account.failed, account.missing, account.excluded) == (6, 1, 2, 0)
+    assert account.total == 9
+    assert set(account.reasons) == {("missing", "no video file", 2), ("failed", "the video ends early", 1)}
+    store = TokenStore.open(out)
+    assert store.status.T.tolist() == [[1, 3, 1, 1, 1, 4, 1, 1, 4]] * 2
+    assert extract(folder.path, out, views) == account
+    commit_prepared(folder, 0)  # what failed is tried again on request alone
+    commit_prepared(folder, 1)
+    assert extract(folder.path, out, views).missing == 1
+    commit_prepared(folder, 2)
+    account = extract(folder.path, out, views)
+    assert (account.done, account.failed, account.missing) == (8, 1, 0)
+    assert extract(folder.path, out, views, retry=True).done == 9
+    extract(write(tmp_path / "fresh", 9).path, tmp_path / "t", views)
+    assert tree(out) == tree(tmp_path / "t")
+
+
 def test_a_retry_leaves_alone_what_is_no_nearer(stub: Any, tmp_path: Path) -> None:
     folder = write(tmp_path / "prepared", 9, failed=[1, 6])
     extract(folder.path, tmp_path / "s", OPTIONS)

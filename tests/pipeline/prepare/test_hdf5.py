@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 import time
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,7 @@ from pipeline.prepare.hdf5 import (
     ClipContent,
     ShardReader,
     decode_picture,
+    decode_pictures,
     encode_picture,
     encode_shard,
     known_bytes,
@@ -198,3 +200,30 @@ def test_whatever_bit_is_flipped_reading_gives_the_clip_or_an_error_or_another_d
         except CorruptError:
             outcomes["error"] += 1
     assert min(outcomes.values()) > 0, outcomes
+
+
+@pytest.mark.parametrize("codec", ["JPEG", "PNG"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_picture_that_claims_to_be_huge_takes_no_memory(codec: str, progressive: bool) -> None:
+    """Three thousand megabytes by its header; by another byte of it, a few hundred."""
+    out = io.BytesIO()
+    Image.new("RGB", (48, 32)).save(out, codec, progressive=progressive)
+    data = bytearray(out.getvalue())
+    assert decode_picture(bytes(data)).shape == (32, 48, 3)
+    if codec == "PNG":
+        data[16:24] = (30000).to_bytes(4, "big") * 2
+    else:
+        at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+        data[at + 5 : at + 9] = (30000).to_bytes(2, "big") * 2
+    tracemalloc.start()
+    with pytest.raises(CorruptError, match="cannot be decoded"):
+        decode_picture(bytes(data))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_pictures_of_one_clip_have_one_size() -> None:
+    large, small = (encode_picture(np.zeros((side, 16, 3), np.uint8), "lossless") for side in (16, 24))
+    assert decode_pictures([large, large]).shape == (2, 16, 16, 3)
+    with pytest.raises(CorruptError, match="differ in size"):
+        decode_pictures([large, small])
