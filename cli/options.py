@@ -88,6 +88,11 @@ def sharing(shared: Callable[..., Any]) -> Callable[[Callable[..., None]], Calla
     return decorate
 
 
+def with_options(text: str) -> str:
+    """A reason from an artifact's record, whose arguments in backticks become options."""
+    return IN_BACKTICKS.sub(lambda match: f"--{OTHER_NAMES.get(match[1], match[1]).replace('_', '-')}", text)
+
+
 def in_options(error: StarError, command: Any) -> str:
     """The sentence of an error of `pipeline` or `star`, with the options of a command for the arguments that it names.
 

@@ -135,6 +135,12 @@ def low_scores() -> Detections:
     return found
 
 
+def all_low() -> Detections:
+    found = marked(17)
+    found.scores[:] = 0.1
+    return found
+
+
 def crowd() -> Detections:
     """A large actor who moves little, and two small people who walk by."""
     body = np.random.default_rng(0).uniform((-0.18, -0.5), (0.18, 0.5), (17, 2))
@@ -199,6 +205,37 @@ def unicode_forms(root: Path) -> None:
     each(root, lambda stem: own(stem, PEOPLE.joints[0]))
     for suffix, form in ((".mp4", "NFD"), (".npz", "NFC")):
         (root / f"jump/v0{suffix}").rename(root / "jump" / (normalize(form, "café") + suffix))
+
+
+def unturned(root: Path) -> None:
+    """Poses of a tool that does not turn the video of a phone, which lies on its side in the file."""
+    x, y = np.moveaxis(people(17, persons=1).joints[0], -1, 0)
+    each(root, lambda stem: own(stem, np.stack([SIZE[0] - 1 - y, x], axis=-1)), turn=90)
+
+
+def numbered_pictures(first: int, name: str) -> Callable[[Path], None]:
+    """Pictures from a number on, and a list that names them, without the first three."""
+
+    def make(root: Path) -> None:
+        found = marked(17).only(at(*range(3, FRAMES)))
+        for label in ("jump", "wave"):
+            frames = marked_videos.pictures(MARKER, SIZE)
+            marked_videos.write_pictures(root / label / "v0", frames, first=first, suffix=".jpg")
+            list_of = [
+                {"image_id": name.format(t + first), "category_id": 1, "score": 2.0, "keypoints": one.ravel().tolist()}
+                for t, one in enumerate(np.concatenate([found.joints, found.scores[..., None]], axis=-1)[0])
+                if np.isfinite(one).all()
+            ]
+            (root / label / "v0.json").write_text(json.dumps(list_of))
+
+    return make
+
+
+def zeros_for_nobody(stem: Path) -> None:
+    """Two persons, the second of whom is there for a while only; programs fill up with zeros."""
+    joints = np.zeros((2, FRAMES, 17, 2))
+    joints[0], joints[1, 8:14] = marked(17).joints[0], people(17, seed=3).joints[0, 8:14]
+    own(stem, joints)
 
 
 # ---------------------------------------------------------------- one pose that is a trap, beside two sound clips
@@ -295,6 +332,15 @@ CASES = {
         | {"jump/cut": "is cut off", "w%d/v0": RIGHT},
     ),
     "low scores": Case(poses("own npz", low_scores()), options=("--geometry", "person")),
+    "all scores low": Case(
+        poses("own npz", all_low()), both("has no joint scored 0.2 or more (got 0.1 at most); lower")
+    ),
+    "all scores low, allowed": Case(poses("own npz", all_low()), options=("--min-score", "0")),
+    "poses of the unturned video": Case(unturned, both("is of the video before it is turned (got joints in 180 x 320")),
+    "pictures from 100": Case(numbered_pictures(100, "img_{:05d}.jpg")),
+    "pictures from 1": Case(numbered_pictures(1, "img_{:05d}.jpg")),
+    "pictures from 1, or AlphaPose's own names": Case(numbered_pictures(1, "{}.jpg"), both("from 0 or from 1")),
+    "zeros for nobody": Case(lambda root: each(root, zeros_for_nobody)),
     "crowd": Case(poses("alphapose", crowd())),
     "changing sides": Case(poses("alphapose", changing_sides())),
     "a listed file is missing": Case(
@@ -386,6 +432,30 @@ def test_a_frame_list_tells_the_same_frames_as_a_folder(tmp_path: Path) -> None:
         assert facts["frames"] == 48
     assert found["alphapose"] == found["openpose folder"] == found["own npz"]
     assert found["own npz"][0][0][-1] == 23
+
+
+def test_somebody_who_is_zero_in_a_frame_is_not_there(tmp_path: Path) -> None:
+    each(tmp_path, zeros_for_nobody)
+    assert star("prepare", "folder", "--root", tmp_path, "--out", tmp_path / "out", "--quiet").exit_code == 0
+    folder = PreparedFolder.open(tmp_path / "out")
+    for clip in folder.shard(0).clips(folder.record(0) or {}):
+        assert clip is not None
+        there = np.isfinite(clip.joints[0]).all(axis=(2, 3))  # (M, T)
+        assert there[0].all()
+        np.testing.assert_array_equal(there[1], (clip.frame_index[0] >= 8) & (clip.frame_index[0] < 14))
+
+
+def test_missing_clips_are_named_and_remedies_are_options(tmp_path: Path) -> None:
+    poses("own npz", all_low())(tmp_path)
+    (tmp_path / "jump/v1.mp4").write_bytes(b"")
+    out = tmp_path / "out"
+    shown = star("prepare", "folder", "--root", tmp_path, "--out", out, "--quiet")
+    assert "lower --min-score" in shown.stdout
+    told = star("inspect", out).stdout
+    assert "lower --min-score" in told
+    assert "missing clips:\n  jump/v1: no pose file" in told
+    named = json.loads(star("inspect", out, "--json").stdout)["missing_clips"]
+    assert named == [{"id": "jump/v1", "reason": "no pose file"}]
 
 
 def test_what_was_left_out_is_told(tmp_path: Path) -> None:

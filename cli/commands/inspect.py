@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import CLIPS_FAILED, Debug, Json
+from cli.options import CLIPS_FAILED, Debug, Json, with_options
 from pipeline.artifacts.kinds import artifact_type
 from pipeline.artifacts.outcomes import LARGE_SHARE
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.artifacts.outcomes import Account
 
 MAX_REASONS = 12
+MANY_OUTSIDE = 0.05  # of a clip's joints: perhaps its poses are of another picture
 
 
 def inspect(
@@ -43,7 +44,8 @@ def account_lines(account: Account) -> list[str]:
     counts = f"{account.done} done, {account.excluded} excluded, {account.failed} failed"
     counts += f", {account.missing} missing" if account.missing else ""
     lines = [counts + (f", {account.pending} pending" if account.pending else "") + f", of {account.total}"]
-    lines += [f"  {outcome} {count}x: {reason}" for outcome, reason, count in account.reasons[:MAX_REASONS]]
+    shown = account.reasons[:MAX_REASONS]
+    lines += [f"  {outcome} {count}x: {with_options(reason)}" for outcome, reason, count in shown]
     more = len(account.reasons) - MAX_REASONS
     return lines + ([f"  and {more} more reasons: see --json or the commit records"] if more > 0 else [])
 
@@ -76,7 +78,6 @@ def _prepared(path: str) -> dict[str, Any]:
 
     folder = PreparedFolder.open(path)
     entries = folder.outcomes()
-    failed = [{"id": e["id"], "reason": e["reason"]} for e in entries if e["outcome"] == "failed"]
     return {
         "artifact": "prepared clips",
         "path": path,
@@ -91,7 +92,15 @@ def _prepared(path: str) -> dict[str, Any]:
         "options": folder.options.content(),
         "fingerprint": folder.fingerprint,
         "content_digest": folder.content_digest(entries),
-        "failed_clips": failed,
+        **_named(entries),
+    }
+
+
+def _named(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
+    """The clips that failed, and those that lack a file, with their reasons."""
+    return {
+        f"{outcome}_clips": [{"id": e["id"], "reason": e["reason"]} for e in entries if e["outcome"] == outcome]
+        for outcome in ("failed", "missing")
     }
 
 
@@ -109,6 +118,7 @@ def _poses(entries: list[dict[str, Any]]) -> dict[str, Any]:
         ),
         "frames_without_a_pose": sum(pose["frames_without_pose"] for pose, _, _ in poses),
         "frames": sum(ours for _, ours, _ in poses),
+        "clips_with_joints_outside_the_picture": sum(pose["outside"] > MANY_OUTSIDE for pose, _, _ in poses),
         "clips_with_bodies_left_out": sum(pose["bodies_left_out"] > 0 for pose, _, _ in poses),
         "bodies_left_out": sum(pose["bodies_left_out"] for pose, _, _ in poses),
     }
@@ -120,7 +130,6 @@ def _store(path: str) -> dict[str, Any]:
 
     store = TokenStore.open(path)
     survey = store.survey()
-    failed = [{"id": e["id"], "reason": e["reason"]} for e in survey.outcomes if e["outcome"] == "failed"]
     done = sum(account.done for account in survey.views)
     return {
         "artifact": "token store",
@@ -144,7 +153,7 @@ def _store(path: str) -> dict[str, Any]:
         "versions": store.attrs.get("versions"),
         "fingerprint": store.attrs["fingerprint"],
         "content_digest": survey.content_digest,
-        "failed_clips": failed,
+        **_named(survey.outcomes),
     }
 
 
@@ -177,7 +186,7 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
     lines = []
     for name, value in facts.items():
         label = f"{indent}{name.replace('_', ' ')}"
-        if name in ("reasons", "failed_clips"):
+        if name in ("reasons", "failed_clips", "missing_clips"):
             lines += _sentences(label, value)
         elif isinstance(value, dict):
             lines += [f"{label}:", *_lines(value, indent + "  ")]
@@ -195,5 +204,5 @@ def _sentences(label: str, items: list[dict[str, Any]]) -> list[str]:
     lines = [f"{label}:"]
     for item in items[:MAX_REASONS]:
         lead = item["id"] if "id" in item else f"{item['outcome']} {item['clips']}x"
-        lines.append(f"  {lead}: {item['reason']}")
+        lines.append(f"  {lead}: {with_options(item['reason'])}")
     return lines + ([f"  and {len(items) - MAX_REASONS} more; see --json"] if len(items) > MAX_REASONS else [])

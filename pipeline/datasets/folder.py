@@ -94,13 +94,18 @@ def _key(row: FolderRow) -> str:
 def _ordered(names: Iterable[str]) -> tuple[str, ...]:
     """Names in order, numbers by size where all are numbers."""
     names = sorted(names)
-    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else names)
+    return tuple(sorted(names, key=int) if all(map(_is_number, names)) else names)
+
+
+def _is_number(name: str) -> bool:
+    """Whether a name is a number that a store's columns hold."""
+    return name.isdecimal() and len(name) < 10
 
 
 def _subject_numbers(names: set[str]) -> dict[str, int]:
     """A number for each subject: its own, where all names are different numbers; else 1, 2, … by name."""
     ordered = _ordered(names)
-    if all(name.isdecimal() for name in ordered) and len({int(name) for name in ordered}) == len(ordered):
+    if all(map(_is_number, ordered)) and len({int(name) for name in ordered}) == len(ordered):
         return {name: int(name) for name in ordered}
     return {name: number for number, name in enumerate(ordered, start=1)}
 

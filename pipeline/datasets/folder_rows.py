@@ -59,7 +59,7 @@ def rows_of_folders(root: Path) -> tuple[list[FolderRow], list[str]]:
         if not folder.is_dir():
             unread += [folder.name] if _role(folder) in ("video", "pose") else []  # a list or a note may well lie here
             continue
-        if type_of(Path(folder.path)) is not None:  # what an earlier command has made from this data
+        if _role(folder) == "artifact":
             continue
         here = list(entries(folder.path))
         roles = {entry.name: _role(entry) for entry in here}
@@ -73,7 +73,10 @@ def rows_of_folders(root: Path) -> tuple[list[FolderRow], list[str]]:
 
 
 def _role(entry: os.DirEntry[str]) -> str:
-    """The role of an entry: "video", "pose", "folder" (of neither), or "" for another file."""
+    """The role of an entry: "video", "pose", "folder" (of neither), "artifact" (made from such data), or "" for another
+    file."""
+    if entry.is_dir() and type_of(Path(entry.path)) is not None:
+        return "artifact"
     if not entry.is_dir():
         suffix = PurePosixPath(entry.name).suffix.lower()
         return "pose" if suffix in SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else ""
@@ -97,12 +100,16 @@ def _rows(
             videos[stem] = name
         elif roles[name] == "pose" and stem not in poses:
             poses[stem] = name
-        elif roles[name] != "folder":
+        elif roles[name] not in ("folder", "artifact"):
             unread.append(f"{where}/{name}")
+    for stem, name in videos.items():  # some tools write walk.mp4.json for walk.mp4
+        if stem not in poses and normalize("NFC", name) in poses:
+            poses[stem] = poses.pop(normalize("NFC", name))
     for stem in sorted(videos.keys() | poses.keys()):
         video, pose = (f"{where}/{found[stem]}" if stem in found else "" for found in (videos, poses))
         name = normalize("NFC", f"{where}/{stem}")
-        yield FolderRow(name=name, label=normalize("NFC", label), subject=subject, video=video, pose=pose)
+        names = {"label": normalize("NFC", label), "subject": normalize("NFC", subject)}
+        yield FolderRow(name=name, video=video, pose=pose, **names)
 
 
 def _stem(name: str) -> str:
@@ -128,8 +135,16 @@ def rows_of_csv(root: Path, csv: Path) -> list[FolderRow]:
     """
     try:
         with open(csv, newline="", encoding="utf-8-sig") as file:
-            reader = csv_module.DictReader(file)
-            head, lines = list(reader.fieldnames or []), list(reader)
+            first = file.readline()
+            file.seek(0)
+            # spreadsheets of some countries write semicolons
+            reader = csv_module.DictReader(file, delimiter=next((one for one in ",;\t" if one in first), ","))
+            reader.fieldnames = head = [name.strip() for name in reader.fieldnames or []]
+            lines = [(reader.line_num, line) for line in reader if any(line.values())]
+    except FileNotFoundError as error:
+        raise DataError(
+            csv, "does not exist", remedy="name the CSV by its path from here, or its whole path"
+        ) from error
     except (OSError, UnicodeDecodeError, csv_module.Error) as error:
         raise DataError(csv, "cannot be read as a CSV", got=error, remedy="save it as comma-separated UTF-8") from error
     if not {"path", "label"} <= {*head} <= {*CSV_COLUMNS}:
@@ -137,7 +152,7 @@ def rows_of_csv(root: Path, csv: Path) -> list[FolderRow]:
         raise DataError(csv, "has a wrong or missing header", got=head, expected=expected, remedy="use this header")
     rows: dict[str, FolderRow] = {}
     beside = cache(_names_by_stem)  # many lines name files of one folder
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         where = f"{csv}, line {number}"
         if None in line:
             raise DataError(where, "has more fields than the header", expected=len(head))
@@ -161,7 +176,7 @@ def _row_of_line(root: Path, where: str, line: dict[str, str], beside: NamesBySt
     return FolderRow(
         name=normalize("NFC", name),
         label=normalize("NFC", label),
-        subject=line.get("subject", ""),
+        subject=normalize("NFC", line.get("subject", "")),
         side=side,
         video=clean if found else "",
         pose=pose,
@@ -177,10 +192,12 @@ def _existing(root: Path, path: str, where: str) -> str:
     for spelled in (path, _forward(path)):
         for form in (spelled, normalize("NFC", spelled), normalize("NFD", spelled)):
             parts = PurePosixPath(form)
-            if parts.is_absolute() or ".." in parts.parts or _forward(path)[1:2] == ":":
+            if parts.is_absolute() or _forward(path)[1:2] == ":":
+                raise DataError(where, "names an absolute path", got=path, expected="a path below the root")
+            if ".." in parts.parts:
                 raise DataError(where, "points outside the root", got=path, expected="a path below it, forward slashes")
             if (root / form).exists():
-                return form
+                return str(parts)
     return ""
 
 
@@ -188,6 +205,7 @@ def _pose_beside(root: Path, video: str, beside: NamesByStem) -> str:
     """The pose of the same stem, whatever the Unicode form of its name; a folder last."""
     folder, name = PurePosixPath(video).parent, PurePosixPath(video).name
     names = [other for other in beside(root / folder).get(normalize("NFC", _stem(name)), []) if other != name]
+    names += beside(root / folder).get(normalize("NFC", name), [])  # some tools write walk.mp4.json for walk.mp4
     poses = [n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES or (root / folder / n).is_dir()]
     return str(folder / poses[0]) if poses else ""
 

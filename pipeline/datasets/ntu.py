@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.datasets.walk import files_below, require_folder
@@ -66,8 +67,10 @@ def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: boo
         ConfigError: an unknown data set.
     """
     names = class_names(dataset)
-    video_paths = _find(videos, _VIDEO, dataset=dataset, classes=len(names), what="videos <name>_rgb.avi")
-    pose_paths = _find(skeletons, _SKELETON, dataset=dataset, classes=len(names), what="skeletons <name>.skeleton")
+    spare: list[str] = []
+    find = partial(_find, spare, dataset=dataset, classes=len(names))
+    video_paths = find(videos, _VIDEO, what="videos <name>_rgb.avi")
+    pose_paths = find(skeletons, _SKELETON, what="skeletons <name>.skeleton")
     unusable = missing(dataset) if exclude_missing else frozenset()
     records = []
     for name in sorted(video_paths.keys() | pose_paths.keys()):
@@ -83,11 +86,15 @@ def listing(videos: Path, skeletons: Path, *, dataset: str, exclude_missing: boo
         protocols=protocols(dataset),
         records=tuple(records),
         roots={"videos": os.path.abspath(videos), "skeletons": os.path.abspath(skeletons)},
+        notes=(f"not used: {len(spare)} more files of the same clips ({spare[0]}, …)",) if spare else (),
     )
 
 
-def _find(root: Path, pattern: re.Pattern[str], *, dataset: str, classes: int, what: str) -> dict[str, str]:
-    """The files of the data set below a folder: name -> path relative to it, with forward slashes."""
+def _find(
+    spare: list[str], root: Path, pattern: re.Pattern[str], *, dataset: str, classes: int, what: str
+) -> dict[str, str]:
+    """The files of the data set below a folder: name -> path relative to it, with forward slashes. Further files of the
+    same names are added to `spare`."""
     require_folder(root, what=what)
     found: dict[str, str] = {}
     others = 0
@@ -98,7 +105,8 @@ def _find(root: Path, pattern: re.Pattern[str], *, dataset: str, classes: int, w
             continue
         name, setup, action = match.group(1).upper(), int(match.group(3)), int(match.group(7))
         if 0 < setup <= _LAST_SETUP[dataset] and 0 < action <= classes and "000" not in name:
-            found.setdefault(name, path)
+            if found.setdefault(name, path) != path:
+                spare.append(path)
         else:
             others += 1
     if not found:

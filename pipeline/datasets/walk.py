@@ -16,7 +16,9 @@ from pipeline.errors import DataError
 def require_folder(path: str | Path, *, what: str) -> None:
     """Raises DataError, with `what` was expected, unless the path is a folder."""
     if not Path(path).is_dir():
-        raise DataError(path, "is not a folder", expected=f"a folder of {what}", remedy="check the path")
+        home = str(path).startswith("~")
+        remedy = "write out what ~ stands for: the shell has not" if home else "check the path"
+        raise DataError(path, "is not a folder", expected=f"a folder of {what}", remedy=remedy)
 
 
 def files_below(root: str | Path) -> Iterator[str]:

@@ -50,10 +50,11 @@ def pictures(folder: str | PathLike[str]) -> list[Path]:
     return [path for _, path in ordered]
 
 
-def survey(folder: str | PathLike[str]) -> tuple[int, int, int]:
-    """(frames, height, width). Raises DecodeError: as `pictures`, or the first one cannot be decoded."""
+def survey(folder: str | PathLike[str]) -> tuple[int, int, int, int]:
+    """(frames, height, width, the number in the first one's name). Raises DecodeError: as `pictures`, or the first one
+    cannot be decoded."""
     files = pictures(folder)
-    return len(files), *_size(read_picture(files[0]), files[0])
+    return len(files), *_size(read_picture(files[0]), files[0]), int(re.findall(r"\d+", files[0].stem)[-1])
 
 
 def frames(

@@ -8,7 +8,7 @@ It runs in the caller's process; `pipeline.decode.child_process` protects agains
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,15 @@ class VideoInfo:
     Attributes:
         frames: packets in the stream. A few files decode to another number; `DecodeError.frames` then says which.
         height, width: pixels as displayed, that is after the rotation the file asks for.
+        turned: that rotation is by a quarter.
+        first_picture: the number in the name of the first picture of a folder.
     """
 
     frames: int
     height: int
     width: int
+    turned: bool = field(default=False, compare=False)
+    first_picture: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,10 @@ def probe(path: str | PathLike[str], *, allow_corrupt: bool = False) -> VideoInf
         cut off or lacks frames that its own index lists.
     """
     if Path(path).is_dir():
-        return VideoInfo(*picture_folder.survey(path))
+        frames, height, width, first = picture_folder.survey(path)
+        return VideoInfo(frames, height, width, first_picture=first)
     video = pyav_reader.survey(path, allow_corrupt=allow_corrupt)
-    return VideoInfo(video.frames, video.height, video.width)
+    return VideoInfo(video.frames, video.height, video.width, turned=video.turn.transpose)
 
 
 def count_frames(path: str | PathLike[str]) -> int:

@@ -10,6 +10,7 @@ that still decode gives a clip that is done.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline import manifest
 from pipeline.artifacts.boundary import BoundaryError, confined
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.decode.child_process import DecodeProcess
+from pipeline.decode.read import VideoInfo
 from pipeline.errors import DataError, DecodeError, StarError
 from pipeline.geometry import Geometry, geometry_of
 from pipeline.prepare.hdf5 import ClipContent, encode_picture
@@ -94,7 +96,7 @@ def make_clip(
     if frames < 1:
         raise DecodeError(video, "has no frame")
     for last_try in (False, True):
-        persons, poses = _persons(pose, frames, (info.height, info.width), topology, options, child)
+        persons, poses = _persons(pose, replace(info, frames=frames), topology, options, child)
         raw["video"]["frames"], raw["pose"]["frames"] = frames, poses.pop("pose_frames")
         facts = {"raw": raw, "poses": poses}
         if not (persons.scores > 0).any():
@@ -120,14 +122,16 @@ def joints_of(topology: str) -> int:
 
 
 def _persons(
-    pose: Path, frames: int, size: tuple[int, int], topology: str, options: PrepareOptions, child: DecodeProcess
+    pose: Path, video: VideoInfo, topology: str, options: PrepareOptions, child: DecodeProcess
 ) -> tuple[Skeleton, dict[str, Any]]:
     persons, facts = child.call(
         "pipeline.skeletons.of_video:persons_of_video",
         path=pose,
-        frames=frames,
-        height=size[0],
-        width=size[1],
+        frames=video.frames,
+        height=video.height,
+        width=video.width,
+        turned=video.turned,
+        first_picture=video.first_picture,
         num_joints=joints_of(topology),
         topology=topology,
         first_frame=options.first_frame,

@@ -8,6 +8,7 @@ numbers fit two beginnings, it asks for `first_frame`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.errors import SkeletonError
 from pipeline.skeletons.pose_file import PoseFile
@@ -20,13 +21,21 @@ def tolerance(frames: int) -> int:
     return max(2, frames // 20)
 
 
-def first_number(path: str | Path, poses: PoseFile, *, frames: int | None, first_frame: int | None) -> int:
+def first_number(
+    path: str | Path,
+    poses: PoseFile,
+    *,
+    frames: int | None,
+    first_frame: int | None,
+    first_picture: int | None = None,
+) -> int:
     """The number of the first frame in the file's own counting.
 
     - Arrays count from 0. For the others `first_frame`, where it is given, decides; otherwise:
     - a number 0 is the first frame;
     - as many numbers as the video has frames, without a gap, are its frames; so are, in a folder of a file for each
       frame, numbers from 1 to that of frames, though a file be lost;
+    - where the video is a folder of pictures, a list that names them counts as they do, from `first_picture`;
     - a list with the names that its format gives to the frames of a video counts as the format does;
     - otherwise the file does not tell 0 from 1: its first frames may be without people, or its last.
 
@@ -52,11 +61,21 @@ def first_number(path: str | Path, poses: PoseFile, *, frames: int | None, first
             return lowest
         if poses.listing == "folder" and (lowest, highest) == (1, frames):
             return 1
+        if first_picture is not None and poses.base is None:
+            if first_picture <= lowest and highest < first_picture + frames:
+                return first_picture
+        elif first_picture:  # 1.jpg may be that picture, or the name that the tool gives to the second frame
+            return _not_told(path, poses, frames)
         # in a list, a last number that is the number of frames may be that of a frame more, counted from 0
         if poses.base is not None and highest < frames:
             return poses.base
-    got = f"frames {lowest} to {highest}" + ("" if frames is None else f", a video of {frames} frames")
-    remedy = "set `first_frame` to 0 or 1, the number of the video's first frame"
+    return _not_told(path, poses, frames)
+
+
+def _not_told(path: str | Path, poses: PoseFile, frames: int | None) -> NoReturn:
+    got = f"frames {poses.numbers[0]} to {poses.numbers[-1]}"
+    got += "" if frames is None else f", a video of {frames} frames"
+    remedy = "set `first_frame` to 0 or 1, the number of the video's first frame, for another `out`"
     raise SkeletonError(path, "does not tell whether its frames count from 0 or from 1", got=got, remedy=remedy)
 
 

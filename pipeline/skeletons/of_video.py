@@ -24,6 +24,7 @@ from pipeline.skeletons.tracking import track_people
 from pipeline.skeletons.units import SMALLEST, in_pixels
 
 _MOST_BODIES = 1000  # that are looked at, those in most frames; the others are counted as left out
+_IN_PICTURE = 0.98  # the share of joints in a picture that they are of, at least: a few reach beyond its edge
 _APART = "prepare videos whose skeletons differ apart from each other"
 
 
@@ -39,6 +40,8 @@ def persons_of_video(
     persons_by: str = "motion",
     max_persons: int = 2,
     topology: str = "",
+    turned: bool = False,
+    first_picture: int | None = None,
 ) -> tuple[Skeleton, dict[str, Any]]:
     """The persons in a pose file of any known format, frame by frame of its video.
 
@@ -49,13 +52,16 @@ def persons_of_video(
         min_score: joints of a lower score are absent.
         persons_by, max_persons: the choice, as `person_choice.ranked` explains it.
         topology: the topology that the file must have, if it or its format states one: 25 joints are not always NTU's.
+        turned: the video is shown turned by a quarter, as the file asks; some pose tools see it unturned.
+        first_picture: the number in the name of the first picture, where the video is a folder of pictures.
 
     Returns:
         The Skeleton (M, T, V, ...), M at most `max_persons` and 0 where no joint is to be used in any frame, T the
         video's `frames`, in pixels of the video; and the facts, which JSON holds: "pose_frames", the number of frames
-        that the file covers; "first_pose", "last_pose", the first and the last frame with a person, None if there is
-        none; "frames_without_pose"; "bodies", those found, and "bodies_left_out" of them; "units", as in `units`;
-        "first_frame", the number of the first frame in the file; "topology", if the format or file states it, or "".
+        that the file covers; "outside", the share of used joints outside the picture; "first_pose", "last_pose", the
+        first and the last frame with a person, None if there is none; "frames_without_pose"; "bodies", those found, and
+        "bodies_left_out" of them; "units", as in `units`; "first_frame", the number of the first frame in the file;
+        "topology", if the format or file states it, or "".
 
     Raises:
         SkeletonError: the file cannot be read, has another number of joints or of frames or another topology, places or
@@ -74,8 +80,8 @@ def persons_of_video(
         )
     if topology and poses.topology not in (topology, ""):
         raise SkeletonError(path, "has another topology", got=poses.topology, expected=topology, remedy=_APART)
-    poses, covered, first = on_frames(path, poses, frames=frames, first_frame=first_frame)
-    poses = replace(poses, values=_used(poses.values, min_score).reshape(-1, num_joints, 3))
+    poses, covered, first = on_frames(path, poses, frames=frames, first_frame=first_frame, first_picture=first_picture)
+    poses = replace(poses, values=_used(path, poses.values, min_score).reshape(-1, num_joints, 3))
     values, units = in_pixels(path, poses.values, stated=poses.picture, size=(height, width))
     poses = replace(poses, values=values)
     named = track_people(path, poses.frames, values) if poses.bodies is None else poses.bodies
@@ -83,10 +89,11 @@ def persons_of_video(
     rows, bodies = rows_by_body(named, poses.frames, most=_MOST_BODIES)
     chosen = _choice(path, poses, named, rows, by=persons_by, most=max_persons, size=(height, width))
     persons = skeleton_of_rows(poses, named, chosen, frames)
-    _require_in_picture(path, persons, height, width)
+    outside = _share_outside(path, persons, height, width, turned=turned and units.startswith("pixels"))
     there = np.flatnonzero((persons.scores > 0).any(axis=(0, 2)))
     return persons, {
         "pose_frames": covered,
+        "outside": round(outside, 3),
         "first_pose": int(there[0]) if there.size else None,
         "last_pose": int(there[-1]) if there.size else None,
         "frames_without_pose": frames - there.size,
@@ -98,10 +105,14 @@ def persons_of_video(
     }
 
 
-def _used(values: NDArray[np.float32], min_score: float) -> NDArray[np.float32]:
-    """Values (B, V, 3) with score 0 for joints that are not to be used."""
+def _used(path: str | Path, values: NDArray[np.float32], min_score: float) -> NDArray[np.float32]:
+    """Values (B, V, 3) with score 0 for joints that are not to be used. SkeletonError where `min_score` leaves none."""
     scores = values[..., 2]
-    used = np.isfinite(values).all(axis=-1) & (scores > 0) & (scores >= np.float32(min_score))
+    found = np.isfinite(values).all(axis=-1) & (scores > 0)
+    used = found & (scores >= np.float32(min_score))
+    if found.any() and not used.any():
+        got = f"{float(scores[found].max()):.3g} at most"
+        raise SkeletonError(path, f"has no joint scored {min_score:g} or more", got=got, remedy="lower `min_score`")
     return np.concatenate([values[..., :2], np.where(used, scores, 0)[..., None]], axis=-1)
 
 
@@ -131,11 +142,25 @@ def _choice(
     return [rows[kept[index]] for index in order]
 
 
-def _require_in_picture(path: str | Path, persons: Skeleton, height: int, width: int) -> None:
-    """SkeletonError where fewer than half of the used joints lie in the picture."""
+def _share_outside(path: str | Path, persons: Skeleton, height: int, width: int, *, turned: bool) -> float:
+    """The share of used joints outside the picture.
+
+    SkeletonError where it is more than half, or where a video that is shown `turned` holds them all unturned.
+    """
     used = persons.joints[persons.scores > 0]  # (n, 2)
-    inside = ((used >= -0.5) & (used <= [width - 0.5, height - 0.5])).all(axis=1)
-    if len(used) and inside.mean() < 0.5:
-        problem = f"of {len(used)} joints only {inside.mean():.0%} lie in the picture ({width} x {height})"
+    if not len(used):
+        return 0.0
+
+    def inside(width: int, height: int) -> float:
+        return float(((used >= -0.5) & (used <= [width - 0.5, height - 0.5])).all(axis=1).mean())
+
+    share = inside(width, height)
+    if turned and share < _IN_PICTURE <= inside(height, width):
+        got, expected = f"joints in {height} x {width}", f"{width} x {height}, as it is shown"
+        remedy = "make the poses from a copy of the video whose pixels are turned, and prepare that copy"
+        raise SkeletonError(path, "is of the video before it is turned", got=got, expected=expected, remedy=remedy)
+    if share < 0.5:
+        problem = f"of {len(used)} joints only {share:.0%} lie in the picture ({width} x {height})"
         remedy = "the poses are of another video, or of a copy of another size: use those of this video"
         raise SkeletonError(path, problem, remedy=remedy)
+    return 1 - share

@@ -3,7 +3,7 @@
 In: a path. Out: all persons, over the frames of the arrays. The names in the file:
 
     joints     (M, T, V, 2) x, y, or (T, V, 2) of one person; NaN (null in JSON) where not found   [required]
-    scores     (M, T, V) 0 to 1, or (T, V)                          [1 where a joint is found]
+    scores     (M, T, V) 0 to 1, or (T, V)        [1 where a joint is found, 0 where it is not or lies at 0, 0]
     xyz        (M, T, V, 3) metres, or (T, V, 3)                    [unknown]
     present    (M, T) whether the person is there at all            [where a joint is found]
     body_ids   (M,) integers                                        [0 to M-1]
@@ -47,12 +47,16 @@ def read_own(path: str | Path, content: Mapping[str, Any]) -> PoseFile:
     _require_names(path, content)
     joints = _array(path, content, "joints", None)
     if joints.ndim not in (3, 4) or joints.shape[-1] != 2 or not joints.shape[-2]:
-        raise SkeletonError(path, "has wrong joints", got=f"shape {joints.shape}", expected="(M, T, V, 2) or (T, V, 2)")
+        got, expected = f"shape {joints.shape}", "(M, T, V, 2) or (T, V, 2)"
+        remedy = "put the third column into `scores`, or `xyz`" if joints.shape[-1:] == (3,) else OWN_FORM
+        raise SkeletonError(path, "has wrong joints", got=got, expected=expected, remedy=remedy)
     own = joints.shape[:-1]
     full = own if joints.ndim == 4 else (1, *own)  # (M, T, V)
     found = np.isfinite(joints).all(axis=-1)
-    scores = _array(path, content, "scores", own) if "scores" in content else found.astype(np.float32)
+    nowhere = (joints == 0).all(axis=-1)  # how programs fill up what they have not found
+    scores = _array(path, content, "scores", own) if "scores" in content else (found & ~nowhere).astype(np.float32)
     seen = _array(path, content, "present", own[:-1]) > 0 if "present" in content else found.any(axis=-1)
+    seen &= ~nowhere.all(axis=-1)
     persons, frames = np.nonzero(seen.reshape(full[:-1]))
     values = np.concatenate([joints.reshape(*full, 2), scores.reshape(*full, 1)], axis=-1)[persons, frames]
     xyz = _array(path, content, "xyz", (*own, 3)).reshape(*full, 3)[persons, frames] if "xyz" in content else None

@@ -110,13 +110,18 @@ def read_skeleton(
 
 
 def on_frames(
-    path: str | Path, poses: PoseFile, *, frames: int | None, first_frame: int | None
+    path: str | Path,
+    poses: PoseFile,
+    *,
+    frames: int | None,
+    first_frame: int | None,
+    first_picture: int | None = None,
 ) -> tuple[PoseFile, int, int]:
     """(detections by frame of the video, from 0; the number of frames that the file covers; its first frame's number).
 
     Detections after the video's last frame are cut. Raises SkeletonError as `frame_numbers` does.
     """
-    first = first_number(path, poses, frames=frames, first_frame=first_frame)
+    first = first_number(path, poses, frames=frames, first_frame=first_frame, first_picture=first_picture)
     covered = frames_covered(path, poses, first=first, frames=frames)
     at = poses.frames - first
     kept = np.flatnonzero(at < (covered if frames is None else frames))

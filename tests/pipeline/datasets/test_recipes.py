@@ -222,7 +222,7 @@ class TestFolderByCSV(RecipeContract):
     def test_missing_and_empty_folders_are_told_in_one_sentence(self, tmp_path: Path) -> None:
         self.make(tmp_path)
         (tmp_path / "root" / "list.csv").unlink()
-        with pytest.raises(DataError, match=r"list\.csv: cannot be read as a CSV"):
+        with pytest.raises(DataError, match=r"list\.csv: does not exist; name the CSV"):
             self.listing(tmp_path)
 
     def test_rows(self, tmp_path: Path) -> None:
@@ -245,10 +245,10 @@ class TestFolderByCSV(RecipeContract):
             ("path,label,person\na.mp4,x,1", "wrong or missing header"),
             ("path,label\na.mp4,", "line 2: is not a valid row"),
             ("path,label,split\na.mp4,x,val\nb.mp4,x,dev", "line 3: is not a valid row"),
-            ("path,label\n/etc/a.mp4,x", "line 2: points outside the root"),
+            ("path,label\n/etc/a.mp4,x", "line 2: names an absolute path"),
             ("path,label\n../a.mp4,x", "line 2: points outside the root"),
             ("path,label\nb\\..\\..\\a.mp4,x", "line 2: points outside the root"),
-            ("path,label\nC:\\a.mp4,x", "line 2: points outside the root"),
+            ("path,label\nC:\\a.mp4,x", "line 2: names an absolute path"),
             ("path,label,pose\na.mp4,x,../a.npz", "line 2: points outside the root"),
             ("path,label\na.mp4,x\na.avi,x", "line 3: repeats a clip"),
             ("path,label\na.mp4,x,1", "line 2: has more fields"),
@@ -434,6 +434,55 @@ def test_csv_sides_are_kept_validation_too(tmp_path: Path) -> None:
     assert {side: [r.clip_id for r in records] for side, records in sides.items()} == {
         "train": ["v/0"], "test": ["v/2"], "val": ["v/1"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["path;label;subject\nv/0.mp4;x;José", "path , label, subject\n\n,,\nv/./0.mp4, x, José\n"]
+)
+def test_csv_as_spreadsheets_write_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/0.mp4").touch()
+    (tmp_path / "v/0.mp4.npz").write_bytes(pose())  # as some tools name it
+    (tmp_path / "list.csv").write_text(text)
+    (row,) = folder.listing(tmp_path, csv=tmp_path / "list.csv").records
+    assert (row.clip_id, row.video, row.skeleton, row.missing) == ("v/0", "v/0.mp4", "v/0.mp4.npz", "")
+
+
+def test_csv_lines_are_told_by_their_own_numbers(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\n\n,\nv/0.mp4,\n")
+    with pytest.raises(DataError, match=r"list\.csv, line 4: is not a valid row"):
+        folder.listing(tmp_path, csv=tmp_path / "list.csv")
+
+
+def test_folder_passes_over_what_was_made_from_it(tmp_path: Path) -> None:
+    for marker in ("a/out/dataset.json", "tokens/zarr.json", "a/s1/run/config.json"):
+        (tmp_path / marker).parent.mkdir(parents=True)
+        (tmp_path / marker).touch()
+    (tmp_path / "a/v.mp4").touch()
+    (tmp_path / "a/v.mp4.npz").write_bytes(pose())
+    found = folder.listing(tmp_path)
+    assert [(r.clip_id, r.missing) for r in found.records] == [("a/v", "")]
+    assert not any("not read" in note and "out" in note for note in found.notes)
+
+
+def test_subjects_in_two_unicode_forms_are_one_and_dates_are_numbered(tmp_path: Path) -> None:
+    names = {"a": normalize("NFC", "José"), "b": normalize("NFD", "José"), "c": "20230101123", "d": "20230101124"}
+    for label, subject in names.items():
+        (tmp_path / label / subject).mkdir(parents=True)
+        (tmp_path / label / subject / "v.mp4").touch()
+        (tmp_path / label / subject / "v.npz").write_bytes(pose())
+    rows = folder.listing(tmp_path).records
+    assert [row.subject for row in rows] == [3, 3, 1, 2]
+    assert rows[0].split == rows[1].split
+
+
+def test_ntu_files_of_one_name_are_told(tmp_path: Path) -> None:
+    videos, skeletons = corpus(tmp_path, NTU_NAMES[:2])
+    (videos / "more").mkdir()
+    (videos / "more" / f"{NTU_NAMES[0].lower()}_RGB.avi").touch()
+    found = ntu.listing(videos, skeletons, dataset="ntu60")
+    assert found.records[0].video == f"{NTU_NAMES[0]}_rgb.avi"
+    assert found.notes == (f"not used: 1 more files of the same clips (more/{NTU_NAMES[0].lower()}_RGB.avi, …)",)
 
 
 @pytest.mark.soak
