@@ -4,7 +4,7 @@ In: the real NTU video and skeleton of the test data if they are there (STAR_TES
 Out: two tables. In the first, all rows are measured in turn, round after round, in CPU seconds of this process and its
 child; a ratio is the median over rounds of the ratio to the bare work within a round: the same frames decoded, cropped
 and encoded, and the skeleton parsed, in this process, with nothing checked against anything. In the second, seconds of
-listing, matching, checking raw files by their stamps, and the outcomes of 114,480 rows (made up, in a temporary folder).
+listing, matching, comparing raw files by their stamps, and reading the outcomes of 114,480 rows (made up).
 
     python benchmarks/prepare.py [--rounds 9] [--rows 114480]
 """

@@ -96,7 +96,7 @@ def make_clip(
     if frames < 1:
         raise DecodeError(video, "has no frame")
     for last_try in (False, True):
-        persons, poses = _persons(pose, replace(info, frames=frames), topology, options, child)
+        persons, poses = _persons(pose, video, replace(info, frames=frames), topology, options, child)
         raw["video"]["frames"], raw["pose"]["frames"] = frames, poses.pop("pose_frames")
         facts = {"raw": raw, "poses": poses}
         if not (persons.scores > 0).any():
@@ -122,16 +122,17 @@ def joints_of(topology: str) -> int:
 
 
 def _persons(
-    pose: Path, video: VideoInfo, topology: str, options: PrepareOptions, child: DecodeProcess
+    pose: Path, video: Path, info: VideoInfo, topology: str, options: PrepareOptions, child: DecodeProcess
 ) -> tuple[Skeleton, dict[str, Any]]:
     persons, facts = child.call(
         "pipeline.skeletons.of_video:persons_of_video",
         path=pose,
-        frames=video.frames,
-        height=video.height,
-        width=video.width,
-        turned=video.turned,
-        first_picture=video.first_picture,
+        frames=info.frames,
+        height=info.height,
+        width=info.width,
+        turned=info.turned,
+        pictures=None if info.first_picture is None else str(video),
+        first_picture=info.first_picture,
         num_joints=joints_of(topology),
         topology=topology,
         first_frame=options.first_frame,

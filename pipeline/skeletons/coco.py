@@ -8,6 +8,7 @@ file belongs to one.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ class _Content(NamedTuple):
     sizes: set[Size | None]
     length: int
     base: int | None
+    names: dict[int, str]  # of the pictures, without folder and suffix
 
 
 def read_coco(path: str | Path, content: Any) -> PoseFile:
@@ -58,12 +60,13 @@ def read_coco(path: str | Path, content: Any) -> PoseFile:
     if 2.0 in flags and flags <= {0.0, 1.0, 2.0}:
         found = [one._replace(values=one.values * _FLAGS) for one in found]
     picture = next(iter(file.sizes), None)
-    return pose_file(path, found, file.numbers, listing="list", length=file.length, base=file.base, picture=picture)
+    poses = pose_file(path, found, file.numbers, listing="list", length=file.length, base=file.base, picture=picture)
+    return replace(poses, first_name=file.names[min(file.names)] if file.names else "")
 
 
 def _annotations(content: dict[str, Any]) -> _Content:
     frames: dict[Any, int] = {}
-    file = _Content([], set(), set(), set(), 0, None)
+    file = _Content([], set(), set(), set(), 0, None, {})
     length, images = 0, set()
     for image in listed(content["images"]):
         video, number = _frame(image["file_name"])
@@ -72,6 +75,7 @@ def _annotations(content: dict[str, Any]) -> _Content:
         frames[image["id"]] = number
         images.add((video, number))
         file.numbers.add(number)
+        file.names[number] = PurePosixPath(image["file_name"]).stem
         file.videos.add(str(image.get("vid_id", image.get("video_id", video))))
         has_size = "width" in image and "height" in image
         file.sizes.add((whole(image["height"], "height"), whole(image["width"], "width")) if has_size else None)
@@ -82,7 +86,7 @@ def _annotations(content: dict[str, Any]) -> _Content:
 
 
 def _results(content: list[dict[str, Any]]) -> _Content:
-    file = _Content([], set(), set(), {None}, 0, None)
+    file = _Content([], set(), set(), {None}, 0, None, {})
     by_tool = True
     for note in content:
         name = note["image_id"]
@@ -91,6 +95,7 @@ def _results(content: list[dict[str, Any]]) -> _Content:
         by_tool &= type(name) is str and bool(_OF_A_VIDEO.fullmatch(name))
         video, number = _frame(str(name))
         file.numbers.add(number)
+        file.names[number] = PurePosixPath(str(name)).stem
         file.videos.add(video)
         body = person_number(note["idx"] if note.get("idx") is not None else note.get("track_id"))
         file.found.append(Detection(number, body, _keypoints(note)))

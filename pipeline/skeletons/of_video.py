@@ -41,6 +41,7 @@ def persons_of_video(
     max_persons: int = 2,
     topology: str = "",
     turned: bool = False,
+    pictures: str | None = None,
     first_picture: int | None = None,
 ) -> tuple[Skeleton, dict[str, Any]]:
     """The persons in a pose file of any known format, frame by frame of its video.
@@ -53,7 +54,8 @@ def persons_of_video(
         persons_by, max_persons: the choice, as `person_choice.ranked` explains it.
         topology: the topology that the file must have, if it or its format states one: 25 joints are not always NTU's.
         turned: the video is shown turned by a quarter, as the file asks; some pose tools see it unturned.
-        first_picture: the number in the name of the first picture, where the video is a folder of pictures.
+        pictures, first_picture: the folder, and the number in its first picture's name, where the video is a folder of
+            pictures: a file that names those pictures counts as they do.
 
     Returns:
         The Skeleton (M, T, V, ...), M at most `max_persons` and 0 where no joint is to be used in any frame, T the
@@ -80,6 +82,8 @@ def persons_of_video(
         )
     if topology and poses.topology not in (topology, ""):
         raise SkeletonError(path, "has another topology", got=poses.topology, expected=topology, remedy=_APART)
+    if not _names_pictures(poses, pictures):
+        first_picture = None
     poses, covered, first = on_frames(path, poses, frames=frames, first_frame=first_frame, first_picture=first_picture)
     poses = replace(poses, values=_used(path, poses.values, min_score).reshape(-1, num_joints, 3))
     values, units = in_pixels(path, poses.values, stated=poses.picture, size=(height, width))
@@ -103,6 +107,13 @@ def persons_of_video(
         "first_frame": first,
         "topology": poses.topology,
     }
+
+
+def _names_pictures(poses: PoseFile, pictures: str | None) -> bool:
+    """Whether the first picture that the file names lies in a folder."""
+    if not (pictures and poses.first_name):
+        return False
+    return any(picture.stem == poses.first_name for picture in Path(pictures).iterdir())
 
 
 def _used(path: str | Path, values: NDArray[np.float32], min_score: float) -> NDArray[np.float32]:

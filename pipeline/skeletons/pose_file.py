@@ -44,6 +44,7 @@ class PoseFile:
             out, so that it has no length of its own.
         numbers: (n,) int64, the frame numbers of a folder or list, sorted; they include frames without people.
         length: the number of frames that the file claims; 0 if it claims none.
+        first_name: the name that the file gives to the picture of its lowest number, without suffix; or "".
         base: the number that the format gives to the first frame, if it gives one.
         picture: the size of the picture whose pixels these are, if the file or format states it.
         topology: the topology that the file or format states, or "".
@@ -59,6 +60,7 @@ class PoseFile:
     base: int | None = None
     picture: Size | None = None
     topology: str = ""
+    first_name: str = ""
 
     @property
     def num_joints(self) -> int:
