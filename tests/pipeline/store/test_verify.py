@@ -114,7 +114,7 @@ def test_a_file_of_another_clip_in_its_place_is_found(tmp_path: Path) -> None:
 def test_deep_verification_finds_content_behind_a_record_that_agrees(tmp_path: Path) -> None:
     from pipeline.artifacts.sealed_json import seal
     from pipeline.store.blobs import open_blobs
-    from pipeline.store.commit_records import each_record, file_entry, record_key
+    from pipeline.store.commit_records import CONTENT, each_record, file_entry, record_key
 
     small_arrays(tmp_path / "s")
     blobs, store = open_blobs(tmp_path / "s"), TokenStore.open(tmp_path / "s")
@@ -125,6 +125,7 @@ def test_deep_verification_finds_content_behind_a_record_that_agrees(tmp_path: P
     exchanged = {**next(e for e in record["files"] if e["key"] == key), **file_entry(key, blobs.get(key) or b"")}
     record["files"] = [exchanged if e["key"] == key else e for e in record["files"]]
     blobs.put(record_key((0, 1)), seal(record))
+    blobs.delete(CONTENT)
     assert list(verify_store(tmp_path / "s")) == []
     assert [d.clips for d in verify_store(tmp_path / "s", deep=True)] == [("0004", "0005", "0006", "0007")]
 
