@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from command_line import star
-from star_stores import write_small_store
+from star_stores import change_attributes, write_small_store
 
 from cli.main import PrintableText
 from cli.progress import ClipProgress
@@ -47,10 +46,7 @@ def test_a_stream_keeps_lines_and_nothing_else() -> None:
 @pytest.mark.processes
 def test_commands_show_names_of_a_store_as_escapes(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "s", classes=2, subjects=(1, 9), replications=1)
-    meta = json.loads((store / "zarr.json").read_text())
-    meta["attributes"]["class_names"] = ["\x1b[2Jone", "two"]
-    meta["attributes"]["dataset"] = "\x1b[31msynthetic"
-    (store / "zarr.json").write_text(json.dumps(meta))
+    change_attributes(store, lambda a: a.update(class_names=["\x1b[2Jone", "two"], dataset="\x1b[31msynthetic"))
     code = "from cli.main import main; main()"
     for command in (
         ["inspect", str(store)],

@@ -27,6 +27,7 @@ from extract_corpus import (
     commit_prepared,
     computing,
     content,
+    exchange_clips,
     install,
     stub_tokens,
     tree,
@@ -586,17 +587,6 @@ def test_a_damaged_dataset_is_refused(stub: Any, prepared: Path, tmp_path: Path)
     (prepared / "dataset.json").write_bytes(data.replace(b"penn-action", b"penn_action"))
     with pytest.raises(CorruptError, match=r"dataset.json"):
         extract(prepared, tmp_path / "s", OPTIONS)
-
-
-def exchange_clips(prepared: Path, one: int, other: int) -> None:
-    """Two clips of a prepared folder change places under their names, as if their videos had been exchanged."""
-    folder = PreparedFolder.open(prepared)
-    numbers = {row // folder.options.shard_clips for row in (one, other)}
-    with pytest.MonkeyPatch.context() as patch:
-        places = {one: other, other: one}
-        patch.setattr("extract_corpus.content", lambda i, draws: content(places.get(i, i), draws))
-        for number in numbers:
-            commit_prepared(folder, number)
 
 
 @pytest.mark.parametrize("views", [1, 2])
