@@ -106,7 +106,7 @@ def _document(blobs: Blobs, data: bytes) -> dict[str, Any]:
         document = parse_json(data, GROUP)
     except CorruptError as error:
         raise damaged_metadata(blobs, error.problem) from None
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
         raise damaged_metadata(blobs, "holds no description of a group")
     return document
 
