@@ -107,6 +107,18 @@ def commit_prepared(
     folder.shard(number).commit(data, entries)
 
 
+def exchange_clips(prepared: Path, one: int, other: int) -> None:
+    """Two clips of a prepared folder change places under their names, as if their videos had been exchanged."""
+    folder = PreparedFolder.open(prepared)
+    numbers = {row // folder.options.shard_clips for row in (one, other)}
+    with pytest.MonkeyPatch.context() as patch:
+        places = {one: other, other: one}
+        whole = content
+        patch.setitem(globals(), "content", lambda i, draws: whole(places.get(i, i), draws))
+        for number in numbers:
+            commit_prepared(folder, number)
+
+
 def stub_tokens(frames: np.ndarray, joints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, ...]:
     """gg (B, T, 4, 512), jm (B, T, V, 64), joint_mask (B, T, V), of each clip alone."""
     time.sleep(float(os.environ.get("STUB_SECONDS", "0")))

@@ -5,14 +5,19 @@ In: a folder and sizes. Out: the folder of a complete store in the NTU60 or synt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.records import VideoRecord
+from pipeline.store.commit_records import file_entry
+from pipeline.store.metadata import GROUP, METADATA_RECORD
 from pipeline.store.write import write_arrays
 
 JOINTS = 25  # of the topology ntu25
@@ -33,6 +38,23 @@ def record(subject: int, label: int, replication: int) -> VideoRecord:
         clip_id=f"{name}A{label + 1:03d}", key=name, label=label, subject=subject, camera=1 + replication % 3, setup=1,
         replication=replication,
     )  # fmt: skip
+
+
+def change_attributes(store: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the attributes of a store, as one who makes its checksums anew."""
+    group = json.loads((store / GROUP).read_bytes())
+    change(group["attributes"])
+    (store / GROUP).write_text(json.dumps(group))
+    reseal_metadata(store)
+
+
+def reseal_metadata(store: Path) -> None:
+    """The commit record of the metadata as they are now."""
+    path = store / METADATA_RECORD
+    record = unseal(path.read_bytes(), path, {})
+    files = [entry["key"] for entry in record["files"]]
+    record["files"] = [file_entry(key, (store / key).read_bytes()) for key in files]
+    path.write_bytes(seal(record))
 
 
 def write_small_store(

@@ -12,6 +12,7 @@ from cli.commands.inspect import print_account
 from cli.options import AllowMissing, Debug, MaxFailures, Quiet, Scheduler, Workers
 from cli.progress import ClipProgress
 from pipeline.artifacts.kinds import artifact_type
+from pipeline.artifacts.outcomes import Account
 from pipeline.errors import ConfigError
 
 
@@ -65,7 +66,7 @@ def retry(
             from pipeline.extract.coordinator import extract, options_of
             from pipeline.store.token_store import TokenStore
 
-            account = TokenStore.open(path).account()
+            account = Account() if damaged else TokenStore.open(path).account()  # a damaged store may not open
             if damaged or account.failed or account.missing or account.pending:  # else no backbone need be loaded
                 source, options = options_of(path, prepared=prepared, weights=weights)
                 options = replace(options, device=device, batch_clips=batch)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.artifacts.boundary import open_regular
+from pipeline.artifacts.schema import DEEPEST
 
 # What zipfile, torch.load and numpy raise on damaged or foreign files: found by flipping and cutting bytes in files of
 # all these formats, and the errors that a damaged size can lead to.
@@ -24,7 +25,7 @@ UNREADABLE = (
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, TypeError,
     LookupError, AttributeError, AssertionError, OverflowError, MemoryError, RecursionError, NotImplementedError,
 )  # fmt: skip
-MOST_MEMBERS = 1 << 16
+MOST_MEMBERS, MOST_VALUES = 1 << 16, 1 << 20
 ZIP = b"PK\x03\x04"
 
 
@@ -48,6 +49,8 @@ def _check_members(file: IO[bytes]) -> None:
         members = archive.infolist()
         if len(members) > MOST_MEMBERS or any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its archive is not stored as this program stores it")
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("its archive holds two files of one name")
         if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
             raise ValueError("its archive claims more than the file holds")
         if archive.testzip() is not None:  # torch does not check these checksums
@@ -71,4 +74,31 @@ def load_tensors(path: Path, *, root: Path | None = None, before_2020: bool = Fa
         if not before_2020 or file.read(len(ZIP)) == ZIP:
             _check_members(file)
         file.seek(0)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    _check_plain(state)
+    return state
+
+
+def _check_plain(state: Any) -> None:
+    """Raise ValueError where values are more or deeper than those of any checkpoint (a pickle may name a list twice, or
+    in itself), or a tensor is not numbers in memory of its own: one that repeats one number claims any size."""
+    from torch import Tensor, strided
+
+    level = [state]
+    for _ in range(DEEPEST):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += [*one, *one.values()]
+            elif isinstance(one, list | tuple | set | frozenset):
+                below += one
+            elif isinstance(one, Tensor):
+                plain = one.layout is strided and one.device.type == "cpu" and not (one.is_quantized or one.is_nested)
+                if not plain or one.nbytes > one.untyped_storage().nbytes():
+                    raise ValueError("it holds a tensor that is not numbers in memory of its own")
+            if len(below) > MOST_VALUES:
+                raise ValueError("it holds more values than a checkpoint does")
+        if not below:
+            return
+        level = below
+    raise ValueError("its values are nested too deeply")

@@ -121,6 +121,8 @@ def _check_state(state: Mapping[str, Tensor], *, item: str) -> dict[str, Tensor]
     for name in state:
         if name not in shapes and not _ignored(name):
             raise DataError(item, f"weights of another network: {name} is unexpected", remedy=remedy)
+        if name in shapes and not state[name].is_floating_point():
+            raise DataError(item, f"{name} holds no fractions", got=state[name].dtype, remedy=remedy)
     checked = {name: state[name].detach().float().clone() for name in shapes}
     for name, value in checked.items():
         if not value.isfinite().all() or (name.endswith(".running_var") and bool((value < 0).any())):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -28,13 +29,14 @@ from pipeline.extract.provenance import about_of, made_from_of, sizes_of
 from pipeline.extract.worker import ExtractPlan, extract_run, is_open
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.blobs import Blobs, open_blobs
-from pipeline.store.check import check_store
+from pipeline.store.check import check_store, require_store
 from pipeline.store.chunks import file_bytes
-from pipeline.store.commit_records import each_record, view_shards
+from pipeline.store.commit_records import CONTENT, each_record, record_key, view_shards
 from pipeline.store.layout import StoreSizes, chunk_key, specs
+from pipeline.store.metadata import description_of, require_group
 from pipeline.store.token_store import TokenStore
 from pipeline.store.verify import verify_store
-from pipeline.store.write import create_store, grow_views
+from pipeline.store.write import create_store, finish_store, require_columns
 
 SOURCE = "log/source.json"
 LONGEST_RUN = {"cpu": 4, "cuda": 64}  # shards; stages overlap only within a run
@@ -78,23 +80,26 @@ def extract(
         remedy = "set `workers` to 1, or use a folder or an s3:// URL"
         raise ConfigError(out, "is the memory of one process", remedy=remedy)
     sizes, made_from, blobs = sizes_of(folder, options), made_from_of(folder, options, weights), open_blobs(out)
-    records = list(folder.listing.records)
+    records, about = list(folder.listing.records), about_of(folder, weights)
+    # before anything is written: `out` may be something else
+    require_columns(blobs, records)
     if damaged:
-        keys = damaged_keys(blobs, out)
+        require_store(blobs, fingerprint_of(made_from))
     else:
-        keys = []
-        check_store(blobs, sizes=sizes, made_from=made_from)  # before anything is written: `out` may be something else
-    require_same_clips(blobs, fingerprint_of(made_from), sizes, folder)
+        check_store(blobs, sizes=sizes, made_from=made_from)
     with blobs.sole_writer() as lease:
+        # by one who writes alone: what another coordinator is making is not damaged
+        keys = damaged_keys(blobs, out) if damaged else []
+        require_same_clips(blobs, fingerprint_of(made_from), sizes, folder, without=keys)
         for key in keys:
             blobs.delete(key)
-        fingerprint = create_store(
-            blobs, sizes=sizes, records=records, made_from=made_from, about=about_of(folder, weights)
-        )
+        fingerprint = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
         source = {"prepared": str(prepared.resolve()), "weights": options.weights}
         blobs.put(SOURCE, canonical_json(source))  # for `star retry`; not part of the content
         todo, clips_done = unfinished(folder, blobs, fingerprint, sizes, retry=retry)
         _require_disk_space(blobs, sizes, todo)
+        if todo:
+            blobs.delete(CONTENT)  # until all is made it names what is not there
         if progress is not None:
             how = f"{options.device}, {options.precision}, {options.batch_clips} clips at a time"
             progress({"total": sizes.clips * sizes.views, "done": clips_done, "how": how})
@@ -109,7 +114,8 @@ def extract(
         with contextlib.closing(run):
             for _ in run:
                 pass
-        grow_views(blobs, sizes=sizes, records=records)
+        blobs.require_writer(lease)
+        finish_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
     return TokenStore.open(out).account()
 
 
@@ -130,14 +136,18 @@ def damaged_keys(blobs: Blobs, out: str | Path) -> list[str]:
     return sorted(path.removeprefix(f"{blobs.url}/") for path in named)
 
 
-def require_same_clips(blobs: Blobs, fingerprint: str, sizes: StoreSizes, folder: PreparedFolder) -> None:
+def require_same_clips(
+    blobs: Blobs, fingerprint: str, sizes: StoreSizes, folder: PreparedFolder, *, without: Sequence[str] = ()
+) -> None:
     """Raise ArtifactError, which names the clips, where the store's tokens come from other content than the folder's.
 
     Names and options make the fingerprint; inputs that were exchanged under their names show in the clips' digests.
+    Commit records under the keys in `without` are about to be deleted and count for nothing.
     """
     now = [entry.get("sha256", "") for entry in folder.outcomes()]
     others: dict[str, None] = {}
-    for (_, shard), record in each_record(blobs, fingerprint, sizes, view_shards(sizes), skip_damaged=True):
+    wanted = [view_shard for view_shard in view_shards(sizes) if record_key(view_shard) not in {*without}]
+    for (_, shard), record in each_record(blobs, fingerprint, sizes, wanted, skip_damaged=True):
         for row, entry in zip(sizes.rows(shard), record["clips"] if record is not None else [], strict=False):
             if entry.get("source", now[row]) != now[row]:
                 others[entry["id"]] = None
@@ -184,16 +194,17 @@ def options_of(out: str, *, prepared: Path | None = None, weights: str | None = 
     Raises:
         ArtifactError: no store, or one that does not record what it was made from.
     """
-    store, source = TokenStore.open(out), source_of(out)
+    blobs, source = open_blobs(out), source_of(out)
+    attributes, sizes = description_of(blobs, require_group(blobs))  # of a damaged store too
     if not source and (prepared is None or weights is None):
         raise ArtifactError(out, "does not record what it was made from", remedy="give `prepared` and `weights`")
     names = ExtractOptions().content().keys() - {"view_rule"}
-    made = store.attrs["made_from"]
+    made = attributes["made_from"]
     if not names <= made.keys():
         raise ArtifactError(
             out, "was not made by `star extract-tokens`", remedy="make it again with the program that made it"
         )
-    given = {"weights": weights or source["weights"], "views": store.sizes.views, "codec": store.sizes.codec}
+    given = {"weights": weights or source["weights"], "views": sizes.views, "codec": sizes.codec}
     options = build(ExtractOptions, {**given, **{name: made[name] for name in names}}, f"{out}: made_from")
     folder = prepared or Path(source["prepared"])
     if not folder.exists():

@@ -7,6 +7,7 @@ yet, or an error that says what differs. Writes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipeline.artifacts.fingerprint import differences
@@ -15,7 +16,7 @@ from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs
 from pipeline.store.commit_records import fingerprint_of_records, read_metadata_record
 from pipeline.store.layout import FIRST_KEY, StoreSizes, root_names
-from pipeline.store.metadata import description_of, read_group
+from pipeline.store.metadata import description_of, read_group, require_group
 
 SAME_OR_ANOTHER = "use the same options again, or another `out`"
 
@@ -42,6 +43,25 @@ def check_store(blobs: Blobs, *, sizes: StoreSizes, made_from: Mapping[str, Any]
     return attributes
 
 
+def require_store(blobs: Blobs, fingerprint: str) -> None:
+    """Raises ArtifactError where there is no token store of this fingerprint, damaged as it may be."""
+    found = None
+    with suppress(CorruptError):
+        record = read_metadata_record(blobs)
+        found = None if record is None else record["fingerprint"]
+    found = found or fingerprint_of_records(blobs)
+    if found is None:
+        require_group(blobs)
+    _check_fingerprint(blobs, found, fingerprint)
+
+
+def _check_fingerprint(blobs: Blobs, found: str | None, fingerprint: str) -> None:
+    if found not in (None, fingerprint):
+        raise ArtifactError(
+            blobs.url, "holds commit records of a store that was made from something else", remedy=SAME_OR_ANOTHER
+        )
+
+
 def _check_unmade(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
     """Raises ArtifactError where there is no `zarr.json`, but other files than those of an unfinished store."""
     names = blobs.names()
@@ -53,10 +73,7 @@ def _check_unmade(blobs: Blobs, sizes: StoreSizes, fingerprint: str) -> None:
         raise ArtifactError(
             blobs.url, "is not empty and is not a token store", got=", ".join(others[:5]), remedy="choose another `out`"
         )
-    if found not in (None, fingerprint):
-        raise ArtifactError(
-            blobs.url, "holds commit records of a store that was made from something else", remedy=SAME_OR_ANOTHER
-        )
+    _check_fingerprint(blobs, found, fingerprint)
     record = read_metadata_record(blobs)
     if record is not None:
         _check_same(blobs, [], StoreSizes.of(record, blobs.url), sizes)

@@ -21,7 +21,7 @@ from pipeline.errors import CorruptError
 from pipeline.store.blobs import Blobs, Parts
 from pipeline.store.blobs_object import ReplacedError
 from pipeline.store.chunks import REMEDY, decode_chunk, decode_file, decode_index, decompress, file_bytes, index_bytes
-from pipeline.store.commit_records import file_entry, view_shards
+from pipeline.store.commit_records import matches, view_shards
 from pipeline.store.committed import CommittedFiles
 from pipeline.store.layout import ArraySpec, StoreSizes, chunk_key, specs
 
@@ -248,7 +248,7 @@ def read_committed(blobs: Blobs, sizes: StoreSizes, record: dict[str, Any]) -> d
     for spec in specs(sizes):
         key = chunk_key(spec, record["shard"], record["view"])
         data = blobs.get(key, most=file_bytes(spec, len(record["clips"]), sizes))
-        if data is None or not file_entry(key, data).items() <= entries[key].items():
+        if data is None or not matches(entries[key], data):
             return None
         arrays[spec.name] = decode_file(spec, data, len(record["clips"]), sizes, f"{blobs.url}/{key}")
     return arrays

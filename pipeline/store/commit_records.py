@@ -7,7 +7,9 @@ names others is damaged. Nothing here decodes an array.
 A shard's record: {"format", "fingerprint", "shard", "view", "files": [{"key", "bytes", "crc64", "crc32c"}], "clips":
 [{"id", "outcome", "reason" | "source" and "sha256"}]}, where "crc32c" holds the checksums of a sharded file's clips, 8
 hexadecimal digits each, by which a reader notices a file in another's place. The metadata's: {"format", "fingerprint",
-"sizes", "dtype", "codec", "files"}.
+"sizes", "dtype", "codec", "files"}, and while views are added "growing": [entry of the `zarr.json` to come], so that
+readers know either. That of a finished store: {"format", "fingerprint", "records"}, the CRC-64 of each
+shard's record, by which `verify` notices a shard that came, with its record, from another store.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs
 from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, metadata_keys, specs
-from pipeline.store.metadata import METADATA_RECORD
+from pipeline.store.metadata import GROUP, METADATA_RECORD
 
 HEX = "0123456789abcdef"
 
@@ -42,7 +44,9 @@ RECORD = {
     "format": str, "fingerprint": sha256_hex, "shard": whole(), "view": whole(), "files": [FILE],
     "clips": [{"id": str, "outcome": OUTCOMES}],
 }  # fmt: skip
+OF_CONTENT = {"format": str, "fingerprint": sha256_hex, "records": [_hex]}
 OF_METADATA = {"format": str, "fingerprint": sha256_hex, "files": [FILE]}
+CONTENT = "commits/content.json"  # written last, and deleted before a shard is made again
 CONCURRENT_RECORDS = 64  # an object store serves many requests in the time of one
 
 ViewShard = tuple[int, int]  # view, shard
@@ -150,9 +154,31 @@ def read_metadata_record(blobs: Blobs) -> dict[str, Any] | None:
     if data is None:
         return None
     record = unseal(data, item, OF_METADATA)
+    check(record.get("growing", []), [FILE], item, "growing")
     if [entry["key"] for entry in record["files"]] != metadata_keys(StoreSizes.of(record, blobs.url)):
         raise CorruptError(item, "does not name the metadata of its store", remedy=REMEDY)
     return record
+
+
+def content_record(blobs: Blobs, fingerprint: str, sizes: StoreSizes) -> dict[str, Any]:
+    """The record of all shards' records, which are there."""
+    found = [f"{crc64(data or b''):016x}" for _, data in each_data(blobs, view_shards(sizes))]
+    return {"format": FORMAT, "fingerprint": fingerprint, "records": found}
+
+
+def read_content_record(blobs: Blobs, fingerprint: str, sizes: StoreSizes) -> dict[ViewShard, str]:
+    """The CRC-64 of each shard's commit record, as 16 hexadecimal digits; none of an unfinished store.
+
+    Raises:
+        CorruptError: it is damaged, or of a store of another fingerprint or size.
+    """
+    data, item, every = blobs.get(CONTENT, most=LARGEST_JSON), f"{blobs.url}/{CONTENT}", view_shards(sizes)
+    if data is None:
+        return {}
+    record = unseal(data, item, OF_CONTENT)
+    if record["fingerprint"] != fingerprint or len(record["records"]) != len(every):
+        raise CorruptError(item, "names the records of another store", remedy=REMEDY)
+    return dict(zip(every, record["records"], strict=True))
 
 
 def fingerprint_of_records(blobs: Blobs) -> str | None:
@@ -176,6 +202,17 @@ def file_entry(key: str, data: bytes, clips: Sequence[int] = ()) -> dict[str, An
     """
     entry = {"key": key, "bytes": len(data), "crc64": f"{crc64(data):016x}"}
     return {**entry, "crc32c": "".join(f"{crc:08x}" for crc in clips)} if clips else entry
+
+
+def matches(entry: Mapping[str, Any], data: bytes) -> bool:
+    """Whether `data` are the bytes that were committed."""
+    return len(data) == entry["bytes"] and f"{crc64(data):016x}" == entry["crc64"]
+
+
+def names_group(record: Mapping[str, Any], data: bytes) -> bool:
+    """Whether `data` are the group's `zarr.json` of this record of the metadata, before or after views are added."""
+    entries = [entry for entry in record["files"] if entry["key"] == GROUP]
+    return any(matches(entry, data) for entry in [*entries, *record.get("growing", [])])
 
 
 def is_whole(blobs: Blobs, entry: Mapping[str, Any]) -> bool:

@@ -38,6 +38,19 @@ def read_group(blobs: Blobs) -> bytes | None:
     return blobs.get(GROUP, most=LARGEST_JSON)
 
 
+def require_group(blobs: Blobs) -> bytes:
+    """The bytes of the group's `zarr.json`. Raises ArtifactError where there is no token store."""
+    data = read_group(blobs)
+    if data is None:
+        raise ArtifactError(
+            blobs.url,
+            blobs.describe_root(),
+            expected="a token store made by `star extract-tokens`",
+            remedy="run `star extract-tokens` first and give its store here",
+        )
+    return data
+
+
 def damaged_metadata(blobs: Blobs, problem: str) -> CorruptError:
     """The error for a `zarr.json` that is not as this program writes it."""
     return CorruptError(
@@ -93,7 +106,7 @@ def _document(blobs: Blobs, data: bytes) -> dict[str, Any]:
         document = parse_json(data, GROUP)
     except CorruptError as error:
         raise damaged_metadata(blobs, error.problem) from None
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
         raise damaged_metadata(blobs, "holds no description of a group")
     return document
 

@@ -15,18 +15,15 @@ import numpy as np
 import zarr
 
 from pipeline.artifacts.outcomes import Account
-from pipeline.errors import ArtifactError, ConfigError, CorruptError
+from pipeline.errors import ConfigError, CorruptError
 from pipeline.records import VideoRecord
 from pipeline.store.batches import TOKEN_KINDS, BatchReader, TokenBatch, empty_batch
 from pipeline.store.blobs import Blobs, open_blobs
-from pipeline.store.blobs_local import LARGEST_BLOB
-from pipeline.store.chunks import column_bytes, decode_column
 from pipeline.store.clip_reader import ClipReader
-from pipeline.store.layout import COLUMNS, NAMES, StoreSizes, spec_of
-from pipeline.store.metadata import damaged_metadata, description_of, read_group
+from pipeline.store.description import Description, read_column, read_description
+from pipeline.store.layout import COLUMNS, NAMES, spec_of
+from pipeline.store.metadata import damaged_metadata
 from pipeline.store.survey import StoreSurvey, account_of_entries, clip_digests, outcomes_of, survey
-
-LABELS = "label/c/0"
 
 
 class TokenStore:
@@ -39,11 +36,13 @@ class TokenStore:
     """
 
     def __init__(
-        self, blobs: Blobs, group: zarr.Group, attributes: dict[str, Any], sizes: StoreSizes, threads: int | None
+        self, blobs: Blobs, group: zarr.Group, description: Description, labels: np.ndarray, threads: int | None
     ) -> None:
         self.url, self._blobs, self._group, self._threads = blobs.url, blobs, group, threads
-        self.attrs, self.sizes = attributes, sizes
-        self._reader = ClipReader(blobs, attributes["fingerprint"], sizes, self._name_of, threads or blobs.threads)
+        self._description, self._labels = description, labels
+        self.attrs, self.sizes = description.attributes, description.sizes
+        sizes, fingerprint = self.sizes, self.attrs["fingerprint"]
+        self._reader = ClipReader(blobs, fingerprint, sizes, self._name_of, threads or blobs.threads)
         try:
             self._batches = BatchReader(self._reader, sizes, self._name_of)
         except MemoryError:
@@ -58,28 +57,16 @@ class TokenStore:
                 a process that shares its cores with other readers.
 
         Raises:
-            ArtifactError: no token store.
+            ArtifactError: no token store. CorruptError: its metadata are not those that were committed.
         """
         blobs = open_blobs(url)
-        data = read_group(blobs)
-        if data is None:
-            raise ArtifactError(
-                url,
-                blobs.describe_root(),
-                expected="a token store made by `star extract-tokens`",
-                remedy="run `star extract-tokens` first and give its store here",
-            )
-        attributes, sizes = description_of(blobs, data)
-        labels, expected = blobs.get(LABELS, most=LARGEST_BLOB), column_bytes("label", sizes.clips)
-        if labels is None or len(labels) != expected:  # before memory is taken for so many clips
-            problem = "its chunk is missing" if labels is None else f"it has {len(labels)} bytes, expected {expected}"
-            remedy = "restore it from a copy; `star verify` names all other damage"
-            raise CorruptError(f"{blobs.url}/label", f"cannot be read ({problem})", remedy=remedy)
+        description = read_description(blobs)
+        labels = read_column(blobs, description, "label")  # before memory is taken for as many clips as are claimed
         try:
             group = zarr.open_group(blobs.zarr_store(read_only=True), mode="r", use_consolidated=True)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise damaged_metadata(blobs, f"is no group to zarr ({str(error)[:100]})") from error
-        return cls(blobs, group, attributes, sizes, threads)
+        return cls(blobs, group, description, labels, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (functools.partial(TokenStore.open, threads=self._threads), (self.url,))
@@ -105,7 +92,7 @@ class TokenStore:
     @functools.cached_property
     def labels(self) -> np.ndarray:
         """(N,) int64, indices into attrs["class_names"]."""
-        labels, classes = self._column("label"), len(self.attrs["class_names"])
+        labels, classes = self._labels, len(self.attrs["class_names"])
         if not 0 <= labels.min() <= labels.max() < classes:
             got, expected = f"{labels.min()} to {labels.max()}", f"0 to {classes - 1}"
             raise CorruptError(
@@ -137,12 +124,7 @@ class TokenStore:
         return [row_of[clip_id] for clip_id in clip_ids]
 
     def _column(self, name: str) -> np.ndarray:
-        clips, item = self.sizes.clips, f"{self.url}/{name}"
-        data = self._blobs.get(f"{name}/c/0", most=column_bytes(name, clips) or LARGEST_BLOB)
-        if data is None:
-            remedy = "restore it from a copy; `star verify` names all other damage"
-            raise CorruptError(item, "cannot be read (its chunk is missing)", remedy=remedy)
-        return decode_column(name, data, clips, item)
+        return read_column(self._blobs, self._description, name)
 
     def read(
         self, indices: Any, view: Any = 0, *, tokens: Sequence[str] = TOKEN_KINDS, out: TokenBatch | None = None

@@ -16,16 +16,20 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts.boundary import LARGEST_JSON
+from pipeline.artifacts.checksum import crc64
 from pipeline.artifacts.outcomes import DIFFERS, Damage
 from pipeline.cluster.lookahead import prefetch
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.chunks import decode_chunk, decode_clip, file_bytes
 from pipeline.store.commit_records import (
+    CONTENT,
+    ViewShard,
     checked_record,
     clip_digest,
     each_data,
     is_whole,
+    read_content_record,
     read_metadata_record,
     record_key,
     view_shards,
@@ -58,7 +62,12 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
     damaged = {one.file for one in damage}
     ids = [] if f"{blobs.url}/clips.txt" in damaged else _ids(blobs, sizes)
     with ThreadPoolExecutor(blobs.threads) as pool:
-        parts = _parts(blobs, sizes, metadata["fingerprint"], ids, deep=deep)
+        try:
+            named = read_content_record(blobs, metadata["fingerprint"], sizes)
+        except ArtifactError as error:
+            named, of_all = {}, f"{blobs.url}/{CONTENT}"
+            yield Damage(of_all, (), of_all, error.problem)
+        parts = _parts(blobs, sizes, metadata["fingerprint"], ids, named, deep=deep)
         for part in prefetch(pool, partial(_damaged_or_none, blobs), parts, depth=8):
             if isinstance(part, Damage):
                 yield part
@@ -72,7 +81,9 @@ def verify_store(url: str | Path, *, deep: bool = False) -> Iterator[Damage]:
                     yield Damage(key, clips, key)
 
 
-def _parts(blobs: Blobs, sizes: StoreSizes, fingerprint: str, ids: list[str], *, deep: bool) -> Iterator[Part]:
+def _parts(
+    blobs: Blobs, sizes: StoreSizes, fingerprint: str, ids: list[str], named: dict[ViewShard, str], *, deep: bool
+) -> Iterator[Part]:
     """Damaged commit records, the files that the others name, and the shards whose clips are to be decoded."""
     for view_shard, data in each_data(blobs, view_shards(sizes)):
         rows = sizes.rows(view_shard[1])
@@ -80,6 +91,8 @@ def _parts(blobs: Blobs, sizes: StoreSizes, fingerprint: str, ids: list[str], *,
             record = checked_record(blobs, data, fingerprint, sizes, view_shard)
             if ids and record is not None and [e["id"] for e in record["clips"]] != ids[rows.start : rows.stop]:
                 raise CorruptError(blobs.url, "names other clips")
+            if data is not None and named.get(view_shard) not in (None, f"{crc64(data):016x}"):
+                raise CorruptError(blobs.url, f"is another one than {CONTENT} names: of another store, or older")
         except ArtifactError as error:
             key = f"{blobs.url}/{record_key(view_shard)}"
             yield Damage(key, tuple(ids[rows.start : rows.stop] or [f"row {row}" for row in rows]), key, error.problem)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import manifest
+from pipeline.artifacts.boundary import LARGEST_JSON
 from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.outcomes import OUTCOMES
@@ -24,17 +25,20 @@ from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import check_store
 from pipeline.store.chunks import clip_checksums, encode_chunk
 from pipeline.store.commit_records import (
+    CONTENT,
     clip_digest,
+    content_record,
     file_entry,
     is_whole,
     metadata_record,
+    names_group,
     read_metadata_record,
     view_shards,
     write_record,
 )
 from pipeline.store.int8 import stored
-from pipeline.store.layout import FORMAT, StoreSizes, chunk_key, encode_metadata, put_order, specs
-from pipeline.store.metadata import METADATA_RECORD, attributes_of, read_group
+from pipeline.store.layout import COLUMNS, FORMAT, StoreSizes, chunk_key, encode_metadata, put_order, specs
+from pipeline.store.metadata import GROUP, METADATA_RECORD, attributes_of, read_group
 
 
 def create_store(
@@ -47,38 +51,65 @@ def create_store(
 ) -> str:
     """Create the store, or check that the existing one was made from the same; returns the fingerprint.
 
-    An existing store may have fewer views than `sizes`: its metadata change only in `grow_views`.
+    An existing store may have fewer views than `sizes`: its metadata change only in `finish_store`.
 
     Args:
         made_from: all that changes a token's value; its digest is the fingerprint.
         about: dataset, class_names, joint_names, topology, protocols and versions, for readers.
 
     Raises:
-        ArtifactError: as `check_store`.
+        ArtifactError: as `check_store`. ConfigError: as `require_columns`.
     """
-    attributes = check_store(blobs, sizes=sizes, made_from=made_from)
-    fingerprint = fingerprint_of(made_from)
-    if attributes is None:
-        attributes = {"format": FORMAT, "fingerprint": fingerprint, "made_from": dict(made_from), **about}
-        _put_metadata(blobs, sizes, records, attributes)
+    require_columns(blobs, records)
+    existing = check_store(blobs, sizes=sizes, made_from=made_from)
+    if existing is None:
+        _put_metadata(blobs, sizes, records, _attributes(made_from, about))
     elif read_metadata_record(blobs) is None:  # stopped between the metadata and their record
-        _put_metadata(blobs, StoreSizes.of(attributes, blobs.url), records, attributes)
-    return fingerprint
+        _put_metadata(blobs, StoreSizes.of(existing, blobs.url), records, _attributes(made_from, about))
+    return fingerprint_of(made_from)
 
 
-def grow_views(blobs: Blobs, *, sizes: StoreSizes, records: list[VideoRecord]) -> None:
-    """Set the number of views in the metadata, once all views are committed; nothing else is rewritten."""
+def finish_store(
+    blobs: Blobs,
+    *,
+    sizes: StoreSizes,
+    records: list[VideoRecord],
+    made_from: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> None:
+    """Set the number of views in the metadata, once all views are committed, and name all commit records in one file.
+
+    What is there and whole is not rewritten.
+    """
     data, record = read_group(blobs), read_metadata_record(blobs)
-    assert data is not None
-    attributes = attributes_of(blobs, data)
     # the record and its files too: an earlier attempt may have been stopped while it wrote them
-    whole = (
-        record is not None
-        and StoreSizes.of(record, blobs.url) == sizes
-        and all(is_whole(blobs, e) for e in record["files"])
-    )
-    if StoreSizes.of(attributes, blobs.url) != sizes or not whole:
-        _put_metadata(blobs, sizes, records, attributes)
+    whole = record is not None and all(is_whole(blobs, entry) for entry in record["files"])
+    if record is None or not whole or StoreSizes.of(record, blobs.url) != sizes or "growing" in record:
+        # what is not the one of its record is not sealed by a new one
+        own = data is not None and record is not None and names_group(record, data)
+        attributes = attributes_of(blobs, data) if own and data is not None else _attributes(made_from, about)
+        _put_metadata(blobs, sizes, records, attributes, record)
+    if blobs.get(CONTENT, most=LARGEST_JSON) is None:
+        blobs.put(CONTENT, seal(content_record(blobs, fingerprint_of(made_from), sizes)))
+
+
+def require_columns(blobs: Blobs, records: list[VideoRecord]) -> None:
+    """Raise ConfigError where a number of a record does not fit its column."""
+    for name, dtype in COLUMNS.items():
+        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+        for record in records:
+            if not least <= getattr(record, name) <= most:
+                raise ConfigError(
+                    f"{record.clip_id}: {name}",
+                    f"does not fit the column {name} of {blobs.url}",
+                    got=getattr(record, name),
+                    expected=f"{least} to {most}",
+                    remedy="number them otherwise and prepare the data again",
+                )
+
+
+def _attributes(made_from: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT, "fingerprint": fingerprint_of(made_from), "made_from": dict(made_from), **about}
 
 
 def put_shard(
@@ -170,10 +201,20 @@ def write_arrays(
         clips = [{"id": records[row].clip_id, "outcome": "done"} for row in rows]
         files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)
         write_record(blobs, fingerprint, (view, shard), files, entries)
+    finish_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
 
 
-def _put_metadata(blobs: Blobs, sizes: StoreSizes, records: list[VideoRecord], attributes: Mapping[str, Any]) -> None:
+def _put_metadata(
+    blobs: Blobs,
+    sizes: StoreSizes,
+    records: list[VideoRecord],
+    attributes: Mapping[str, Any],
+    before: Mapping[str, Any] | None = None,
+) -> None:
+    """`before` is the record of the metadata that are replaced."""
     files = encode_metadata(sizes, records, attributes)
+    if before is not None:
+        blobs.put(METADATA_RECORD, seal({**before, "growing": [file_entry(GROUP, files[GROUP])]}))
     order = put_order(files)
     for key, found in zip(order, blobs.get_many(order), strict=True):
         if found != files[key]:  # files that stay the same are not touched while readers use them

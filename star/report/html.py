@@ -10,12 +10,13 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from pipeline.errors import printable
 from star.config.text import leaves, to_dict
 from star.evaluate.completeness import Completeness
 from star.evaluate.scores import Scores
@@ -47,6 +48,11 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 .bar i { display: block; height: 100%; border-radius: .3rem; background: var(--blue) }
 td code { white-space: nowrap } code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace }
 """
+
+
+def escape(text: str) -> str:
+    """Text as HTML; names come from strangers, and the page may be shown in a terminal as well."""
+    return escape_html(printable(text))
 
 
 @dataclass(frozen=True, kw_only=True)

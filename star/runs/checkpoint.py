@@ -67,7 +67,10 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     path = run / f"checkpoint-{checkpoint.step:08d}.pt"
     write_atomic(path, buffer.getbuffer())
     for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
-        old.unlink(missing_ok=True)
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:  # a folder of that name, say
+            raise ArtifactError(old, f"cannot be deleted ({error.strerror})", remedy="delete it") from error
     return path
 
 

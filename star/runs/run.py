@@ -28,6 +28,7 @@ from star.runs.store_identity import require_same_content, require_same_store
 
 CONFIG = MARKERS["run"]
 TEST_SCORES = "test.npz"  # of the finished model (`star.evaluate.scores`)
+REMEDY = "restore it from a copy, or train into another folder"
 ITS_OWN_OR_NEW = "give the store it was trained on, or another `out`"
 
 
@@ -69,7 +70,8 @@ class Run:
 def restored_model(checkpoint: Checkpoint) -> TokenModel:
     """A checkpoint's model in evaluation mode."""
     config = from_dict({"model": checkpoint.model_config}).model
-    held = sum(value.nbytes for value in checkpoint.model.values())
+    own = {value.untyped_storage().data_ptr(): value.nbytes for value in checkpoint.model.values()}
+    held = sum(own.values())  # tensors that share their memory count once
     if state_bytes(config) != held:  # before it is built: a few bytes of settings could claim all memory
         raise _of_another_model(f"settings of {state_bytes(config):.3g} bytes of weights", f"{held:.3g} bytes")
     model = seeded_model(config, seed=checkpoint.seed)
@@ -78,7 +80,12 @@ def restored_model(checkpoint: Checkpoint) -> TokenModel:
 
 
 def load_weights(model: TokenModel, weights: dict[str, Tensor]) -> None:
-    """Give a model its weights. Raises CorruptError where they are another model's."""
+    """Give a model its weights. Raises CorruptError where they are another model's, or not finite."""
+    for name, value in model.state_dict().items():
+        if name in weights and weights[name].dtype != value.dtype:
+            raise _of_another_model(f"{name} of {weights[name].dtype}", str(value.dtype))
+        if name in weights and not weights[name].isfinite().all():
+            raise CorruptError("the checkpoint", "holds weights that are not finite", got=name, remedy=REMEDY)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -86,9 +93,8 @@ def load_weights(model: TokenModel, weights: dict[str, Tensor]) -> None:
 
 
 def _of_another_model(got: str, expected: str) -> CorruptError:
-    remedy = "restore it from a copy, or train into another folder"
     return CorruptError(
-        "the checkpoint", "holds another model than its settings say", got=got, expected=expected, remedy=remedy
+        "the checkpoint", "holds another model than its settings say", got=got, expected=expected, remedy=REMEDY
     )
 
 

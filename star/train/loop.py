@@ -30,7 +30,7 @@ from star.runs.checkpoint import Checkpoint, save_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import TEST_SCORES, Run, load_weights, restored_model
 from star.train.memory import too_large
-from star.train.optim import MovingAverage, learning_rate, make_optimizer, require_states_of
+from star.train.optim import MovingAverage, learning_rate, make_optimizer, restore_states
 from star.train.progress import Clock, StepProgress, TrainEvent
 from star.train.step import train_step
 
@@ -58,10 +58,9 @@ class Training:
         self.optimizer = make_optimizer(self.model, optim)
         self.average = MovingAverage(self.model, optim.ema) if optim.ema > 0 else None
         if checkpoint is not None:
-            require_states_of(self.optimizer, checkpoint)
-            self.optimizer.load_state_dict(checkpoint.optimizer)
+            restore_states(self.optimizer, checkpoint)
             if self.average is not None:
-                self.average.weights = {name: w.to(world.device) for name, w in checkpoint.average.items()}
+                self.average.restore(checkpoint)
 
     def loop(
         self,

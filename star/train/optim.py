@@ -7,6 +7,7 @@ resuming needs no schedule state. Takes no step: `star.train.step` does.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from pipeline.errors import CorruptError
 from star.config.options import OptimConfig
 from star.runs.checkpoint import Checkpoint
+
+# what is kept of each weight
+STATES = {torch.optim.SGD: {"momentum_buffer"}, torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}}
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
@@ -41,20 +45,46 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
-def require_states_of(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
-    """Raise CorruptError where a checkpoint's optimiser state is not that of these weights."""
+def restore_states(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Give an optimiser what a checkpoint's kept of each weight; rates and other options stay those of the config.
+
+    Raises:
+        CorruptError: it is not the state of these weights, or not finite.
+    """
     weights = [p for group in optimizer.param_groups for p in group["params"]]
-    state, groups = checkpoint.optimizer["state"], checkpoint.optimizer["param_groups"]
-    counts = [len(group["params"]) for group in groups]
-    fits = counts == [len(group["params"]) for group in optimizer.param_groups]
-    fits = fits and sorted(number for group in groups for number in group["params"]) == list(range(len(weights)))
-    for number, values in state.items():
-        known = isinstance(number, int) and 0 <= number < len(weights) and isinstance(values, dict)
-        tensors = [value for value in values.values() if isinstance(value, Tensor)] if known else []
-        fits = fits and known and all(value.shape in ((), weights[number].shape) for value in tensors)
+    own = optimizer.state_dict()["param_groups"]
+    found = [group["params"] for group in checkpoint.optimizer["param_groups"]]
+    state = checkpoint.optimizer["state"]
+    names = STATES[type(optimizer)]
+    fits = found == [group["params"] for group in own] and all(
+        isinstance(number, int) and 0 <= number < len(weights) and _is_state(values, weights[number], names)
+        for number, values in state.items()
+    )
     if not fits:
-        problem, remedy = "holds the optimiser's state of another model", "restore it from a copy, or delete it"
-        raise CorruptError(f"the checkpoint of step {checkpoint.step}", problem, remedy=remedy)
+        raise _of_another_model(checkpoint, "the optimiser's state")
+    optimizer.load_state_dict({"state": state, "param_groups": own})
+
+
+def _is_state(values: Any, weight: Tensor, names: set[str]) -> bool:
+    """Whether these are finite moments of a weight, under these names."""
+    return (
+        isinstance(values, dict)
+        and values.keys() == names
+        and all(
+            isinstance(value, Tensor)
+            and value.shape == (() if name == "step" else weight.shape)
+            and value.dtype == weight.dtype
+            and bool(value.isfinite().all())
+            for name, value in values.items()
+        )
+    )
+
+
+def _of_another_model(checkpoint: Checkpoint, what: str) -> CorruptError:
+    remedy = "restore it from a copy, or delete it"
+    return CorruptError(
+        f"the checkpoint of step {checkpoint.step}", f"holds {what} of another model, or no numbers", remedy=remedy
+    )
 
 
 class MovingAverage:
@@ -73,3 +103,12 @@ class MovingAverage:
         """average = decay * average + (1 - decay) * weights."""
         for name, parameter in model.named_parameters():
             self.weights[name].lerp_(parameter, 1 - self.decay)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint's averages. Raises CorruptError where they are not finite, or of another model."""
+        if checkpoint.average.keys() != self.weights.keys() or not all(
+            value.dtype == self.weights[name].dtype and bool(value.isfinite().all())
+            for name, value in checkpoint.average.items()
+        ):
+            raise _of_another_model(checkpoint, "averages")
+        self.weights = {name: value.to(self.weights[name].device) for name, value in checkpoint.average.items()}

@@ -1,7 +1,8 @@
 """The attack list: what a stranger may do to a prepared folder, a store, a run, a score file.
 
 In: nothing. Out: by kind and name a function that changes a folder of copies. Each of `STORE`, `PREPARED`, `RUN` and
-`SCORES` must be told by one who uses the changed thing; `LINKS` lie where we write; `BOMBS` ask for memory.
+`SCORES` must be told by one who uses the changed thing; `HARMLESS` changes of a run are without effect; `LINKS` lie
+where we write; `BOMBS` ask for memory.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from attack.changes import (
     COMMIT,
     CONFIG,
+    CONTENT,
     DEEP,
     H5,
     LOG,
@@ -31,6 +33,8 @@ from attack.changes import (
     column,
     compressed_scores,
     dropped,
+    each_state,
+    each_weight,
     exchanged,
     external_link,
     external_storage,
@@ -46,9 +50,13 @@ from attack.changes import (
     lying_header,
     lying_storage,
     moved,
+    nested_lists,
     newest,
+    one_memory,
     pickled_bomb,
     put,
+    repeated,
+    repeats,
     resealed,
     retyped,
     rewritten,
@@ -56,6 +64,7 @@ from attack.changes import (
     scores,
     soft_link,
     sparse,
+    twice,
     virtual,
     zip_bomb,
 )
@@ -76,6 +85,18 @@ JSON_DAMAGE = {
 STORE: dict[str, Attack] = {
     **{f"zarr.json {name}": bytes_of(ZARR, data) for name, data in JSON_DAMAGE.items()},
     **{f"commit {name}": bytes_of(COMMIT, data) for name, data in JSON_DAMAGE.items()},
+    **{f"content {name}": bytes_of(CONTENT, data) for name, data in JSON_DAMAGE.items()},
+    **{f"content without {name}": resealed(CONTENT, dropped(name)) for name in ("fingerprint", "records")},
+    "content of fewer records": resealed(CONTENT, lambda record: record["records"].pop()),
+    "content of numbers": resealed(CONTENT, put("records", value=[1, 2, 3, 4])),
+    "content of another store": resealed(CONTENT, put("fingerprint", value="0" * 64)),
+    "content of other records": resealed(CONTENT, lambda record: record["records"].reverse()),
+    "content a pipe": fifo(CONTENT),
+    "content a terabyte": sparse(CONTENT),
+    "content a link out": moved(CONTENT),
+    **{f"metadata record {name}": bytes_of("store/commits/metadata.json", data) for name, data in JSON_DAMAGE.items()},
+    "metadata growing to a number": resealed("store/commits/metadata.json", put("growing", value=3)),
+    "metadata growing to nothing": resealed("store/commits/metadata.json", put("growing", value=[{}])),
     **{
         f"commit without {name}": resealed(COMMIT, dropped(name)) for name in ("fingerprint", "shard", "files", "clips")
     },
@@ -270,6 +291,38 @@ RUN: dict[str, Attack] = {
     "checkpoint of another model": checkpoint(put("model_config", "width", value=16)),
     "checkpoint of unknown settings": checkpoint(put("model_config", "surprise", value=1)),
     "checkpoint without a weight": checkpoint(lambda state: state["model"].popitem()),
+    **{
+        f"checkpoint with {name} of a billion lists": checkpoint(lambda state, name=name: repeated(state, name))
+        for name in ("step", "config", "model_config", "store", "class_names", "optimizer", "extra")
+    },
+    "checkpoint of lists in themselves": checkpoint(lambda state: state["config"].update(x=state["config"])),
+    "checkpoint of deep lists": checkpoint(put("config", "x", value=nested_lists(100))),
+    "checkpoint of a tensor that repeats a number": checkpoint(lambda state: repeats(state, 1 << 14)),
+    "checkpoint of tensors that are one": checkpoint(lambda state: one_memory(state, 1 << 13)),
+    "checkpoint of tensors without numbers": checkpoint(each_weight(lambda value: value.to("meta"))),
+    "checkpoint of sparse tensors": checkpoint(each_weight(lambda value: value.to_sparse())),
+    "checkpoint of complex tensors": checkpoint(each_weight(lambda value: value.to(torch.complex64))),
+    "checkpoint of halves": checkpoint(each_weight(lambda value: value.half())),
+    "checkpoint of no numbers": checkpoint(each_weight(lambda value: value * torch.nan)),
+    "checkpoint of infinities": checkpoint(each_weight(lambda value: value / 0)),
+    "checkpoint of other shapes": checkpoint(each_weight(lambda value: value.reshape(-1))),
+    "checkpoint of averages that are no numbers": checkpoint(
+        lambda state: state["average"].update({name: value * torch.nan for name, value in state["average"].items()})
+    ),
+    "checkpoint of one average less": checkpoint(lambda state: state["average"].popitem()),
+    "checkpoint's moments of text": checkpoint(each_state(lambda values: dict.fromkeys(values, "x"))),
+    "checkpoint's moments less": checkpoint(each_state(lambda values: dict([*values.items()][:1]))),
+    "checkpoint's moments no numbers": checkpoint(
+        each_state(lambda values: {name: value * torch.nan for name, value in values.items()})
+    ),
+    "checkpoint's moments integers": checkpoint(
+        each_state(lambda values: {name: value.long() for name, value in values.items()})
+    ),
+    "checkpoint with two files of a name": checkpoint_bytes(twice),
+    "checkpoint a folder": lambda root: folder(str(newest(root).relative_to(root)))(root),
+    "checkpoint a link to nothing": lambda root: linked(str(newest(root).relative_to(root)), "nothing")(root),
+    "checkpoint newer, a folder": folder("run/checkpoint-99999999.pt"),
+    "checkpoint newer, a link to a device": linked("run/checkpoint-99999999.pt", "/dev/zero"),
     "checkpoint of other averages": checkpoint(lambda state: state["average"].update(x=torch.zeros(3))),
 }
 SCORES: dict[str, Attack] = {
@@ -292,6 +345,15 @@ SCORES: dict[str, Attack] = {
     "scores not finite": scores(lambda arrays: arrays.update(probabilities=arrays["probabilities"] * np.nan)),
     "names of numbers": scores(lambda arrays: arrays.update(class_names=np.arange(2))),
     "no classes": scores(lambda arrays: arrays.update(class_names=np.asarray([], np.str_))),
+}
+# what is not read: the rates of a run are those of its settings
+HARMLESS: dict[str, Attack] = {
+    "checkpoint's groups without a rate": checkpoint(dropped("optimizer", "param_groups", 0, "lr")),
+    "checkpoint's groups with a rate of text": checkpoint(put("optimizer", "param_groups", 0, "lr", value="x")),
+    "checkpoint's groups with betas of text": checkpoint(put("optimizer", "param_groups", 0, "betas", value="xy")),
+    "checkpoint's groups with a rate of no number": checkpoint(
+        put("optimizer", "param_groups", 0, "weight_decay", value=float("nan"))
+    ),
 }
 # where we write
 LINKS: dict[str, Attack] = {
@@ -342,6 +404,9 @@ BOMBS = {
             "checkpoint a zip bomb",
             "checkpoint of a huge model",
             "checkpoint of a deep model",
+            "checkpoint with model_config of a billion lists",
+            "checkpoint of a tensor that repeats a number",
+            "checkpoint of tensors that are one",
             "config a terabyte",
             "checkpoint a terabyte",
             "config deep",

@@ -20,6 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from star_stores import reseal_metadata
 
 from pipeline.artifacts.checksum import crc_tail
 from pipeline.artifacts.sealed_json import seal, unseal
@@ -27,6 +28,7 @@ from pipeline.artifacts.sealed_json import seal, unseal
 Attack = Callable[[Path], None]
 DEEP = b"[" * 100_000 + b"]" * 100_000
 COMMIT, META, SHARD = "store/commits/000/00000.json", "prepared/dataset.json", "prepared/clips-00000.json"
+CONTENT = "store/commits/content.json"
 ZARR, H5, CONFIG, LOG = "store/zarr.json", "prepared/clips-00000.h5", "run/config.json", "run/metrics.jsonl"
 RECORDS = {"store": COMMIT, "prepared": SHARD, "prepared meta": META, "store metadata": "store/commits/metadata.json"}
 
@@ -47,12 +49,14 @@ def resealed(path: str, change: Callable[[dict[str, Any]], Any]) -> Attack:
 
 
 def rewritten(path: str, change: Callable[[dict[str, Any]], Any]) -> Attack:
-    """A JSON file with a change."""
+    """A JSON file with a change; the checksums of one in a store are made anew."""
 
     def attack(root: Path) -> None:
         value = json.loads((root / path).read_bytes())
         change(value)
         (root / path).write_text(json.dumps(value))
+        if path.startswith("store/"):
+            reseal_metadata(root / "store")
 
     return attack
 
@@ -229,6 +233,70 @@ def checkpoint_bytes(make: Callable[[bytes], bytes]) -> Attack:
     return attack
 
 
+def nested_lists(depth: int, width: int = 1) -> list[Any]:
+    """Lists in lists; with a width, ten lines of a pickle that are a billion values to who walks through them."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value] * width
+    return value
+
+
+def repeated(state: dict[str, Any], name: str) -> None:
+    lists = nested_lists(30, width=10)
+    state[name] = {**state[name], "x": lists} if isinstance(state.get(name), dict) else lists
+
+
+def each_weight(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, Any]], None]:
+    def changed(state: dict[str, Any]) -> None:
+        state["model"] = {name: change(value) for name, value in state["model"].items()}
+
+    return changed
+
+
+def each_state(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
+    """A change of what the optimiser keeps of each weight."""
+
+    def changed(state: dict[str, Any]) -> None:
+        states = state["optimizer"]["state"]
+        states.update({number: change(values) for number, values in states.items()})
+
+    return changed
+
+
+def weights_of(state: dict[str, Any], width: int) -> dict[str, torch.Size]:
+    """The shapes of a model so wide, which becomes that of the settings."""
+    from star.build import MODELS
+    from star.config.text import from_dict
+
+    state["model_config"]["width"] = width
+    with torch.device("meta"):
+        config = from_dict({"model": state["model_config"]}).model
+        return {name: value.shape for name, value in MODELS[config.kind](config).state_dict().items()}
+
+
+def repeats(state: dict[str, Any], width: int) -> None:
+    """Gigabytes of weights, each tensor a view of one number."""
+    state["average"] = {}
+    state["model"] = {name: torch.zeros(1).expand(shape) for name, shape in weights_of(state, width).items()}
+
+
+def one_memory(state: dict[str, Any], width: int) -> None:
+    """Weights that are all views of the largest one."""
+    shapes = weights_of(state, width)
+    memory = torch.zeros(max(shape.numel() for shape in shapes.values()))
+    state["average"] = {}
+    state["model"] = {name: memory[: shape.numel()].view(shape) for name, shape in shapes.items()}
+
+
+def twice(data: bytes) -> bytes:
+    """An archive in which a record has a second version under the same name."""
+    out = io.BytesIO(data)
+    with zipfile.ZipFile(out, "a") as archive, warnings.catch_warnings(action="ignore"):
+        name = next(member.filename for member in archive.infolist() if "/data/" in member.filename)
+        archive.writestr(name, bytes(len(archive.read(name))))
+    return out.getvalue()
+
+
 class Bomb:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("echo > /tmp/should-not-exist",)
@@ -315,6 +383,7 @@ def column(name: str, make: Callable[[bytes], bytes]) -> Attack:
         path = root / "store" / name / "c/0"
         body = make(path.read_bytes()[:-4])
         path.write_bytes(body + crc_tail(body))
+        reseal_metadata(root / "store")
 
     return attack
 
@@ -337,6 +406,7 @@ def billion_clips(root: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         zarr.consolidate_metadata(MemoryStore(memory))
     (root / ZARR).write_bytes(memory["zarr.json"].to_bytes())
+    reseal_metadata(root / "store")
 
 
 def array(name: str, *path: Any, value: Any) -> Attack:

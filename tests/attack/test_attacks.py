@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from extract_corpus import OPTIONS, install
 
-from attack.attacks import BOMBS, LINKS, PREPARED, RUN, SCORES, STORE
+from attack.attacks import BOMBS, HARMLESS, LINKS, PREPARED, RUN, SCORES, STORE
 from attack.changes import Attack
 from attack.conftest import CONFIG
 from pipeline.errors import StarError
@@ -172,6 +172,12 @@ def test_an_attack_ends_in_a_sentence(place: Path, kind: str, name: str, attack:
     ends = [outcome(use, place) for use in USES[kind]]
     assert any(ends), "nobody noticed"
     untouched()
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_not_read_does_no_harm(place: Path, name: str) -> None:
+    HARMLESS[name](place)
+    assert [outcome(use, place) for use in USES["run"]] == ["", ""]
 
 
 @pytest.mark.parametrize("name", LINKS)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command_line import star
-from star_stores import write_small_store
+from command_line import done, star
+from star_stores import change_attributes, write_small_store
 
 from cli.main import PrintableText
 from cli.progress import ClipProgress
@@ -47,10 +46,7 @@ def test_a_stream_keeps_lines_and_nothing_else() -> None:
 @pytest.mark.processes
 def test_commands_show_names_of_a_store_as_escapes(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "s", classes=2, subjects=(1, 9), replications=1)
-    meta = json.loads((store / "zarr.json").read_text())
-    meta["attributes"]["class_names"] = ["\x1b[2Jone", "two"]
-    meta["attributes"]["dataset"] = "\x1b[31msynthetic"
-    (store / "zarr.json").write_text(json.dumps(meta))
+    change_attributes(store, lambda a: a.update(class_names=["\x1b[2Jone", "two"], dataset="\x1b[31msynthetic"))
     code = "from cli.main import main; main()"
     for command in (
         ["inspect", str(store)],
@@ -62,6 +58,24 @@ def test_commands_show_names_of_a_store_as_escapes(tmp_path: Path) -> None:
         )
         assert b"\x1b" not in shown.stdout + shown.stderr
         assert b"Traceback" not in shown.stderr
+
+
+def test_classes_may_have_any_name_from_training_to_the_report(tmp_path: Path) -> None:
+    store = write_small_store(tmp_path / "s", classes=2, subjects=(1, 9), replications=2)
+    names = ["cost $\\frac{1$ x", "<b>x</b>\x1b[31m"]
+    change_attributes(store, lambda attributes: attributes.update(class_names=names))
+    settings = ("--set", "model.width=16", "--set", "optim.epochs=1", "--preset", "smoke", "--device", "cpu")
+    done("train", "--from-cache", store, "--out", tmp_path / "run", *settings, "--loader-workers", 0)
+    printed = done("evaluate", tmp_path / "run", "--device", "cpu", "--per-class")
+    assert names[0] in printed
+    assert "<b>x</b>\\x1b[31m" in printed
+    assert "\x1b" not in printed
+    done("report", tmp_path / "run", "--device", "cpu")
+    page = (tmp_path / "run/report.html").read_text()
+    assert all(letter.isprintable() or letter == "\n" for letter in page)
+    assert "<td>cost $\\frac{1$ x</td>" in page
+    assert "<td>&lt;b&gt;x&lt;/b&gt;\\x1b[31m</td>" in page
+    assert "<b>x" not in page
 
 
 def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from extract_corpus import (
     commit_prepared,
     computing,
     content,
+    exchange_clips,
     install,
     stub_tokens,
     tree,
@@ -395,7 +396,7 @@ def test_a_picture_that_is_no_picture_costs_its_clip_alone(stub: Any, tmp_path: 
 def test_views_are_appended_without_rewriting(stub: Any, prepared: Path, tmp_path: Path) -> None:
     extract(prepared, tmp_path / "s", OPTIONS)
     files = [p for p in (tmp_path / "s").rglob("*") if p.is_file() and "log" not in p.parts and p.name != ".lock"]
-    growing = {"zarr.json", "metadata.json"}  # arrays that get longer say so
+    growing = {"zarr.json", "metadata.json", "content.json"}  # arrays that get longer say so
     before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in files if p.name not in growing}
     assert len(before) > 30
     opened = TokenStore.open(tmp_path / "s")
@@ -456,7 +457,8 @@ def test_each_record_goes_after_all_that_it_names(stub: Any, prepared: Path, tmp
     real = LocalBlobs.put
     stub.setattr(LocalBlobs, "put", lambda self, key, data: (real(self, key, data), put.append(key))[0])
     extract(prepared, tmp_path / "s", replace(OPTIONS, views=2))
-    for key in [key for key in put if key.startswith("commits/")]:
+    assert put[-1] == "commits/content.json"
+    for key in [key for key in put[:-1] if key.startswith("commits/")]:
         record = json.loads((tmp_path / "s" / key).read_text())
         named = [entry["key"] for entry in record["files"]]
         assert len(named) >= 7
@@ -587,17 +589,6 @@ def test_a_damaged_dataset_is_refused(stub: Any, prepared: Path, tmp_path: Path)
         extract(prepared, tmp_path / "s", OPTIONS)
 
 
-def exchange_clips(prepared: Path, one: int, other: int) -> None:
-    """Two clips of a prepared folder change places under their names, as if their videos had been exchanged."""
-    folder = PreparedFolder.open(prepared)
-    numbers = {row // folder.options.shard_clips for row in (one, other)}
-    with pytest.MonkeyPatch.context() as patch:
-        places = {one: other, other: one}
-        patch.setattr("extract_corpus.content", lambda i, draws: content(places.get(i, i), draws))
-        for number in numbers:
-            commit_prepared(folder, number)
-
-
 @pytest.mark.parametrize("views", [1, 2])
 def test_tokens_of_other_content_are_not_added(stub: Any, prepared: Path, tmp_path: Path, views: int) -> None:
     extract(prepared, tmp_path / "s", OPTIONS)
@@ -640,7 +631,8 @@ def test_exactly_what_is_damaged_is_made_again(
     shard = {"gg": "1", "joints": "0", "status": "2", "commits": "1"}.get(name.split("/")[0])
     if shard is not None and not name.endswith(("zarr.json", "metadata.json")):
         assert changed
-        assert all(f"/c/{shard}/" in str(p) or p.name == f"0000{shard}.json" for p in changed)
+        own = (f"0000{shard}.json", "content.json")
+        assert all(f"/c/{shard}/" in str(p) or p.name in own for p in changed)
     else:
         assert path in changed
         assert all("/c/" not in str(p) or p == path for p in changed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contracts.store_contract import small_arrays
-from extract_corpus import OPTIONS, install
+from extract_corpus import OPTIONS, exchange_clips, install, tree
 from extract_corpus import write_prepared as write
 
 from pipeline.errors import ArtifactError, CorruptError
@@ -111,10 +111,58 @@ def test_a_file_of_another_clip_in_its_place_is_found(tmp_path: Path) -> None:
     assert [d.clips for d in found] == [("0004", "0005", "0006", "0007")]
 
 
+def test_a_shard_that_came_with_its_record_from_another_store_is_found_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All checksums of it are right, and names and options are the same; only the clips' content was another."""
+    install(monkeypatch)
+    write(tmp_path / "prepared", 9)
+    shutil.copytree(tmp_path / "prepared", tmp_path / "others")
+    exchange_clips(tmp_path / "others", 1, 2)
+    extract(tmp_path / "prepared", tmp_path / "s", replace(OPTIONS, views=2))
+    extract(tmp_path / "others", tmp_path / "t", replace(OPTIONS, views=2))
+    whole, record = tree(tmp_path / "s"), "commits/001/00000.json"
+    for key in whole:
+        if key == record or (key.split("/")[1:4] == ["c", "0", "1"] and key != "status/c/0/1"):
+            shutil.copy(tmp_path / "t" / key, tmp_path / "s" / key)
+    assert tree(tmp_path / "s") != whole
+    for deep in (False, True):
+        (found,) = verify_store(tmp_path / "s", deep=deep)
+        assert (found.file, found.clips) == (str(tmp_path / "s" / record), ("0000", "0001", "0002", "0003"))
+        assert found.problem.startswith("is another one than commits/content.json names")
+    extract(tmp_path / "prepared", tmp_path / "s", replace(OPTIONS, views=2), damaged=True)
+    assert tree(tmp_path / "s") == whole
+
+
+def test_a_store_is_named_as_a_whole_only_once_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    folder, content = write(tmp_path / "prepared", 9), tmp_path / "s/commits/content.json"
+    extract(folder.path, tmp_path / "s", OPTIONS)
+    whole = content.read_bytes()
+
+    def stopped(*_: object) -> None:
+        assert not content.exists()
+        raise KeyboardInterrupt
+
+    (tmp_path / "s/commits/000/00001.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.extract.worker.write_record", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            extract(folder.path, tmp_path / "s", OPTIONS)
+    assert not content.exists()
+    assert list(verify_store(tmp_path / "s")) == []
+    extract(folder.path, tmp_path / "s", OPTIONS)
+    assert content.read_bytes() == whole
+    content.write_bytes(whole[:-9])
+    assert [damage.file for damage in verify_store(tmp_path / "s")] == [str(content)]
+    extract(folder.path, tmp_path / "s", OPTIONS, damaged=True)
+    assert content.read_bytes() == whole
+
+
 def test_deep_verification_finds_content_behind_a_record_that_agrees(tmp_path: Path) -> None:
     from pipeline.artifacts.sealed_json import seal
     from pipeline.store.blobs import open_blobs
-    from pipeline.store.commit_records import each_record, file_entry, record_key
+    from pipeline.store.commit_records import CONTENT, each_record, file_entry, record_key
 
     small_arrays(tmp_path / "s")
     blobs, store = open_blobs(tmp_path / "s"), TokenStore.open(tmp_path / "s")
@@ -125,6 +173,7 @@ def test_deep_verification_finds_content_behind_a_record_that_agrees(tmp_path: P
     exchanged = {**next(e for e in record["files"] if e["key"] == key), **file_entry(key, blobs.get(key) or b"")}
     record["files"] = [exchanged if e["key"] == key else e for e in record["files"]]
     blobs.put(record_key((0, 1)), seal(record))
+    blobs.delete(CONTENT)
     assert list(verify_store(tmp_path / "s")) == []
     assert [d.clips for d in verify_store(tmp_path / "s", deep=True)] == [("0004", "0005", "0006", "0007")]
 

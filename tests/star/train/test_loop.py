@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from star_stores import one_thread, write_small_store
+from star_stores import change_attributes, one_thread, write_small_store
 
 from cli.training import StopOnSignal
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
@@ -470,9 +469,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(store: Path, monkeypatch: p
 
 def test_a_class_without_training_clips_is_refused_unless_allowed(tmp_path: Path) -> None:
     whole = write_small_store(tmp_path / "store.zarr")
-    meta = json.loads((whole / "zarr.json").read_text())
-    meta["attributes"]["class_names"].append("never seen")
-    (whole / "zarr.json").write_text(json.dumps(meta))
+    change_attributes(whole, lambda attributes: attributes["class_names"].append("never seen"))
     with pytest.raises(DataError, match="none of never seen"):
         train(whole, tmp_path / "run", config=tiny())
     run = train(whole, tmp_path / "run", config=tiny("data.allow_missing_classes=true", "optim.epochs=1"))
