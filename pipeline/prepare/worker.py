@@ -43,7 +43,7 @@ def prepare_shard(number: int, out: str, lease: str, shard_clips: int) -> dict[s
     kept = _kept(shard)
     clips: list[ClipContent | None] = []
     entries: list[Entry] = []
-    seen: dict[str, str | None] = {}
+    seen: dict[str, list[str | None]] = {}
     for i, record in enumerate(shard.records):
         if i in kept:
             clip, entry = kept[i]
