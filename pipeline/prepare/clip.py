@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import manifest
 from pipeline.artifacts.boundary import BoundaryError, confined
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.decode.child_process import DecodeProcess
@@ -25,6 +24,7 @@ from pipeline.geometry import Geometry, geometry_of
 from pipeline.prepare.hdf5 import ClipContent, encode_picture
 from pipeline.prepare.pinned import pinned, stamp
 from pipeline.prepare.raw_files import POSE_FILES, VIDEO_FILES
+from pipeline.prepare.shard import joints_of
 from pipeline.records import UNKNOWN, VideoRecord, keyed_rng
 from pipeline.sampling import sample_indices
 from pipeline.skeletons.skeleton import Skeleton
@@ -120,11 +120,6 @@ def make_clip(
     joints, scores = _kept_joints(persons, index, geometry, options.max_persons)
     content = ClipContent(frames=pictures, joints=joints, scores=scores, frame_index=index, box=geometry.box)
     return content, {"reader": reader, **facts}
-
-
-def joints_of(topology: str) -> int:
-    """V of a topology."""
-    return len(manifest.topology(topology).joint_names)
 
 
 def _persons(
