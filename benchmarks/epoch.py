@@ -38,7 +38,7 @@ from pipeline.extract.values import ClipView, ShardJob
 from pipeline.prepare.clip import attempt
 from pipeline.prepare.coordinator import prepare
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.hdf5 import ClipContent, ShardReader
+from pipeline.prepare.hdf5 import ClipContent
 from pipeline.records import Listing
 from star.batch import Batch
 from star.build import seeded_model
@@ -73,7 +73,7 @@ class Origin:
         clips = []
         for row in self.data.rows[items].tolist():
             shard, place = divmod(row, self.prepared.options.shard_clips)
-            with ShardReader(self.prepared.shard(shard).path) as reader:
+            with self.prepared.shard(shard).reader() as reader:
                 clips.append(reader.clip(place))
         return self._batch(items, clips)
 

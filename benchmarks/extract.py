@@ -64,7 +64,10 @@ def prepare_random(root: Path, clips: int, shard_clips: int, *, different: int |
     """
     names = [f"S001C001P001R{i:03d}A001" for i in range(clips)]
     records = tuple(VideoRecord(clip_id=name, key=name[:16], label=0) for name in names)
-    listing = Listing(dataset="ntu60", class_names=("a",), topology="ntu25", protocols=("xsub",), records=records)
+    listing = Listing(
+        dataset="ntu60", class_names=("a",), topology="ntu25", protocols=("xsub",), records=records,
+        roots={"videos": str(root), "skeletons": str(root)},
+    )  # fmt: skip
     folder = PreparedFolder.match(root, listing, PrepareOptions(shard_clips=shard_clips))
     root.mkdir(parents=True, exist_ok=True)
     folder.freeze()

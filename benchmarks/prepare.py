@@ -32,7 +32,8 @@ from pipeline.decode.read import read_frames
 from pipeline.prepare.clip import attempt
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import ClipContent, encode_picture
-from pipeline.prepare.raw_files import remember, require_same_raw_files, stamp
+from pipeline.prepare.pinned import stamp
+from pipeline.prepare.raw_files import remember, require_same_raw_files
 from pipeline.records import Listing, VideoRecord
 from pipeline.skeletons.ntu import read_ntu_skeleton
 
@@ -138,7 +139,7 @@ def bookkeeping(folder: Path, rows: int) -> dict[str, float]:
         }
         shard.commit(b"", [{"id": r.clip_id, "outcome": "done", "sha256": "0" * 64, **facts} for r in shard.records])
         paths = [str(raw / name) for record in shard.records for name in (record.video, record.skeleton)]
-        remember(out, number, {path: stamp(path) for path in paths})
+        remember(out, number, {path: [stamp(path), str(empty["sha256"])] for path in paths})
     entries = prepared.outcomes()
     timed("look at the stamps of all raw files", lambda: require_same_raw_files(prepared, entries))
     opened = timed("open the folder again", lambda: PreparedFolder.open(out))

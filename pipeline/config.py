@@ -18,6 +18,7 @@ FRAME_CODECS = ("jpeg95", "lossless")
 SAMPLING = ("uniform", "random", "first", "middle", "last")
 READERS = ("pyav", "opencv", "decord")
 PERSONS_BY = ("motion", "size", "score")
+MOST = {"max_persons": 64, "draws": 1000, "shard_clips": 100_000}  # a shard is held in memory
 # of the feature maps of mc3_18: channels, and pixels of the clip for each cell in both directions (T is kept)
 CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
 STRIDES = {"layer1": 2, "layer2": 4, "layer3": 8, "layer4": 16}
@@ -40,6 +41,12 @@ def at_least(argument: str, value: float, least: float) -> None:
     """Raise ConfigError where a number is too small."""
     if not value >= least:
         raise ConfigError(argument, "the number is too small", got=value, expected=f"{least} or more")
+
+
+def at_most(argument: str, value: float, most: float) -> None:
+    """Raise ConfigError where a number is too large."""
+    if not value <= most:
+        raise ConfigError(argument, "the number is too large", got=value, expected=f"{most} or less")
 
 
 def finite(argument: str, value: float) -> float:
@@ -89,16 +96,17 @@ class PrepareOptions:
         one_of("frame_codec", self.frame_codec, FRAME_CODECS)
         one_of("reader", self.reader, READERS)
         one_of("persons_by", self.persons_by, PERSONS_BY)
-        at_least("max_persons", self.max_persons, 1)
+        for name, most in MOST.items():
+            at_least(name, getattr(self, name), 1)
+            at_most(name, getattr(self, name), most)
         object.__setattr__(self, "min_score", finite("min_score", self.min_score))  # frozen, but being made
         if not 0 <= self.min_score <= 1:
             raise ConfigError("min_score", "is no score", got=self.min_score, expected="0 to 1")
         if self.first_frame not in (None, 0, 1):
             raise ConfigError("first_frame", "is no first number", got=self.first_frame, expected="0 or 1")
-        at_least("draws", self.draws, 1)
-        at_least("shard_clips", self.shard_clips, 1)
         object.__setattr__(self, "budget_s", finite("budget_s", self.budget_s))
         at_least("budget_s", self.budget_s, 0.1)
+        at_most("budget_s", self.budget_s, 86_400)  # a day
 
     def content(self) -> dict[str, Any]:
         """The options that decide a prepared clip's bytes: all but the budget."""

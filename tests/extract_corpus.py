@@ -68,7 +68,7 @@ def write_prepared(
     )
     listing = Listing(
         dataset="penn-action", class_names=("bowl", "pullup", "squat"), topology="penn13", protocols=("official",),
-        records=records,
+        records=records, roots={"videos": str(root / "videos"), "skeletons": str(root / "skeletons")},
     )  # fmt: skip
     folder = PreparedFolder.match(root, listing, PrepareOptions(shard_clips=shard_clips, draws=draws))
     root.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,6 @@ from pipeline.extract.coordinator import extract
 from pipeline.extract.devices import cores
 from pipeline.heatmaps import joint_heatmaps, to_cells
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.hdf5 import ShardReader
 from pipeline.store.blobs import open_blobs
 from pipeline.tokens import global_grid_tokens, joint_map_tokens
 
@@ -115,7 +114,7 @@ class ExtractRows:
 
         def read() -> None:
             for number in numbers:
-                with ShardReader(self._folder.shard(number).path) as reader:
+                with self._folder.shard(number).reader() as reader:
                     for row in range(len(self._folder.rows(number))):
                         clip = reader.clip(row)
                         assert clip is not None

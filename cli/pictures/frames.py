@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.extract.coordinator import source_of
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.hdf5 import ShardReader, decode_pictures
+from pipeline.prepare.hdf5 import decode_pictures
 from pipeline.store.token_store import TokenStore
 from pipeline.views import crop_frames, view_of
 
@@ -44,7 +44,7 @@ def frames_of(store: TokenStore, folder: PreparedFolder, row: int) -> np.ndarray
     """
     number, index = divmod(row, folder.options.shard_clips)
     shard = folder.shard(number)
-    with ShardReader(shard.path) as reader:
+    with shard.reader() as reader:
         clip = reader.clip(index)
     record = shard.record()
     if record is None or clip.digest() != record["clips"][index].get("sha256"):

@@ -6,8 +6,9 @@ that this folder imports no reader. Every function takes `path` first, by that n
 
 from __future__ import annotations
 
+import functools
 import importlib
-from typing import Any
+from typing import Any, get_type_hints
 
 from pipeline.errors import DataError, DecodeError, SkeletonError
 
@@ -29,6 +30,12 @@ VALUES: dict[str, str] = {
     "DecodedFrames": "pipeline.decode.read:DecodedFrames",
     "Skeleton": "pipeline.skeletons.skeleton:Skeleton",
 }
+
+
+@functools.cache
+def returned(name: str) -> Any:
+    """The type that a function of `CALLS` declares to return."""
+    return get_type_hints(find(name))["return"]
 
 
 def find(name: str) -> Any:

@@ -25,7 +25,7 @@ import numpy as np
 
 import pipeline
 from pipeline.child import wire
-from pipeline.child.calls import CALLS
+from pipeline.child.calls import CALLS, returned
 from pipeline.errors import StarError
 
 BUDGET_S = 60.0
@@ -42,6 +42,7 @@ spec.loader.exec_module(package)
 from pipeline.child.main import serve
 serve(int(sys.argv[2]), int(sys.argv[3]))
 """
+_NO_SENSE = "sent a reply that makes no sense"
 # What the C and C++ libraries write as they end for want of memory
 _NO_MEMORY = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory")
 
@@ -89,7 +90,7 @@ class ChildProcess:
                 self.close()
                 raise
             if "error" in reply:
-                raise wire.error_of(reply["error"])
+                raise reply["error"]
             return reply["value"]
         raise CALLS[name](path, what, remedy=remedy)
 
@@ -143,7 +144,7 @@ class _Child:
             raise StarError("the process that reads files", f"failed to start: it {failure}") from failure
 
     def request(self, request: list[Any], budget_s: float) -> dict[str, Any]:
-        """Send a request; the reply, {"value": …} or {"error": parts}. Raises _NoReplyError."""
+        """Send a request; the reply, {"value": …} or {"error": the error}. Raises _NoReplyError."""
         assert self.process.stdin is not None
         self._stderr.truncate(0)  # decoders print a lot, and a stage runs for days
         try:
@@ -152,7 +153,10 @@ class _Child:
                     part = part[self.process.stdin.write(part) or 0 :]
         except BrokenPipeError as error:
             raise self._death() from error
-        return self._receive(budget_s)
+        reply = self._receive(budget_s)
+        if "value" in reply and not wire.is_of(reply["value"], returned(request[0])):
+            raise _NoReplyError(_NO_SENSE)
+        return reply
 
     def _receive(self, budget_s: float) -> dict[str, Any]:
         deadline = time.monotonic() + budget_s
@@ -161,13 +165,13 @@ class _Child:
             if header_bytes > wire.HEADER_BYTES or payload_bytes > wire.REPLY_BYTES:
                 raise _NoReplyError("sent a reply that is too long")
             header = self._read(header_bytes, deadline).tobytes()
-            reply = wire.unpack(header, self._read(payload_bytes, deadline))
+            reply = _checked(wire.unpack(header, self._read(payload_bytes, deadline)))
         except TimeoutError as error:
             raise _TimeoutError(f"timed out after {budget_s:g} s") from error
         except EOFError as error:
             raise self._death() from error
         except ValueError as error:
-            raise _NoReplyError("sent a reply that makes no sense") from error
+            raise _NoReplyError(_NO_SENSE) from error
         if "memory" in reply:
             raise _NoMemoryError("ran out of memory")
         return reply
@@ -197,6 +201,13 @@ class _Child:
         # only the last line of a traceback: other output holds addresses, and reasons must be reproducible
         lines = written.decode(errors="replace").strip().splitlines()
         return _NoReplyError(f"crashed ({': '.join([f'exit code {code}', *lines[-1:]])})")
+
+
+def _checked(reply: Any) -> dict[str, Any]:
+    """A reply of one of the three kinds, its error built. Raises ValueError: it is none."""
+    if not isinstance(reply, dict) or [*reply] not in (["value"], ["error"], ["memory"]):
+        raise ValueError("no reply")
+    return {"error": wire.error_of(reply["error"])} if "error" in reply else reply
 
 
 def _end(process: subprocess.Popen[bytes], selector: selectors.BaseSelector, stderr: BinaryIO) -> None:

@@ -13,7 +13,8 @@ import math
 import struct
 from dataclasses import fields
 from os import PathLike, fspath
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -52,9 +53,15 @@ def parts_of(error: StarError) -> list[Any]:
 
 
 def error_of(parts: list[Any]) -> StarError:
-    """The error of `parts_of`."""
-    name, item, problem, facts = parts
-    return _ERRORS[name](item, problem, **facts)
+    """The error of `parts_of`. Raises ValueError: these are no parts of one."""
+    try:
+        name, item, problem, facts = parts
+        texts = all(isinstance(fact, str | int | float | None) for fact in (problem, *facts.values()))
+        if not texts or not isinstance(facts.get("frames"), int | None):
+            raise ValueError("no error")
+        return _ERRORS[name](item, problem, **facts)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no error: {error!r}") from error
 
 
 def _tree(value: Any, arrays: list[memoryview]) -> Any:
@@ -105,4 +112,24 @@ def _value(tree: Any, payload: np.ndarray) -> Any:
             raise ValueError("no array")
         return payload[start:end].view(dtype).reshape(shape)
     members = {name: _value(item, payload) for name, item in content.items()}
-    return members if kind == "dict" else find(VALUES[kind])(**members)
+    return members if kind == "dict" else _built(find(VALUES[kind]), members)
+
+
+def _built(kind: type, members: dict[str, Any]) -> Any:
+    """A dataclass of `VALUES`, each member of its field's type: a reply may come from a reader that was taken over."""
+    for name, hint in get_type_hints(kind).items():
+        if not is_of(members[name], hint):
+            raise ValueError(f"no {kind.__name__}: {name} is a {type(members[name]).__name__}")
+    return kind(**members)
+
+
+def is_of(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type of an annotation; an array's numbers may be of any type."""
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return any(is_of(value, one) for one in inner)
+    if kind is Any or type(value) is not kind:
+        return kind is Any
+    if kind is tuple:
+        return len(value) == len(inner) and all(map(is_of, value, inner))
+    return kind is not dict or all(is_of(one, inner[1]) for one in value.values())

@@ -17,7 +17,7 @@ from pipeline.cluster.lookahead import Pending
 from pipeline.config import ExtractOptions
 from pipeline.errors import ArtifactError, CorruptError, DataError
 from pipeline.extract.values import ClipView, Compute, ComputedGroup, DecodedGroup, Group, ShardJob
-from pipeline.prepare.hdf5 import ShardReader, decode_pictures
+from pipeline.prepare.hdf5 import decode_pictures
 from pipeline.prepare.shard import Shard
 from pipeline.store.blobs import Blobs
 from pipeline.store.clip_reader import read_committed
@@ -66,7 +66,7 @@ def _read_clips(job: ShardJob, rows: list[int], prepared: dict[str, Any]) -> Non
     if not rows:
         return
     # the outer error: the file's own structure is damaged, so all its clips are lost
-    with suppress(CorruptError), ShardReader(job.source.path) as reader:
+    with suppress(CorruptError), job.source.reader() as reader:
         for row in rows:
             with suppress(CorruptError):
                 clip = reader.clip(row)

@@ -10,21 +10,23 @@ that still decode gives a clip that is done.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import manifest
 from pipeline.artifacts.boundary import BoundaryError, confined
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.decode.read import VideoInfo
-from pipeline.errors import DataError, DecodeError, StarError
+from pipeline.errors import DataError, DecodeError, StarError, printable
 from pipeline.geometry import Geometry, geometry_of
 from pipeline.prepare.hdf5 import ClipContent, encode_picture
-from pipeline.prepare.raw_files import POSE_FILES, VIDEO_FILES, stamp
+from pipeline.prepare.pinned import pinned, stamp
+from pipeline.prepare.raw_files import POSE_FILES, VIDEO_FILES
+from pipeline.prepare.shard import joints_of
 from pipeline.records import UNKNOWN, VideoRecord, keyed_rng
 from pipeline.sampling import sample_indices
 from pipeline.skeletons.skeleton import Skeleton
@@ -39,7 +41,8 @@ def attempt(
     """A row's clip, or None, and its entry.
 
     `roots` are the folders "videos" and "skeletons"; a skeleton whose number of joints is not the topology's fails. The
-    entry's "seen" (path -> stamp) is for `pipeline.prepare.raw_files`, and no part of the record.
+    entry's "seen" (path -> stamp and SHA-256) is for `pipeline.prepare.raw_files`, and no part of the record. Files are
+    pinned: whatever is renamed meanwhile, their digests, persons and pictures are of the same two.
     """
     entry: Entry = {"id": record.clip_id}
     for outcome in ("excluded", "missing"):
@@ -47,25 +50,30 @@ def attempt(
             return None, {**entry, "outcome": outcome, "reason": reason}
     corrupt = {}
     video, pose = Path(record.video), Path(record.skeleton)
-    try:
-        video, pose = confined(roots["videos"], record.video), confined(roots["skeletons"], record.skeleton)
-        seen = {str(path): stamp(path) for path in (video, pose)}
+    with ExitStack() as held:
         try:
-            clip, facts = make_clip(video, pose, record.key, topology, options, child)
-        except DecodeError as error:
-            if not options.allow_corrupt:
-                raise
-            corrupt = {"corrupt": _without_paths(error, video, pose)}
-            clip, facts = make_clip(video, pose, record.key, topology, options, child, allow_corrupt=True)
-        if record.label == UNKNOWN:
-            raise DataError(pose, "names a class that is none of the data set's")
-        if any(stamp(path) != was for path, was in seen.items()):
-            raise DataError(video, "or its skeleton changed while it was read", remedy="run `star retry`")
-    except (DataError, BoundaryError) as error:
-        return None, {**entry, "outcome": "failed", "reason": _without_paths(error, video, pose)}
+            video, pose = confined(roots["videos"], record.video), confined(roots["skeletons"], record.skeleton)
+            paths = str(video), str(pose)
+            video, pose = held.enter_context(pinned(video)), held.enter_context(pinned(pose))
+            stamps = stamp(video), stamp(pose)
+            try:
+                clip, facts = make_clip(video, pose, record.key, topology, options, child)
+            except DecodeError as error:
+                if not options.allow_corrupt:
+                    raise
+                corrupt = {"corrupt": _without_paths(error, video, pose)}
+                clip, facts = make_clip(video, pose, record.key, topology, options, child, allow_corrupt=True)
+            if record.label == UNKNOWN:
+                raise DataError(pose, "names a class that is none of the data set's")
+            if (stamp(video), stamp(pose)) != stamps:
+                raise DataError(video, "or its skeleton changed while it was read", remedy="run `star retry`")
+        except (DataError, BoundaryError) as error:
+            return None, {**entry, "outcome": "failed", "reason": _without_paths(error, video, pose)}
+    digests = facts["raw"]["video"]["sha256"], facts["raw"]["pose"]["sha256"]
+    facts["seen"] = {path: [*known] for path, *known in zip(paths, stamps, digests, strict=True)}
     if clip is None:
-        return None, {**entry, "outcome": "excluded", **facts, "seen": seen}
-    return clip, {**entry, "outcome": "done", "sha256": clip.digest(), **corrupt, **facts, "seen": seen}
+        return None, {**entry, "outcome": "excluded", **facts}
+    return clip, {**entry, "outcome": "done", "sha256": clip.digest(), **corrupt, **facts}
 
 
 def make_clip(
@@ -114,11 +122,6 @@ def make_clip(
     joints, scores = _kept_joints(persons, index, geometry, options.max_persons)
     content = ClipContent(frames=pictures, joints=joints, scores=scores, frame_index=index, box=geometry.box)
     return content, {"reader": reader, **facts}
-
-
-def joints_of(topology: str) -> int:
-    """V of a topology."""
-    return len(manifest.topology(topology).joint_names)
 
 
 def _persons(
@@ -184,4 +187,7 @@ def _kept_joints(persons: Skeleton, index: np.ndarray, geometry: Geometry, slots
 
 def _without_paths(error: StarError, video: Path, pose: Path) -> str:
     """The error without the paths, which the listing holds: equal causes give equal reasons, wherever the data lie."""
-    return str(error).replace(str(video), "video").replace(str(pose), "skeleton")
+    text = str(error)
+    for path, name in ((video, "video"), (pose, "skeleton")):
+        text = text.replace(printable(" ".join(str(path).split())), name)  # as an error shows it
+    return text

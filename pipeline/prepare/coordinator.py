@@ -15,14 +15,14 @@ from typing import Any
 
 from pipeline.artifacts.files import append_line, require_disk_space, sweep_temporaries, write_atomic
 from pipeline.artifacts.lock import sole_writer
-from pipeline.artifacts.outcomes import AGAIN, Account
+from pipeline.artifacts.outcomes import Account
 from pipeline.cluster.run_shards import ShardProgress, run_shards
 from pipeline.config import FRAMES, PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError
-from pipeline.prepare.clip import joints_of
 from pipeline.prepare.folder import Entries, PreparedFolder
 from pipeline.prepare.hdf5 import MIN_PICTURE, known_bytes
 from pipeline.prepare.raw_files import require_same_raw_files
+from pipeline.prepare.shard import joints_of
 from pipeline.prepare.verify import damaged_shards
 from pipeline.prepare.worker import prepare_shard
 from pipeline.records import Listing
@@ -43,7 +43,8 @@ def prepare(
 
     Args:
         workers: local processes; `scheduler`: an existing Dask cluster instead, which must see the same paths.
-        retry: try failed and missing clips again (done and excluded ones are kept as they are).
+        retry: try failed clips again (done and excluded ones are kept as they are). Missing ones are tried by every
+            call whose listing says that their files are there by now.
         damaged: read every byte first, and make again what `verify_prepared` names.
         progress: called with {"total", "done"} once and {"clip", "outcome"} for each clip, from this process.
 
@@ -99,7 +100,7 @@ def unfinished(folder: PreparedFolder, *, retry: bool = False) -> tuple[list[int
 
 def _is_open(folder: PreparedFolder, number: int, entries: Entries, retry: bool) -> bool:
     outcomes = {entry["outcome"] for entry in entries}
-    if retry and outcomes & {*AGAIN}:
+    if retry and "failed" in outcomes:
         return True
     if "missing" not in outcomes:
         return False

@@ -22,10 +22,11 @@ from pipeline.artifacts.files import bytes_free, require_disk_space
 from pipeline.config import PrepareOptions
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.errors import DataError
-from pipeline.prepare.clip import attempt, joints_of
+from pipeline.prepare.clip import attempt
 from pipeline.prepare.coordinator import unfinished
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import known_bytes
+from pipeline.prepare.shard import joints_of
 from pipeline.records import Listing, VideoRecord, evenly_spread
 
 PILOT_CLIPS = 12

@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.boundary import read_file
+from pipeline.artifacts.boundary import BoundaryError, read_file
 from pipeline.artifacts.files import unwritable, write_atomic
 from pipeline.artifacts.fingerprint import canonical_json, differences, fingerprint, sha256
 from pipeline.artifacts.kinds import describe
@@ -64,7 +64,13 @@ class PreparedFolder:
             roots=meta["roots"],
             records=read_rows(path, meta, range(meta["clips"])),
         )
-        return cls(path, listing, options_of(path, meta), meta["fingerprint"])
+        options = options_of(path, meta)
+        if (digest := folder_fingerprint(listing, options)) != meta["fingerprint"]:
+            remedy = f"restore it and {ROWS} from a copy, or delete both and run the same `star prepare` again"
+            raise CorruptError(
+                path / META, "is not of its own fingerprint: rows or options were changed", remedy=remedy
+            )
+        return cls(path, listing, options, digest)
 
     @classmethod
     def match(cls, path: Path, listing: Listing, options: PrepareOptions) -> PreparedFolder:
@@ -76,7 +82,7 @@ class PreparedFolder:
         """
         if not listing.records:
             raise DataError("the listing", "holds no clip", remedy="check the folders given")
-        digest = fingerprint({"listing": listing_digest(listing), "options": options.content()})
+        digest = folder_fingerprint(listing, options)
         refuse_other_content(path, digest)
         new = cls(path, listing, options, digest)
         new._frozen()
@@ -94,7 +100,7 @@ class PreparedFolder:
         ).encode()
         for name, data in ((ROWS, rows), (META, self._meta(sha256(rows), found))):
             path = self.path / name
-            if not path.is_file() or path.read_bytes() != data:
+            if not holds(path, data):
                 write_atomic(path, data)
 
     def _frozen(self) -> dict[str, Any] | None:
@@ -203,6 +209,14 @@ class PreparedFolder:
             raise unwritable(self.manifest_path, error) from error
 
 
+def holds(path: Path, data: bytes) -> bool:
+    """Whether a file of a prepared folder is a regular file of exactly these bytes; it may be of any size."""
+    try:
+        return read_file(path, root=path.parent, most=len(data)) == data
+    except (OSError, BoundaryError):
+        return False
+
+
 def _content_of(entry: dict[str, Any]) -> list[Any]:
     raw = entry.get("raw", {})
     digests = [raw[name]["sha256"] for name in sorted(raw)]
@@ -215,6 +229,11 @@ def _versions() -> dict[str, str]:
     found = {name: version(name) for name in VERSIONS}
     inside = {name: av.library_versions[name] for name in ("libavcodec", "libavformat", "libswscale")}  # FFmpeg's
     return {**found, "ffmpeg": av.ffmpeg_version_info, **{name: ".".join(map(str, n)) for name, n in inside.items()}}
+
+
+def folder_fingerprint(listing: Listing, options: PrepareOptions) -> str:
+    """The digest of all that decides a folder's content but the bytes of the raw files."""
+    return fingerprint({"listing": listing_digest(listing), "options": options.content()})
 
 
 def listing_digest(listing: Listing) -> str:

@@ -6,7 +6,7 @@ frame_index (n, R, T), box (n, 4), label (n,), id (n,); frames are JPEG or PNG f
 frame_offset (n, R, T + 1). Independent of folders, commits and views.
 
 A file may come from a stranger: data sets that lie elsewhere (links, external or virtual ones), pass through filters,
-or are larger than the file, are refused before anything of them is read.
+are of other sizes than the folder's options say, or larger than the file, are refused before any of them is read.
 """
 
 from __future__ import annotations
@@ -183,16 +183,19 @@ def known_bytes(rows: int, shards: int, options: PrepareOptions, num_joints: int
 class ShardReader:
     """Reads clips of one prepared shard; open it in the process that uses it, since HDF5 handles do not cross a fork.
 
-    Raises CorruptError: the file is missing or is not the HDF5 file that was committed. BoundaryError: it is a link out
-    of its folder, or no regular file.
+    `sizes` are the (n, R, M, T, V) that the file must be of, as `Shard.reader` knows them.
+
+    Raises CorruptError: the file is missing, or is no HDF5 file of such sizes. BoundaryError: it is a link out of its
+    folder, or no regular file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sizes: tuple[int, int, int, int, int]) -> None:
         self.path = path
         try:
             os.close(open_regular(path, root=os.path.realpath(path.parent)))
             self._file = h5py.File(path, "r")
             self._arrays = {name: _own_array(self._file, name, kind) for name, kind in ARRAYS.items()}
+            _require_shapes(self._arrays, *sizes)
             self._offsets = self._arrays["frame_offset"][()]
         except FileNotFoundError:
             remedy = "restore it from a copy, or run the same `star prepare` again"
@@ -205,6 +208,9 @@ class ShardReader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
 
     def clip(self, i: int) -> ClipContent:
@@ -226,6 +232,10 @@ class ShardReader:
             _raise_if_transient(error, self.path)
             raise CorruptError(self.path, f"row {i} cannot be read ({error})", remedy=_VERIFY) from None
 
+    def holds_pictures(self, i: int) -> bool:
+        """Whether row i is a clip and no hole."""
+        return bool(self._offsets[i, -1, -1] > self._offsets[i, 0, 0])
+
     @functools.cached_property
     def _small(self) -> dict[str, np.ndarray]:
         """All arrays but the pictures, whole: each read of HDF5 takes a third of a millisecond, whatever its size."""
@@ -245,6 +255,23 @@ def _own_array(file: h5py.File, name: str, kind: str) -> h5py.Dataset:
     if array.nbytes and (array.id.get_offset() or 0) + array.nbytes > file.id.get_filesize():
         raise ValueError(f"{name} is larger than the file")
     return array
+
+
+def _require_shapes(
+    arrays: dict[str, h5py.Dataset], rows: int, draws: int, persons: int, num_frames: int, num_joints: int
+) -> None:
+    """Raises ValueError where an array has another shape than `encode_shard` gives it."""
+    shapes = {
+        "frame_offset": (rows, draws, num_frames + 1),
+        "joints": (rows, draws, persons, num_frames, num_joints, 2),
+        "scores": (rows, draws, persons, num_frames, num_joints),
+        "frame_index": (rows, draws, num_frames),
+        "box": (rows, 4),
+        "frames": arrays["frames"].shape[:1],
+    }
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} is of shape {arrays[name].shape} and not {shape}")
 
 
 def _raise_if_transient(error: Exception, path: Path) -> None:

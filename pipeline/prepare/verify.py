@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.artifacts.boundary import BoundaryError, open_regular
 from pipeline.artifacts.outcomes import DIFFERS, Damage
 from pipeline.errors import ArtifactError, CorruptError
-from pipeline.prepare.folder import PreparedFolder
+from pipeline.prepare.folder import PreparedFolder, holds
 from pipeline.prepare.hdf5 import ShardReader
 from pipeline.prepare.shard import Shard
 
@@ -33,7 +33,7 @@ def verify_prepared(path: Path) -> Iterator[Damage]:
             whole = False
             yield damage
     manifest = folder.manifest_path
-    if whole and manifest.is_file() and manifest.read_bytes() != folder.manifest(folder.outcomes()):
+    if whole and os.path.lexists(manifest) and not holds(manifest, folder.manifest(folder.outcomes())):
         yield Damage(str(manifest), (), str(manifest))
 
 
@@ -72,10 +72,13 @@ def _problem(shard: Shard, record: dict[str, Any]) -> str:
     try:
         with open(open_regular(shard.path, root=os.path.realpath(shard.folder)), "rb") as file:
             same = os.fstat(file.fileno()).st_size == record["bytes"]  # before a file of any size is read
-            return "" if same and hashlib.file_digest(file, "sha256").hexdigest() == record["sha256"] else DIFFERS
+            if not same or hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
+                return DIFFERS
+        shard.reader().close()  # the digest may be a stranger's, of a file that is none of this folder's sizes
+        return ""
     except FileNotFoundError:
         return "is missing"
-    except BoundaryError as error:
+    except (CorruptError, BoundaryError) as error:
         return error.problem
 
 
@@ -83,7 +86,7 @@ def _clips_lost(shard: Shard, record: dict[str, Any]) -> tuple[str, ...]:
     """The done clips of a damaged file that cannot be read or have another digest; the others are still usable."""
     done = [(i, entry) for i, entry in enumerate(record["clips"]) if entry["outcome"] == "done"]
     try:
-        with ShardReader(shard.path) as reader:
+        with shard.reader() as reader:
             return tuple(entry["id"] for i, entry in done if not _is_whole(reader, i, entry["sha256"]))
     except CorruptError:
         return tuple(entry["id"] for _, entry in done)

@@ -17,7 +17,7 @@ from decode_children import boot, count_starts, hangs, install
 from video_fixtures import build
 
 from pipeline.child import process, wire
-from pipeline.child.calls import CALLS, find
+from pipeline.child.calls import CALLS, find, returned
 from pipeline.decode.child_process import DecodeProcess
 from pipeline.decode.read import probe, read_frames
 from pipeline.errors import ConfigError, DecodeError, StarError
@@ -194,6 +194,41 @@ def test_a_reply_beyond_the_bound_is_not_taken(video: Path, monkeypatch: pytest.
         decoder.read_frames(video, [0, 1])
 
 
+REPLIES = [
+    "5", "[]", "null", '"text"', '{"dict": {}}', '{"dict": {"mystery": 1}}', '{"dict": {"value": 5}}',
+    '{"dict": {"value": null, "memory": null}}', '{"dict": {"value": {"dict": {}}}}',
+    '{"dict": {"value": {"VideoInfo": {"frames": "many", "height": 1, "width": 1}}}}',
+    '{"dict": {"value": {"VideoInfo": {"frames": true, "height": 1, "width": 1}}}}',
+    '{"dict": {"value": {"Skeleton": {"joints": 1, "xyz": 1, "present": 1, "body_ids": 1, "scores": 1}}}}',
+    '{"dict": {"error": 5}}', '{"dict": {"error": ["Mystery", "a", "b", {"dict": {}}]}}',
+    '{"dict": {"error": ["DataError", "a", "b", {"dict": {"mystery": 1}}]}}',
+    '{"dict": {"error": ["DataError", "a", [], {"dict": {}}]}}', '{"dict": {"error": ["DataError", "a", "b", []]}}',
+    '{"dict": {"error": ["DecodeError", "a", "b", {"dict": {"frames": [1]}}]}}',
+    '{"dict": {"error": ["DecodeError", "a", "b", {"dict": {"frames": "3"}}]}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_a_reply_of_another_shape_costs_its_item_alone(
+    reply: str, video: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As of a reader that was taken over."""
+    code = f"""
+from pipeline.child import main, wire
+def reply_to(name, arguments, real=main.reply_to):
+    if not name.endswith(":probe"):
+        return real(name, arguments)
+    header = {reply!r}.encode()
+    return [memoryview(wire.LENGTHS.pack(len(header), 0) + header)]
+main.reply_to = reply_to
+"""
+    install(monkeypatch, tmp_path, code)
+    with DecodeProcess() as decoder:
+        with pytest.raises(DecodeError, match="the process that reads it sent a reply that makes no sense, twice"):
+            decoder.probe(video)
+        assert decoder.read_frames(video, [3]).frames.shape == (1, 64, 96, 3)
+
+
 @pytest.mark.parametrize("name", ["os:system", "pipeline.decode.read:DecodeError", "pipeline.decode.read", ""])
 def test_no_other_call_is_served(name: str, starts: list[int], tmp_path: Path) -> None:
     with process.ChildProcess() as child, pytest.raises(ConfigError, match="is no call that a child process serves"):
@@ -324,6 +359,12 @@ def test_a_decoy_does_not_shadow_the_package(where: str, video: Path, tmp_path: 
         [sys.executable, "-P", "-c", script], cwd=tmp_path, env=_environment(), capture_output=True, text=True
     )
     assert run.stdout == "40\n", run.stderr
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_declares_what_it_returns(name: str) -> None:
+    assert returned(name) is not None
+    assert not wire.is_of(5, returned(name))
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,3 +129,18 @@ def test_the_number_of_frames_arrives_as_a_number() -> None:
 def test_what_is_no_message_is_told(header: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of which kind, nobody looks
         wire.unpack(header, np.zeros(8, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "right"),
+    [
+        (3, int, True), (True, int, False), (3, int | None, True), (None, int | None, True), ("3", int | None, False),
+        ((1, "a"), tuple[int, str], True), ((1,), tuple[int, str], False), ([1, "a"], tuple[int, str], False),
+        ({"a": 1, "b": "c"}, dict[str, int | str], True), ({"a": 1.5}, dict[str, int | str], False),
+        ({"a": [1]}, dict[str, Any], True), ([], dict[str, Any], False), (np.zeros(3), np.ndarray, True),
+        (np.zeros(3), npt.NDArray[np.float32], True), (0.0, np.ndarray, False), (object(), Any, True),
+        ((VideoInfo(1, 2, 3), {}), tuple[VideoInfo, dict[str, Any]], True), ({}, VideoInfo, False),
+    ],
+)  # fmt: skip
+def test_types_are_those_of_annotations(value: Any, hint: Any, right: bool) -> None:
+    assert wire.is_of(value, hint) is right

@@ -21,8 +21,8 @@ from pipeline.artifacts.lock import sole_writer
 from pipeline.artifacts.outcomes import Account
 from pipeline.config import PrepareOptions
 from pipeline.datasets import ntu
-from pipeline.errors import ArtifactError, ConfigError, DataError
-from pipeline.prepare import worker
+from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
+from pipeline.prepare import hdf5, worker
 from pipeline.prepare.coordinator import prepare, unfinished
 from pipeline.prepare.folder import PreparedFolder
 
@@ -267,6 +267,99 @@ def test_data_that_go_away_fail_the_run_and_no_clip(
     monkeypatch.undo()
     (tmp_path / "unmounted").rename(corpus / "videos")
     assert prepare(rows, OPTIONS, out) == Account(done=10)
+
+
+def test_an_empty_mountpoint_fails_the_run_and_no_clip(corpus: Path, tmp_path: Path) -> None:
+    rows, out = listing(corpus), tmp_path / "out"
+    (corpus / "skeletons").rename(tmp_path / "unmounted")
+    (corpus / "skeletons").mkdir()
+    with pytest.raises(DataError, match=r"skeletons: cannot be read on .*, or is empty; check the mount"):
+        prepare(rows, OPTIONS, out)
+    (corpus / "skeletons/lost+found").mkdir()
+    with pytest.raises(DataError, match=r"skeletons: lacks 4 of 4 files on .* that were there; check the mount"):
+        prepare(rows, OPTIONS, out)
+    shutil.rmtree(corpus / "skeletons")
+    (tmp_path / "unmounted").rename(corpus / "skeletons")
+    _skeleton(corpus, CLIPS[3]).unlink()  # one of them alone is that clip's affair
+    account = prepare(rows, OPTIONS, out)
+    assert (account.done, account.failed) == (9, 1)
+
+
+RECORDS = {"damaged": b"{}", "gone": None}
+
+
+@pytest.mark.parametrize("retry", [{}, {"retry": True}, {"damaged": True}], ids=str)
+@pytest.mark.parametrize("record", RECORDS)
+def test_clips_without_a_record_are_not_lost_where_their_raw_files_are_away(
+    corpus: Path, whole: Path, tmp_path: Path, record: str, retry: dict[str, bool]
+) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    folder = PreparedFolder.match(out, listing(corpus), OPTIONS)
+    folder.freeze()
+    shard = folder.shard(1)
+    before = shard.path.read_bytes()
+    shard.commit_path.unlink()
+    if data := RECORDS[record]:
+        shard.commit_path.write_bytes(data)
+    _video(corpus, CLIPS[5]).rename(tmp_path / "away")
+    sentence = (
+        rf"clips-00001.h5: holds 1 clips that cannot be made again from {corpus}.*{CLIPS[5]}: .*restore clips-00001"
+    )
+    with pytest.raises(ArtifactError, match=sentence):
+        prepare(folder.listing, OPTIONS, out, **retry)  # type: ignore[arg-type]
+    for moved in ("videos", "skeletons"):
+        (corpus / moved).rename(tmp_path / moved)
+    with pytest.raises(DataError, match="check the mount"):
+        prepare(folder.listing, OPTIONS, out, **retry)  # type: ignore[arg-type]
+    assert shard.path.read_bytes() == before
+    for moved in ("videos", "skeletons"):
+        (tmp_path / moved).rename(corpus / moved)
+    shard.path.unlink()  # as the sentence says, to go on without
+    account = prepare(folder.listing, OPTIONS, out, **retry)  # type: ignore[arg-type]
+    assert (account.done, account.failed) == (9, 1)
+    (tmp_path / "away").rename(_video(corpus, CLIPS[5]))
+    assert prepare(folder.listing, OPTIONS, out, retry=True) == Account(done=10)
+    assert shard.path.read_bytes() == before
+
+
+def test_a_row_that_cannot_be_read_takes_no_other_with_it(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The raw files are gone, and most of the shard is still there."""
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    shard = PreparedFolder.open(out).shard(0)
+    record, real = shard.record(), hdf5.ShardReader.clip
+    assert record is not None
+
+    def clip(reader: hdf5.ShardReader, row: int) -> hdf5.ClipContent:
+        if row == 2:
+            raise CorruptError(reader.path, f"row {row} cannot be read")
+        return real(reader, row)
+
+    monkeypatch.setattr(hdf5.ShardReader, "clip", clip)
+    kept, unproven = worker._earlier(shard)
+    assert [*kept] == [0, 1, 3]
+    assert not unproven
+    for row, (content, entry) in kept.items():
+        assert content is not None
+        assert content.digest() == entry["sha256"] == record["clips"][row]["sha256"]
+    shard.path.write_bytes(shard.path.read_bytes() + b"more")  # of another length, and readable
+    assert [*worker._earlier(shard)[0]] == [0, 1, 3]
+
+
+def test_a_retry_of_the_same_listing_leaves_missing_clips_alone(
+    corpus: Path, tmp_path: Path, attempts: list[str]
+) -> None:
+    out = tmp_path / "out"
+    _video(corpus, CLIPS[2]).unlink()
+    rows = listing(corpus)
+    assert prepare(rows, OPTIONS, out).missing == 1
+    attempts.clear()
+    shard = PreparedFolder.open(out).shard(0)
+    before = shard.path.stat().st_mtime_ns
+    assert prepare(rows, OPTIONS, out, retry=True).missing == 1
+    assert attempts == []
+    assert shard.path.stat().st_mtime_ns == before
 
 
 def test_a_disk_that_is_clearly_too_small_is_refused_at_the_start(

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import PrepareOptions
-from pipeline.errors import ArtifactError, CorruptError, DataError
+from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.shard import SHARDS_AT_ONCE, read_meta, read_rows, read_shard
+from pipeline.prepare.shard import ROW_COLUMNS, SHARDS_AT_ONCE, read_meta, read_rows, read_shard
 from pipeline.records import Listing, VideoRecord
 
 OPTIONS = PrepareOptions(shard_clips=4)
@@ -316,3 +317,81 @@ def test_a_deleted_dataset_json_is_written_again(tmp_path: Path) -> None:
     (tmp_path / "p/thesis.tex").write_text("x")
     with pytest.raises(ArtifactError, match="expected an empty folder"):
         PreparedFolder.match(tmp_path / "p", _listing(), OPTIONS)
+
+
+def _resealed(path: Path, **changed: object) -> None:
+    meta = unseal((path / "dataset.json").read_bytes(), path, {})
+    rows = sha256((path / "rows.jsonl").read_bytes())
+    (path / "dataset.json").write_bytes(seal({**meta, "rows_sha256": rows, **changed}))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"class_names": ["c", "b", "a"]},
+        {"topology": "openpose25"},
+        {"dataset": "ntu120"},
+        {"options": {**dataclasses.asdict(OPTIONS), "draws": 2}},
+        {"options": {**dataclasses.asdict(OPTIONS), "persons_by": "score"}},
+    ],
+    ids=str,
+)
+def test_what_decides_the_content_cannot_be_changed_under_right_checksums(
+    tmp_path: Path, changed: dict[str, object]
+) -> None:
+    path = _frozen(tmp_path / "p").path
+    _resealed(path)
+    assert PreparedFolder.open(path).listing == _listing()
+    _resealed(path, **changed)
+    with pytest.raises(CorruptError, match="is not of its own fingerprint"):
+        PreparedFolder.open(path)
+
+
+@pytest.mark.parametrize("column", ["label", "key", "subject", "split", "excluded"])
+def test_a_row_cannot_be_changed_under_right_checksums(tmp_path: Path, column: str) -> None:
+    path = _frozen(tmp_path / "p").path
+    rows = [json.loads(line) for line in (path / "rows.jsonl").read_text().splitlines()]
+    place = ROW_COLUMNS.index(column)
+    rows[1][place] = 2 if isinstance(rows[1][place], int) else "x"
+    (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _resealed(path)
+    with pytest.raises(CorruptError, match="is not of its own fingerprint"):
+        PreparedFolder.open(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("label", 3), ("label", -2), ("subject", 1 << 31), ("camera", -(1 << 31) - 1), ("setup", 1 << 70),
+     ("replication", 1 << 40)],
+)  # fmt: skip
+def test_numbers_of_a_row_are_in_their_ranges(tmp_path: Path, column: str, value: int) -> None:
+    """With a fingerprint that is right too, which anyone can compute."""
+    listing = _listing()
+    records = (dataclasses.replace(listing.records[0], **{column: value}), *listing.records[1:])
+    path = _frozen(tmp_path / "p", dataclasses.replace(listing, records=records)).path
+    for use in (lambda: PreparedFolder.open(path), lambda: read_shard(path, 0, shard_clips=OPTIONS.shard_clips)):
+        with pytest.raises(CorruptError, match=f"has a wrong {column} in a row .got {value}, expected"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("roots", "sentence"),
+    [({}, "has no roots.videos"), ({"videos": "/v"}, "has no roots.skeletons"),
+     ({"videos": "/v", "skeletons": 3}, "has a wrong roots.skeletons"),
+     ({"videos": "/v\0", "skeletons": "/s"}, "has a wrong roots.videos")],
+)  # fmt: skip
+def test_roots_are_two_paths(tmp_path: Path, roots: dict[str, object], sentence: str) -> None:
+    path = _frozen(tmp_path / "p").path
+    _resealed(path, roots=roots)
+    with pytest.raises(CorruptError, match=sentence):
+        PreparedFolder.open(path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("budget_s", 1e9), ("budget_s", 0), ("max_persons", 65), ("max_persons", 0), ("draws", 1001), ("draws", 0),
+     ("shard_clips", 100_001), ("shard_clips", 0)],
+)  # fmt: skip
+def test_options_are_in_their_ranges(option: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{option}: the number is too"):
+        PrepareOptions(**{option: value})  # type: ignore[arg-type]

@@ -54,6 +54,10 @@ def _encoded(clips: list[ClipContent | None]) -> bytes:
     )
 
 
+def _reader(path: Path, rows: int) -> ShardReader:
+    return ShardReader(path, (rows, DRAWS, PERSONS, FRAMES, JOINTS))
+
+
 def _same(one: ClipContent, other: ClipContent) -> None:
     assert one.frames == other.frames
     assert one.box == other.box
@@ -65,7 +69,7 @@ def _same(one: ClipContent, other: ClipContent) -> None:
 def test_clips_come_back_and_holes_stay_holes(tmp_path: Path) -> None:
     clips = [_clip(0), None, _clip(1), None, None, _clip(2)]
     (tmp_path / "x.h5").write_bytes(_encoded(clips))
-    with ShardReader(tmp_path / "x.h5") as reader:
+    with _reader(tmp_path / "x.h5", len(clips)) as reader:
         for i in (5, 0, 2):
             expected = clips[i]
             assert expected is not None
@@ -179,9 +183,44 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     for name, data in (("empty", b""), ("text", b"hello" * 100), ("cut", whole[: len(whole) // 2])):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(CorruptError, match="star verify"):
-            ShardReader(tmp_path / name)
+            _reader(tmp_path / name, 1)
     with pytest.raises(CorruptError):
-        ShardReader(tmp_path / "nothing")
+        _reader(tmp_path / "nothing", 1)
+
+
+@pytest.mark.parametrize("name", ["frames", "frame_offset", "joints", "scores", "frame_index", "box"])
+@pytest.mark.parametrize("change", ["flat", "exchanged", "fewer"])
+def test_an_array_of_another_shape_is_refused(tmp_path: Path, name: str, change: str) -> None:
+    """Of the right number of values, or of fewer."""
+    path = tmp_path / "x.h5"
+    path.write_bytes(_encoded([_clip(0), _clip(1)]))
+    with h5py.File(path, "r+") as file:
+        array = file[name][()]
+        del file[name]
+        if change == "fewer":
+            array = array[..., :-1]
+        elif change == "flat":
+            array = array.reshape(-1) if name != "frames" else array.reshape(1, -1)
+        else:
+            array = array.reshape(*array.shape[:-2], *array.shape[:-3:-1]) if array.ndim > 1 else array[None]
+        file.create_dataset(name, data=array)
+        of_frames = name == "frames" and change == "fewer"  # whose length is that of the pictures
+    if of_frames:
+        with _reader(path, 2) as reader:
+            assert reader.clip(1).digest() != _clip(1).digest()
+        return
+    with pytest.raises(CorruptError, match=rf"cannot be read as a prepared shard \({name} is of shape"):
+        _reader(path, 2)
+
+
+def test_a_file_of_other_sizes_than_the_options_is_refused(tmp_path: Path) -> None:
+    path, sizes = tmp_path / "x.h5", (2, DRAWS, PERSONS, FRAMES, JOINTS)
+    path.write_bytes(_encoded([_clip(0), None]))
+    for axis in range(5):
+        with pytest.raises(CorruptError, match="is of shape"):
+            ShardReader(path, (*sizes[:axis], sizes[axis] + 1, *sizes[axis + 1 :]))  # type: ignore[arg-type]
+    with ShardReader(path, sizes) as reader:
+        assert [reader.holds_pictures(row) for row in range(2)] == [True, False]
 
 
 def test_whatever_bit_is_flipped_reading_gives_the_clip_or_an_error_or_another_digest(tmp_path: Path) -> None:
@@ -195,7 +234,7 @@ def test_whatever_bit_is_flipped_reading_gives_the_clip_or_an_error_or_another_d
         flipped[place // 8] ^= 1 << int(place % 8)
         (tmp_path / "x.h5").write_bytes(flipped)
         try:
-            with ShardReader(tmp_path / "x.h5") as reader:
+            with _reader(tmp_path / "x.h5", 2) as reader:
                 outcomes["same" if reader.clip(0).digest() == clip.digest() else "other"] += 1
         except CorruptError:
             outcomes["error"] += 1

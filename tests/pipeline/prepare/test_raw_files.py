@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_corpus import joints_of_clip, listing, names, write_corpus, write_skeleton, write_video
 
+from pipeline.artifacts.boundary import BoundaryError
+from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.outcomes import DIFFERS, Account
+from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import PrepareOptions
-from pipeline.errors import ArtifactError
+from pipeline.decode.child_process import DecodeProcess
+from pipeline.errors import ArtifactError, DataError
+from pipeline.prepare import pinned as pinned_files
 from pipeline.prepare import raw_files
+from pipeline.prepare.clip import attempt
 from pipeline.prepare.coordinator import prepare
 from pipeline.prepare.folder import PreparedFolder
-from pipeline.prepare.raw_files import stamp
+from pipeline.prepare.pinned import pinned, stamp
+from pipeline.prepare.shard import ROW_COLUMNS
 from pipeline.prepare.verify import verify_prepared, verify_raw
 
 pytestmark = pytest.mark.processes
@@ -78,8 +87,8 @@ def test_a_touched_file_is_read_again_once(here: Path, monkeypatch: pytest.Monke
     read: list[str] = []
     real = raw_files.identity
 
-    def identity(path: str, **options: object) -> object:
-        read.append(path)
+    def identity(path: Path, **options: object) -> object:
+        read.append(str(path))
         return real(path, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(raw_files, "identity", identity)
@@ -178,3 +187,118 @@ def test_a_stamp_tells_a_folder_of_frames_too(tmp_path: Path) -> None:
     assert len({empty, one, two, stamp(tmp_path)}) == 4
     write_video(tmp_path / "v.avi", seed_key="v", frames=2)
     assert stamp(tmp_path / "v.avi") == stamp(tmp_path / "v.avi")
+
+
+def test_two_files_of_equal_size_and_times_have_two_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"same")
+    monkeypatch.setattr(pinned_files, "_digest", lambda facts: [fact[:-2] for fact in facts])  # all but the times
+    assert stamp(tmp_path / "a") != stamp(tmp_path / "b")
+
+
+def test_a_shard_of_another_folder_of_equal_names_is_refused(here: Path, tmp_path: Path) -> None:
+    """The two have one fingerprint: names and options are equal, only the files' bytes are not."""
+    shutil.copytree(here / "raw", tmp_path / "other/raw")
+    for clip, source in zip(CLIPS[:2], CLIPS[4:], strict=True):
+        shutil.copy(_files(here, source)[0], _files(tmp_path / "other", clip)[0])
+    assert _prepare(tmp_path / "other") == Account(done=6)
+    assert _prepare(here) == Account(done=6)  # all is known
+    for path in (tmp_path / "other/prepared").glob("clips-00000.*"):
+        shutil.copy(path, here / "prepared" / path.name)
+    with pytest.raises(ArtifactError, match=rf"2 of its clips were made from other files .*{CLIPS[0]}, {CLIPS[1]}"):
+        _prepare(here)
+
+
+def test_bytes_read_while_a_file_is_exchanged_are_not_remembered_for_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _prepare(here) == Account(done=6)  # from here on, its files are those of this copy
+    folder, other = PreparedFolder.open(here / "prepared"), here / "other.avi"
+    video = _files(here, CLIPS[0])[0]
+    real, whole = raw_files.identity, video.read_bytes()
+    other.write_bytes(whole)
+    video.write_bytes(whole[:-1] + b"!")
+
+    def identity(path: Path, **options: object) -> object:
+        if path.name != video.name:
+            return real(path, **options)  # type: ignore[arg-type]
+        _exchange(video, other)  # the right bytes lie there for as long as it takes to read them
+        found = real(path, **options)  # type: ignore[arg-type]
+        _exchange(video, other)
+        return found
+
+    monkeypatch.setattr(raw_files, "identity", identity)
+    with pytest.raises(ArtifactError, match=CLIPS[0]):
+        raw_files.require_same_raw_files(folder, folder.outcomes())
+
+
+@pytest.mark.parametrize("during", ["probe", "identity", "persons_of_video", "decode_frames"])
+@pytest.mark.parametrize("kind", ["videos", "skeletons"])
+def test_a_folder_that_is_exchanged_for_one_call_and_put_back_changes_nothing(
+    here: Path, kind: str, during: str
+) -> None:
+    """No file's stamp changes where the folder above is renamed."""
+    rows, raw = listing(here / "raw"), here / "raw"
+    others = raw / "others"
+    shutil.copytree(raw / kind, others)
+    names_of_kind = sorted(path.name for path in others.iterdir())
+    (others / names_of_kind[1]).replace(others / names_of_kind[0])
+
+    class Exchanging(DecodeProcess):
+        exchanged = 0
+
+        def call(self, name: str, /, **arguments: Any) -> Any:
+            if not name.endswith(f":{during}"):
+                return super().call(name, **arguments)
+            self.exchanged += 1
+            _exchange(raw / kind, others)
+            try:
+                return super().call(name, **arguments)
+            finally:
+                _exchange(raw / kind, others)
+
+    with DecodeProcess() as child, Exchanging() as exchanging:
+        one, entry = attempt(rows.records[0], rows.roots, rows.topology, OPTIONS, child)
+        two, again = attempt(rows.records[0], rows.roots, rows.topology, OPTIONS, exchanging)
+    assert exchanging.exchanged
+    assert one is not None
+    assert two is not None
+    assert (one.digest(), entry) == (two.digest(), again)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_pinned_keeps_its_name_and_its_content(tmp_path: Path, linked: bool) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "frames").mkdir(parents=True)
+        (tmp_path / name / "v.avi").write_text(name)
+        (tmp_path / name / "frames/1.jpg").write_text(name)
+    root = tmp_path / "link" if linked else tmp_path / "a"
+    if linked:
+        root.symlink_to(tmp_path / "a")
+    with pinned(root / "v.avi") as video, pinned(root / "frames") as frames:
+        _exchange(tmp_path / "a", tmp_path / "b")
+        (tmp_path / "b/v.avi").rename(tmp_path / "gone")
+        assert (video.read_text(), (frames / "1.jpg").read_text()) == ("a", "a")
+        assert (video.name, frames.name) == ("v.avi", "frames")
+    assert not video.parent.exists()
+    assert (tmp_path / "b/frames/1.jpg").exists()
+    with pytest.raises(DataError, match="cannot be read"), pinned(root / "nothing"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a\0b", ""])
+def test_a_row_that_names_a_file_elsewhere_is_refused_unread(here: Path, name: str) -> None:
+    """Its checksums are right: anyone can compute them."""
+    meta, rows = here / "prepared/dataset.json", here / "prepared/rows.jsonl"
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    lines[2][ROW_COLUMNS.index("video")] = name
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    content = unseal(meta.read_bytes(), meta, {})
+    meta.write_bytes(seal({**content, "rows_sha256": sha256(rows.read_bytes())}))
+    folder = PreparedFolder.open(here / "prepared")
+    if not name:  # that is a video that is not there
+        assert prepare(folder.listing, folder.options, here / "prepared") == Account(done=6)
+        return
+    for use in (lambda: list(verify_raw(folder.path)), lambda: prepare(folder.listing, folder.options, folder.path)):
+        with pytest.raises(BoundaryError, match=rf"^{CLIPS[2]}: names a video outside its folder"):
+            use()

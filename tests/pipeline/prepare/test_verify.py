@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from tiny_corpus import names, write_corpus
 
+from pipeline.artifacts.fingerprint import sha256
+from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.prepare.coordinator import prepare
@@ -112,3 +114,51 @@ def test_what_is_damaged_is_made_again_by_the_same_command(copy: Path, whole: Pa
 def test_other_things_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
         list(verify_prepared(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("change", ["flat", "exchanged"])
+def test_a_file_of_other_shapes_is_damage_whatever_its_digests_say(copy: Path, whole: Path, change: str) -> None:
+    shard = PreparedFolder.open(copy).shard(1)
+    with h5py.File(shard.path, "r+") as file:
+        joints = file["joints"][()]
+        del file["joints"]
+        file.create_dataset("joints", data=joints.swapaxes(3, 4) if change == "exchanged" else joints.reshape(-1))
+    data = shard.path.read_bytes()
+    record = unseal(shard.commit_path.read_bytes(), shard.commit_path, {})
+    shard.commit_path.write_bytes(seal({**record, "bytes": len(data), "sha256": sha256(data)}))
+    (damage,) = verify_prepared(copy)
+    assert (damage.file, damage.clips) == (str(shard.path), tuple(CLIPS[3:6]))
+    assert "joints is of shape" in damage.problem
+    folder = PreparedFolder.open(copy)
+    prepare(folder.listing, folder.options, copy, damaged=True)
+    assert list(verify_prepared(copy)) == []
+    assert shard.path.read_bytes() == PreparedFolder.open(whole).shard(1).path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link out", "link to nothing", "huge"])
+@pytest.mark.parametrize("name", ["manifest.jsonl", "rows.jsonl"])
+def test_what_is_no_file_of_ours_is_told_and_put_right(copy: Path, whole: Path, name: str, kind: str) -> None:
+    """Nothing waits for a pipe, nothing outside is read, and no memory is taken for a file that claims a terabyte."""
+    path, folder = copy / name, PreparedFolder.open(copy)
+    if kind == "huge":
+        with open(path, "r+b") as file:
+            file.truncate(1 << 40)
+    else:
+        path.rename(copy.parent / name)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind.startswith("link"):
+        path.symlink_to(copy.parent / (name if kind == "link out" else "nothing"))
+    if name == "manifest.jsonl":
+        assert [damage.file for damage in verify_prepared(copy)] == [str(path)]
+    else:
+        with pytest.raises(ArtifactError, match=r"rows\.jsonl"):
+            list(verify_prepared(copy))
+    if kind == "folder":
+        return  # that nobody put there by mistake: it is told, and stays
+    prepare(folder.listing, folder.options, copy)
+    assert path.read_bytes() == (whole / name).read_bytes()
+    assert not path.is_symlink()
+    assert list(verify_prepared(copy)) == []
