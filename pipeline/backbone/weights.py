@@ -120,7 +120,7 @@ def _check_state(state: Mapping[str, Tensor], *, item: str) -> dict[str, Tensor]
             )
     for name in state:
         if name not in shapes and not _ignored(name):
-            raise DataError(item, f"weights of another network: {name} is unexpected", remedy=remedy)
+            raise DataError(item, f"weights of another network: {name[:100]} is unexpected", remedy=remedy)
         if name in shapes and not state[name].is_floating_point():
             raise DataError(item, f"{name} holds no fractions", got=state[name].dtype, remedy=remedy)
     checked = {name: state[name].detach().float().clone() for name in shapes}
@@ -140,7 +140,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except (OSError, ArtifactError, *UNREADABLE) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(path, "cannot be read as weights", got=cause[:200], remedy=remedy) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()):
         raise DataError(
             path, "is not a state dict", got=type(state).__name__, expected="names and tensors", remedy=remedy
         )

@@ -106,14 +106,17 @@ def _document(blobs: Blobs, data: bytes) -> dict[str, Any]:
         document = parse_json(data, GROUP)
     except CorruptError as error:
         raise damaged_metadata(blobs, error.problem) from None
-    if not isinstance(document, dict) or (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
+    if not isinstance(document, dict):
         raise damaged_metadata(blobs, "holds no description of a group")
     return document
 
 
 def _require_own_arrays(blobs: Blobs, data: bytes, sizes: StoreSizes) -> None:
     """Raise CorruptError where the arrays in a `zarr.json` are not those of a store of these sizes."""
-    held = _document(blobs, data).get("consolidated_metadata")
+    document = _document(blobs, data)
+    if (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
+        raise damaged_metadata(blobs, "describes no Zarr group of version 3")
+    held = document.get("consolidated_metadata")
     arrays = held.get("metadata") if isinstance(held, dict) else None
     expected = expected_arrays(sizes)
     if not isinstance(arrays, dict) or arrays.keys() != expected.keys():

@@ -330,6 +330,17 @@ def test_retry_fills_in_what_had_failed(tmp_path: Path) -> None:
     assert json.loads(done("inspect", tmp_path / "s", "--json"))["weights"] == "random"
 
 
+def test_retry_mends_a_store_that_does_not_open(tmp_path: Path) -> None:
+    folder = write_prepared(tmp_path / "prepared", 3)
+    extract(folder.path, tmp_path / "s", OPTIONS)
+    for key, data in (("commits/000/00000.json", b"{}"), ("label/c/0", b"no labels"), ("commits/content.json", b"x")):
+        (tmp_path / "s" / key).write_bytes(data)
+    assert star("inspect", tmp_path / "s").exit_code == 1
+    shown = star("retry", tmp_path / "s", "--damaged", "--device", "cpu", "--batch", 2)
+    assert (shown.exit_code, "3 done, 0 excluded, 0 failed, of 3" in shown.stdout) == (0, True), shown.stderr
+    assert star("verify", tmp_path / "s").exit_code == 0
+
+
 def test_retry_of_a_prepared_folder_takes_no_options_of_a_store(tmp_path: Path) -> None:
     folder = write_prepared(tmp_path / "prepared", 2).path
     one_sentence(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
@@ -144,6 +147,59 @@ def test_kinetics_weights_are_torchvisions_file_or_an_error(
     assert loaded.source == "kinetics400"
     # the published file is that, wherever it lies: a store begun with the one goes on with the other
     assert load_weights(weights_file).identity() == loaded.identity()
+
+
+def _lists(_: Tensor) -> list[object]:
+    """A few bytes of a pickle that are 10^30 values to who walks through them."""
+    value: list[object] = []
+    for _ in range(30):
+        value = [value] * 10
+    return value
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda value: value.to("meta"), "not numbers in memory of its own"),
+        (lambda value: value.to_sparse(), "not numbers in memory of its own"),
+        (lambda value: torch.zeros(1).expand(value.shape), "not numbers in memory of its own"),
+        (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "cannot be read as weights"),
+        (lambda value: value.to(torch.complex64), "holds no fractions .got torch.complex64"),
+        (lambda value: value.long(), "holds no fractions .got torch.int64"),
+        (lambda value: value / 0, "has invalid values"),
+        (lambda value: value.reshape(-1)[:-1], "differs"),
+        (_lists, "holds more values than a checkpoint does"),
+        (lambda value: "x", "is not a state dict"),
+    ],
+)
+def test_tensors_of_strangers_are_numbers_or_refused(
+    tmp_path: Path, change: Callable[[Tensor], object], problem: str
+) -> None:
+    good = random_state(0)
+    name = "layer1.0.conv1.1.weight"
+    torch.save({**good, name: change(good[name])}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=problem) as caught:
+        load_weights(tmp_path / "w.pth")
+    assert str(caught.value).isprintable()
+
+
+def test_names_and_records_of_strangers_are_names_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    for key in (1, None, ("a", "b")):
+        torch.save({**random_state(0), key: torch.zeros(1)}, path)
+        with pytest.raises(DataError, match="is not a state dict"):
+            load_weights(path)
+    torch.save({**random_state(0), "\x1b" * 10_000: torch.zeros(1)}, path)
+    with pytest.raises(DataError, match="is unexpected") as caught:
+        load_weights(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 2000
+    torch.save(random_state(0), path)
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings(action="ignore"):
+        record = next(name for name in archive.namelist() if name.endswith("/data/0"))
+        archive.writestr(record, bytes(len(archive.read(record))))
+    with pytest.raises(DataError, match="two files of one name"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize("form", ["state_dict", "model", "module", "all of it", "before 2020"])
