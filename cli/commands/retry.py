@@ -34,7 +34,10 @@ def retry(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Try what failed, lacked a file or is damaged again; what is done stays as it is."""
+    """Try what failed or is damaged again, and of a store what its prepared folder lacked; what is done stays.
+
+    For raw files that have come since, run the same `star prepare` again: it looks for them.
+    """
     artifact = artifact_type(path)
     if artifact == "run":
         raise ConfigError(path, "is a run, which has no clips to retry", remedy="run the same `star train` again")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 OUTCOMES = ("pending", "done", "excluded", "failed", "missing")  # by status number, as the store holds it
 WORST_FIRST = ("pending", "failed", "missing", "excluded", "done")
-AGAIN = ("failed", "missing")  # what a retry tries again
+AGAIN = ("failed", "missing")  # what may end otherwise when it is tried again
 LARGE_SHARE = 0.1  # of clips that are missing: more looks like an archive that was not unpacked
 
 
