@@ -35,7 +35,8 @@ from extract_corpus import (
 from extract_corpus import write_prepared as write
 
 from pipeline import manifest
-from pipeline.artifacts.fingerprint import fingerprint
+from pipeline.artifacts.fingerprint import fingerprint, sha256
+from pipeline.artifacts.sealed_json import seal, unseal
 from pipeline.config import PrepareOptions
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
 from pipeline.extract import compute, worker
@@ -260,6 +261,21 @@ def test_a_damaged_prepared_clip_fails_alone_and_can_be_retried(stub: Any, prepa
     assert extract(prepared, tmp_path / "s", OPTIONS, retry=True).done == 9
     extract(prepared, tmp_path / "t", OPTIONS)
     assert tree(tmp_path / "s") == tree(tmp_path / "t")
+
+
+def test_a_prepared_shard_of_other_shapes_fails_alone(stub: Any, tmp_path: Path) -> None:
+    """Its digests may be right: anyone can compute them."""
+    folder = write(tmp_path / "prepared", 8)
+    shard = folder.shard(1)
+    with h5py.File(shard.path, "r+") as file:
+        joints = file["joints"][()].swapaxes(3, 4)
+        del file["joints"]
+        file.create_dataset("joints", data=joints)
+    data = shard.path.read_bytes()
+    record = unseal(shard.commit_path.read_bytes(), shard.commit_path, {})
+    shard.commit_path.write_bytes(seal({**record, "bytes": len(data), "sha256": sha256(data)}))
+    account = extract(folder.path, tmp_path / "s", OPTIONS)
+    assert (account.done, account.reasons) == (4, (("failed", NOT_WHOLE, 4),))
 
 
 def test_clips_that_failed_before_are_filled_in(stub: Any, tmp_path: Path) -> None:
