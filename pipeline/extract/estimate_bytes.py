@@ -13,7 +13,14 @@ from pipeline.artifacts.sealed_json import seal
 from pipeline.extract.shard import entry_of
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.store.chunks import file_bytes
-from pipeline.store.commit_records import METADATA_RECORD, metadata_record, shard_record
+from pipeline.store.commit_records import (
+    CONTENT,
+    METADATA_RECORD,
+    content_record,
+    metadata_record,
+    shard_record,
+    view_shards,
+)
 from pipeline.store.layout import StoreSizes, chunk_key, encode_metadata, specs
 
 
@@ -46,4 +53,5 @@ def file_sizes(folder: PreparedFolder, sizes: StoreSizes, attributes: Mapping[st
                 entry = {"key": key, "bytes": found[key], "crc64": "0" * 16}
                 files_named.append({**entry, "crc32c": "0" * 8 * clips} if spec.sharded else entry)
             found[f"commits/{view}/{shard}"] = len(seal(shard_record(fingerprint, (view, shard), files_named, entries)))
+    found[CONTENT] = len(seal(content_record(fingerprint, [0] * len(view_shards(sizes)))))
     return found

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline import manifest
 from pipeline.artifacts.boundary import LARGEST_JSON
+from pipeline.artifacts.checksum import crc64
 from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.outcomes import OUTCOMES
@@ -28,6 +29,7 @@ from pipeline.store.commit_records import (
     CONTENT,
     clip_digest,
     content_record,
+    each_data,
     file_entry,
     is_whole,
     metadata_record,
@@ -90,7 +92,8 @@ def finish_store(
         attributes = attributes_of(blobs, data) if own and data is not None else _attributes(made_from, about)
         _put_metadata(blobs, sizes, records, attributes, record)
     if blobs.get(CONTENT, most=LARGEST_JSON) is None:
-        blobs.put(CONTENT, seal(content_record(blobs, fingerprint_of(made_from), sizes)))
+        found = [crc64(data or b"") for _, data in each_data(blobs, view_shards(sizes))]
+        blobs.put(CONTENT, seal(content_record(fingerprint_of(made_from), found)))
 
 
 def require_columns(blobs: Blobs, records: list[VideoRecord]) -> None:

@@ -22,6 +22,7 @@ from pipeline.store.blobs_local import LocalBlobs
 from pipeline.store.layout import COLUMNS, NAMES
 from pipeline.store.metadata import METADATA_RECORD
 from pipeline.store.token_store import TokenStore
+from pipeline.store.write import require_columns
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +138,13 @@ def test_a_reader_may_open_a_store_while_views_are_added(place: Path, monkeypatc
 def test_numbers_beyond_their_column_are_told_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    records = [VideoRecord(clip_id="0000", key="0000", label=0, subject=1 << 31)]
+    with pytest.raises(ConfigError, match=r"0000: subject: does not fit .* .got 2147483648, expected -2147483648 to"):
+        require_columns(LocalBlobs.open(tmp_path / "s"), records)
     install(monkeypatch)
     monkeypatch.setattr("extract_corpus.VideoRecord", lambda **given: VideoRecord(**given, subject=1 << 31))
     write_prepared(tmp_path / "prepared", 2)
-    with pytest.raises(ConfigError, match=r"0000: subject: does not fit .* .got 2147483648, expected -2147483648 to"):
+    with pytest.raises(CorruptError, match=r"rows\.jsonl: has a wrong subject in a row .got 2147483648"):
         extract(tmp_path / "prepared", tmp_path / "s", OPTIONS)
     assert not (tmp_path / "s").exists()
 
