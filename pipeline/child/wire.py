@@ -126,6 +126,8 @@ def _built(kind: type, members: dict[str, Any]) -> Any:
 def is_of(value: Any, hint: Any) -> bool:
     """Whether a value is of the type of an annotation; an array's numbers may be of any type."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
+    if hasattr(kind, "__value__"):  # a type alias, as numpy's NDArray is from 2.5 on
+        kind = get_origin(kind.__value__) or kind.__value__
     if kind is UnionType:
         return any(is_of(value, one) for one in inner)
     if kind is Any or type(value) is not kind:
