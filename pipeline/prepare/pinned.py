@@ -7,17 +7,23 @@ is pinned as such: a change of the files in it shows in its stamp. It reads no f
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pipeline.artifacts.files import unwritable
 from pipeline.errors import DataError
 
 _PIN = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC  # O_PATH opens nothing: no pipe waits
+
+_home: dict[int, str] = {}  # by process: its temporary folder
+_numbers = itertools.count()
 
 
 @contextmanager
@@ -34,11 +40,34 @@ def pinned(path: Path) -> Iterator[Path]:
             raise DataError(path, problem, remedy="check the path") from error
         held.callback(os.close, descriptor)
         try:
-            link = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="star-")), path.name)
+            place = _new_place()
+            held.callback(_drop, place, path.name)
+            link = Path(place, path.name)
             link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")  # some readers go by the name, which must stay
         except OSError as error:
             raise unwritable(tempfile.gettempdir(), error) from error
         yield link if link.exists() else path
+
+
+def _new_place() -> str:
+    """A new empty folder in this process's temporary one, which is made once, since making it takes milliseconds."""
+    place = os.path.join(_home.get(os.getpid(), ""), str(next(_numbers)))
+    if os.getpid() in _home:
+        with suppress(FileNotFoundError):  # a long run may outlive what sweeps temporary files
+            os.mkdir(place)
+            return place
+    home = _home[os.getpid()] = tempfile.mkdtemp(prefix="star-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    place = os.path.join(home, str(next(_numbers)))
+    os.mkdir(place)
+    return place
+
+
+def _drop(place: str, name: str) -> None:
+    with suppress(OSError):
+        os.unlink(os.path.join(place, name))
+    with suppress(OSError):
+        os.rmdir(place)
 
 
 def stamp(path: str | os.PathLike[str]) -> str | None:
