@@ -203,7 +203,7 @@ def test_done_is_right(part: int, tmp_path: Path, child: DecodeProcess) -> None:
             assert entry["reason"]
             assert not made.plain, (entry["reason"], made.told)
             refused[entry["reason"].partition(" (")[0]] += 1
-    assert done > cases / 4 * 0.4, refused
+    assert done > cases / 4 * 0.3, refused
     assert sum(refused.values()) > cases / 4 * 0.05
 
 
