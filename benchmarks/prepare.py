@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -36,6 +37,8 @@ from pipeline.prepare.pinned import stamp
 from pipeline.prepare.raw_files import remember, require_same_raw_files
 from pipeline.records import Listing, VideoRecord
 from pipeline.skeletons.ntu import read_ntu_skeleton
+
+Result = TypeVar("Result")
 
 NAME = "S001C001P001R001A001"
 BARE = "bare: decode, crop, encode, parse"
@@ -119,7 +122,7 @@ def bookkeeping(folder: Path, rows: int) -> dict[str, float]:
     )
     seconds = {}
 
-    def timed(name: str, work: Callable[[], object]) -> object:
+    def timed(name: str, work: Callable[[], Result]) -> Result:
         start = time.perf_counter()
         result = work()
         seconds[name] = time.perf_counter() - start
@@ -143,10 +146,9 @@ def bookkeeping(folder: Path, rows: int) -> dict[str, float]:
     entries = prepared.outcomes()
     timed("look at the stamps of all raw files", lambda: require_same_raw_files(prepared, entries))
     opened = timed("open the folder again", lambda: PreparedFolder.open(out))
-    assert isinstance(opened, PreparedFolder)
     found = timed("read all commit records", opened.outcomes)
-    assert opened.account(found) == Account(done=rows)  # type: ignore[arg-type]
-    timed("their content digest", lambda: opened.content_digest(found))  # type: ignore[arg-type]
+    assert opened.account(found) == Account(done=rows)
+    timed("their content digest", lambda: opened.content_digest(found))
     timed("inspect it", lambda: inspected(out))
     return seconds
 

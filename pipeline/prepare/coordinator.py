@@ -59,7 +59,7 @@ def prepare(
     with sole_writer(out) as lease:
         sweep_temporaries(out)
         folder.freeze()
-        require_same_raw_files(folder, folder.outcomes(skip_damaged=True))
+        require_same_raw_files(folder, folder.recorded())
         todo, rows_done = unfinished(folder, retry=retry)
         if damaged:
             todo = sorted({*todo, *damaged_shards(folder)})

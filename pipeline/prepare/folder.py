@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from operator import attrgetter
@@ -163,21 +164,25 @@ class PreparedFolder:
         """A shard's commit record, or None where it is not committed. Raises as `Shard.record`."""
         return self.shard(shard).committed()
 
-    def outcomes(self, *, skip_damaged: bool = False) -> Entries:
-        """For every row: its entry in a commit record, or {"id", "outcome": "pending"}. Raises as `Shard.record`.
+    def outcomes(self) -> Entries:
+        """For every row: its entry in a commit record, or {"id", "outcome": "pending"}. Raises as `Shard.record`."""
+        entries: Entries = []
+        for number in range(self.shards):
+            shard = self.shard(number)
+            entries += _entries_of(shard, shard.committed())
+        return entries
 
-        With `skip_damaged`, a damaged record counts as none.
+    def recorded(self) -> Entries:
+        """As `outcomes`, but also what the records say of clips whose file is lost; a damaged record counts as none.
+
+        What a clip was made from is known as long as its record is. Raises ArtifactError: a record is another folder's.
         """
         entries: Entries = []
         for number in range(self.shards):
             shard, record = self.shard(number), None
-            try:
-                record = shard.committed()
-            except CorruptError:
-                if not skip_damaged:
-                    raise
-            pending = ({"id": row.clip_id, "outcome": "pending"} for row in shard.records)
-            entries += pending if record is None else record["clips"]
+            with suppress(CorruptError):
+                record = shard.record()
+            entries += _entries_of(shard, record)
         return entries
 
     def account(self, entries: Entries | None = None) -> Account:
@@ -215,6 +220,12 @@ def holds(path: Path, data: bytes) -> bool:
         return read_file(path, root=path.parent, most=len(data)) == data
     except (OSError, BoundaryError):
         return False
+
+
+def _entries_of(shard: Shard, record: dict[str, Any] | None) -> Entries:
+    if record is None:
+        return [{"id": row.clip_id, "outcome": "pending"} for row in shard.records]
+    return list(record["clips"])
 
 
 def _content_of(entry: dict[str, Any]) -> list[Any]:

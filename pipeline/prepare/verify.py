@@ -45,7 +45,7 @@ def verify_raw(path: Path) -> Iterator[Damage]:
     from pipeline.prepare.raw_files import changed_raw_files  # not above: it needs a video library
 
     folder = PreparedFolder.open(path)
-    for file in changed_raw_files(folder, folder.outcomes(skip_damaged=True)):
+    for file in changed_raw_files(folder, folder.recorded()):
         problem = DIFFERS if os.path.exists(file.path) else "is missing"
         yield Damage(file.path, (file.clip_id,), "", problem)
 
