@@ -65,7 +65,7 @@ ENTRY_SCHEMAS: dict[str, Any] = {
     "raw": {"video": RAW_FILE, "pose": RAW_FILE},
     "poses": {
         "units": str, "first_frame": whole(), "first_pose": _frame_or_none, "last_pose": _frame_or_none,
-        "frames_without_pose": whole(), "bodies": whole(), "bodies_left_out": whole(),
+        "frames_without_pose": whole(), "bodies": whole(), "bodies_left_out": whole(), "outside": float,
     },
     "reader": str, "corrupt": str,
 }  # fmt: skip

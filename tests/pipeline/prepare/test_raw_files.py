@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import one_sentence, star
 from tiny_corpus import joints_of_clip, listing, names, write_corpus, write_skeleton, write_video
 
 from pipeline.artifacts.boundary import BoundaryError
@@ -178,6 +179,19 @@ def test_damaged_shards_are_made_again_and_nothing_else(here: Path, made: Path) 
     assert (folder / "clips-00000.h5").stat().st_mtime_ns == kept
     for path in (made / "prepared").glob("clips-*"):
         assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("part", ["raw", "poses"])
+def test_a_record_that_lacks_a_fact_is_damaged(here: Path, part: str) -> None:
+    """A stranger can seal anything; `star inspect` reads every one of these."""
+    path = here / "prepared/clips-00000.json"
+    record = unseal(path.read_bytes(), path, {})
+    facts = dict(record["clips"][0][part])
+    for name in sorted(facts.keys() - {"topology"}):
+        kept = {key: value for key, value in facts.items() if key != name}
+        record["clips"][0] |= {part: kept}
+        path.write_bytes(seal(record))
+        one_sentence(star("inspect", here / "prepared"), str(path), f"has no {part}.{name}")
 
 
 def test_a_stamp_tells_a_folder_of_frames_too(tmp_path: Path) -> None:
