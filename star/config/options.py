@@ -97,6 +97,11 @@ class DataConfig:
         statistics_clips: at most so many training clips, evenly spread, give these statistics.
         allow_missing_classes: train although the training split lacks a class of the store.
         shuffled_labels: a control: training labels are permuted at random (by the seed), so nothing can be learnt.
+        validation: share of the training subjects (of the clips of each class, where subjects are unknown) that is held
+            out of training, to choose by: one of round(1 / validation) groups (`star.data.folds`). 0: none, since a
+            published protocol trains on all. A store whose data assign clips to "val" validates on these, whatever the
+            share. Of `oneshot`, subjects of the auxiliary classes are held out; its exemplars stay as they are.
+        fold: which of the groups is held out, from 0.
     """
 
     protocol: str = ""
@@ -107,6 +112,8 @@ class DataConfig:
     statistics_clips: int = 4096
     allow_missing_classes: bool = False
     shuffled_labels: bool = False
+    validation: float = 0.0
+    fold: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.views, int):
@@ -117,6 +124,15 @@ class DataConfig:
         at_least("data.statistics_clips", self.statistics_clips, 1)
         if not 0 < self.fraction <= 1:
             raise ConfigError("data.fraction", "must be above 0 and at most 1", got=self.fraction)
+        _share("data.validation", self.validation)
+        if self.validation > 0 and round(min(1 / self.validation, 2)) < 2:
+            raise ConfigError(
+                "data.validation", "leaves nothing to train on", got=self.validation, expected="0, or at most 0.66"
+            )
+        at_least("data.fold", self.fold, 0)
+        if self.fold and not self.validation:
+            remedy = "say how much is held out, for instance with `data.validation=0.25`"
+            raise ConfigError("data.fold", "no clips are held out of training", got=self.fold, remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)

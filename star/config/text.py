@@ -30,14 +30,16 @@ class TrainConfig:
     Attributes:
         preset: name of the preset behind the values; decides nothing.
         seed: of initial weights, order, views, dropout and mixup.
-        eval_every: epochs between evaluations on the test split; 0: at the end only. No evaluation ever chooses a
-            checkpoint: a run reports its last step.
+        eval_every: epochs between evaluations on the validation side (see `DataConfig`); 0: at the end only. No
+            evaluation ever chooses a checkpoint: a run reports its last step.
+        score_test: score the test split once, after the last step. Off: a run to choose by never looks at it.
         log_every: steps between the training lines in metrics.jsonl.
     """
 
     preset: str = ""
     seed: int = 0
     eval_every: int = 1
+    score_test: bool = True
     log_every: int = 1
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

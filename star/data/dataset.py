@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -23,6 +24,14 @@ from star.batch import Batch
 from star.data.sampler import Pick
 from star.data.selection import rows_of_split, share_of_each_class, usable_views
 from star.distributed.machine import free_bytes
+
+
+class HeldOut(TypedDict):
+    """Which training clips are held out to validate (`star.config.options.DataConfig`)."""
+
+    validation: float
+    fold: int
+
 
 READ_AT_ONCE = 64  # clips of one read when a whole split goes into memory
 
@@ -57,7 +66,7 @@ class TokenDataset(Dataset[Batch]):
     Args:
         store: an open store, its path or URL.
         protocol: one of the store's; "" is its first.
-        split: "train" or "test".
+        split: "train", "test", or "val" where there is one (`star.data.selection.sides_of`).
         tokens: the token kinds to read: some of ("gg", "jm"), or "gg", "jm", "both".
         views: "random", "all", or a view's number.
         among: numbers of the views that "random" and "all" choose from; None: all in which no clip is pending.
@@ -65,14 +74,16 @@ class TokenDataset(Dataset[Batch]):
         frame_step: every n-th token frame.
         fraction: share of each class's clips, at least one; a smaller share is part of a larger one.
         shuffled_labels: permute the labels at random among the clips (a control).
+        validation, fold: which training clips are "val" instead (`star.config.options.DataConfig`); none by default.
         in_memory: hold all tokens of the split; None: if they take at most a quarter of the free memory.
 
     Attributes:
         rows: (n,) rows of the store; labels: (n,).
+        held_out: `validation` and `fold`, as given.
         left_out: clips of the split that have no tokens (failed, missing, excluded).
 
     Raises:
-        ConfigError: unknown protocol, split, token kind or view.
+        ConfigError: unknown protocol, split, fold, token kind or view.
         ArtifactError: no store, or an unfinished one.
         DataError: the split is empty.
     """
@@ -90,6 +101,8 @@ class TokenDataset(Dataset[Batch]):
         frame_step: int = 1,
         fraction: float = 1.0,
         shuffled_labels: bool = False,
+        validation: float = 0.0,
+        fold: int = 0,
         in_memory: bool | None = None,
     ) -> None:
         opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
@@ -100,7 +113,8 @@ class TokenDataset(Dataset[Batch]):
         status = opened.status
         self.views = usable_views(opened, status, views, among)  # (K,) numbers of the views to choose from
         self.view_choice = views
-        self.rows, self.left_out = rows_of_split(opened, status[:, self.views], self.protocol, split)
+        self.held_out: HeldOut = {"validation": validation, "fold": fold}
+        self.rows, self.left_out = rows_of_split(opened, status[:, self.views], self.protocol, split, **self.held_out)
         labels = np.asarray(opened.labels)[self.rows]
         if fraction < 1:
             kept = share_of_each_class(labels, fraction, seed)

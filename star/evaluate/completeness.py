@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pipeline.store.token_store import TokenStore
 from star.data.sampler import Batches
-from star.evaluate.scoring import scored_clips, store_of
+from star.evaluate.scoring import clips_of_its_metrics, scored_clips, store_of
 from star.runs.run import Run
-from star.runs.store_identity import other_content, split_digest
+from star.runs.store_identity import other_content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Completeness:
     Attributes:
         step: of the newest checkpoint. steps: of the whole training.
         left_out: clips of the split without tokens (failed, missing or excluded), which are not scored.
-        other_tokens: the test clips have other tokens now than when the run began (the store was made again).
+        other_tokens: the scored clips have other tokens now than when the run began (the store was made again).
     """
 
     step: int
@@ -54,8 +54,6 @@ def completeness_of(
         items *= len(run.store["views"]["train"])
     scored = scored_clips(run, store_of(run, store), protocol=protocol, split=split, views=views)
     batches = Batches(items=items, batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
-    other = False
-    if (split, views, scored.protocol) == ("test", "all", run.store["protocol"]):
-        other = bool(other_content(run.store, {"clips": {"test": split_digest(scored)}}))
+    other = bool(other_content(run.store, clips_of_its_metrics(run, scored)))
     step = run.checkpoint().step
     return Completeness(step=step, steps=batches.steps, left_out=scored.left_out, other_tokens=other)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +21,20 @@ from pipeline.torch_device import out_of_memory
 from star.batch import Batch
 from star.data.dataset import TokenDataset
 from star.data.loader import loader, workers_for
-from star.data.splits import train_split
+from star.data.splits import scored_split, train_split
 from star.data.statistics import require_finite
 from star.distributed.batch_size import evaluated_at_once
 from star.distributed.world import World, join_world
 from star.evaluate.scores import Scores, load_scores
-from star.runs.run import TEST_SCORES, Run, open_run, restored_model
-from star.runs.store_identity import clips_digest, dataset_identity, identity_of_store, require_same_store, split_digest
+from star.runs.run import Run, open_run, restored_model, score_file
+from star.runs.store_identity import (
+    NO_CLIPS,
+    clips_digest,
+    dataset_identity,
+    identity_of_store,
+    require_same_store,
+    split_digest,
+)
 
 HERE = ("file://", "memory://")  # URLs of this machine
 ITS_OWN = "give the store it was trained on"
@@ -116,6 +124,7 @@ def evaluate_run(
 
     Args:
         store, protocol: None: those of the training.
+        split: "test", "val" (the run's own validation side) or "train" (without it).
         batch_size: items of a forward pass; None: `star.distributed.batch_size.evaluated_at_once`.
 
     Raises:
@@ -130,10 +139,7 @@ def evaluate_run(
         opened = store_of(run, store)
         require_same_store(run.path, checkpoint.store, identity_of_store(opened), remedy=ITS_OWN)
         dataset = scored_clips(run, opened, protocol=protocol, split=split, views=views)
-        found = dataset_identity(dataset)
-        if (split, views, dataset.protocol) == ("test", "all", run.store["protocol"]):  # as in its metrics
-            found["clips"] = {"test": split_digest(dataset)}
-        require_same_store(run.path, checkpoint.store, found, remedy=ITS_OWN)
+        require_same_store(run.path, run.store, clips_of_its_metrics(run, dataset), remedy=ITS_OWN)
     model.to(world.device)
     clips = batch_size if batch_size is not None else evaluated_at_once(run.config, world)
     return score(model, dataset, batch_size=clips, world=world, workers=workers, progress=progress)
@@ -141,37 +147,43 @@ def evaluate_run(
 
 def scored_clips(run: Run, store: TokenStore, *, protocol: str | None, split: str, views: str | int) -> TokenDataset:
     """The clips that `evaluate_run` scores, for its arguments."""
-    return TokenDataset(
-        store,
-        protocol=run.store["protocol"] if protocol is None else protocol,
-        split=split,
-        tokens=run.config.model.tokens,
-        views=views,
-        among=run.store["views"]["test"],
-        frame_step=run.config.data.frame_step,
-        in_memory=False,  # a single pass
-    )
+    protocol = run.store["protocol"] if protocol is None else protocol
+    among = run.store["views"]["test"]
+    return scored_split(store, run.config, split, protocol=protocol, views=views, among=among)
+
+
+def clips_of_its_metrics(run: Run, scored: TokenDataset) -> dict[str, Any]:
+    """The identity of scored clips: with digests where they are those of the run's own metrics, on its validation or
+    test side in all views."""
+    own = (scored.view_choice, scored.protocol) == ("all", run.store["protocol"]) and scored.split in ("val", "test")
+    return dataset_identity(scored) | ({"clips": {scored.split: split_digest(scored)}} if own else {})
 
 
 def final_scores(
-    run: Run, *, store: TokenStore | Path | str | None = None, device: str = "auto", workers: int | None = None
+    run: Run,
+    *,
+    split: str = "test",
+    store: TokenStore | Path | str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
 ) -> Scores:
-    """Test scores of a finished run: those saved by its last evaluation, or else `evaluate_run`."""
+    """Scores of a finished run on its test or validation side: those that it saved, or else `evaluate_run`."""
     world = join_world(device)
-    saved = _saved_by_training(run)
+    saved = saved_scores(run, split)
     if world.any(saved is None):
-        return evaluate_run(run, store=store, device=device, workers=workers)
+        return evaluate_run(run, split=split, store=store, device=device, workers=workers)
     assert saved is not None
     return saved
 
 
-def _saved_by_training(run: Run) -> Scores | None:
+def saved_scores(run: Run, split: str) -> Scores | None:
+    """The scores in a run's own file of a split; None where it has none, or they are not those of its metrics."""
     try:
-        scores = load_scores(run.path / TEST_SCORES)
+        scores = load_scores(run.path / score_file(split))
     except ArtifactError:  # none, or damaged
         return None
-    same = clips_digest(scores.clip_ids, scores.labels) == run.store["clips"]["test"]["sha256"]
-    last = [line for line in run.metrics() if "top1" in line][-1:]  # else the file holds other scores
+    same = clips_digest(scores.clip_ids, scores.labels) == run.store["clips"].get(split, NO_CLIPS)["sha256"]
+    last = [line for line in run.metrics() if line.get("split") == split][-1:]  # else the file holds other scores
     same = same and bool(last) and scores.summary().items() <= last[0].items()
     return scores if same and scores.class_names == run.class_names else None
 

@@ -8,6 +8,7 @@ Independent of models and stores.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,34 @@ from torch import Tensor
 
 from pipeline.artifacts.archives import UNREADABLE, load_tensors
 from pipeline.artifacts.files import write_atomic
-from pipeline.artifacts.schema import check, names, sha256_hex, whole
+from pipeline.artifacts.schema import check, each, names, sha256_hex, whole
 from pipeline.errors import ArtifactError, CorruptError
 
-FORMAT = "star-run/4"
+FORMAT = "star-run/5"
 _SPLIT = {"count": whole(), "sha256": sha256_hex, "content": sha256_hex}
-STORE = {  # of config.json and checkpoints: `star.runs.store_identity.run_inputs`
-    "url": str, "fingerprint": sha256_hex, "content_digest": sha256_hex, "made_from": dict, "dataset": str,
-    "protocol": str, "views": {"train": [whole()], "test": [whole()]}, "clips": {"train": _SPLIT, "test": _SPLIT},
-}  # fmt: skip
+_IDENTITY = {"url": str, "fingerprint": sha256_hex, "made_from": dict, "dataset": str, "protocol": str}
+
+
+def _sides(schema: Any, *needed: str) -> Callable[[Any], bool]:
+    """A schema for objects of one schema for each side of a run: `needed` ones, and "val" where a run has it."""
+    of_each = each(schema)
+
+    def check_sides(value: Any) -> bool:
+        return of_each(value) and value.keys() - {"val"} == set(needed)
+
+    check_sides.__doc__ = f"an object of {', '.join(needed)} and perhaps val"
+    return check_sides
+
+
+def _store(*needed: str) -> dict[str, Any]:
+    return {**_IDENTITY, "views": _sides([whole()], *needed), "clips": _sides(_SPLIT, *needed)}
+
+
+STORE = {**_store("train", "test"), "content_digest": sha256_hex}  # of config.json: `run_inputs`
 CHECKPOINT = {
-    "step": whole(), "seed": whole(), "config": dict, "model_config": dict, "store": STORE, "class_names": names,
-    "model": dict, "optimizer": {"state": dict, "param_groups": [{"params": [whole()]}]}, "average": dict,
+    "step": whole(), "seed": whole(), "config": dict, "model_config": dict, "store": _store("train"),
+    "class_names": names, "model": dict, "optimizer": {"state": dict, "param_groups": [{"params": [whole()]}]},
+    "average": dict,
 }  # fmt: skip
 KEPT_CHECKPOINTS = 2  # the newest, and the one before it in case of a bad disk
 
@@ -40,7 +57,7 @@ class Checkpoint:
     Attributes:
         step: steps done, which is also the index of the next step. seed: of all randomness.
         config: of the run (`star.config.text.to_dict`). model_config: its model's, with the store's sizes.
-        store: see `star.runs.store_identity.run_inputs`.
+        store: see `star.runs.store_identity.trained_on`: nothing in a checkpoint depends on test clips.
         class_names: by label.
         model, optimizer: state dicts. average: moving average of the weights by name, empty without one.
     """

@@ -1,4 +1,4 @@
-"""The folder of a training run: RUN/config.json, metrics.jsonl, checkpoint-*.pt, at the end test.npz.
+"""The folder of a training run: RUN/config.json, metrics.jsonl, checkpoint-*.pt, at the end val.npz and test.npz.
 
 In: a folder. Out: the run's config, metrics and model. Trains nothing.
 """
@@ -27,9 +27,13 @@ from star.runs.metrics_log import read_metrics
 from star.runs.store_identity import require_same_content, require_same_store
 
 CONFIG = MARKERS["run"]
-TEST_SCORES = "test.npz"  # of the finished model (`star.evaluate.scores`)
 REMEDY = "restore it from a copy, or train into another folder"
 ITS_OWN_OR_NEW = "give the store it was trained on, or another `out`"
+
+
+def score_file(split: str) -> str:
+    """The file in a run's folder with the finished model's scores of a split, "val" or "test"."""
+    return f"{split}.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,14 @@ class Run:
         if found is None:
             raise ArtifactError(self.path, "has no checkpoint yet", remedy="run the same `star train` again")
         return found
+
+    @property
+    def reports(self) -> str | None:
+        """The split of the figures that stand for the run: "test"; "val" where the run is not to be scored on test;
+        None where it has no validation side either."""
+        if self.config.score_test:
+            return "test"
+        return "val" if "val" in self.store["clips"] else None
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; an incomplete last line (the writer was killed) is left out."""

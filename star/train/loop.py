@@ -1,14 +1,15 @@
 """The steps of a training, with their evaluations and checkpoints.
 
-In: a run, its data, the processes, a checkpoint to resume from. Out: lines of metrics.jsonl, checkpoints, events. An
-evaluation follows the checkpoint of its step, so its failure costs no training; one that was due and is missing is
-made before the next step. Opens and checks nothing: `star.train.start` does.
+In: a run, its data, the processes, a checkpoint to resume from. Out: lines of metrics.jsonl, checkpoints, events. The
+validation side is scored during the run, the test side once, after the last step. An evaluation follows the checkpoint
+of its step, so its failure costs no training; one that was due and is missing is made before the next step. Opens and
+checks nothing: `star.train.start` does.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,17 +29,20 @@ from star.evaluate.scores import Scores, save_scores
 from star.evaluate.scoring import score
 from star.runs.checkpoint import Checkpoint, save_checkpoint
 from star.runs.metrics_log import MetricsLog
-from star.runs.run import TEST_SCORES, Run, load_weights, restored_model
+from star.runs.run import Run, load_weights, restored_model, score_file
+from star.runs.store_identity import trained_on
 from star.train.memory import too_large
 from star.train.optim import MovingAverage, learning_rate, make_optimizer, restore_states
 from star.train.progress import Clock, StepProgress, TrainEvent
 from star.train.step import train_step
 
 
-def evaluates(config: TrainConfig, plan: Batches, step: int) -> bool:
-    """Whether an evaluation is due after so many steps: after every `eval_every`-th epoch, and at the end."""
-    epoch, rest = divmod(step, plan.steps_per_epoch)
-    return step == plan.steps or (step > 0 and rest == 0 and config.eval_every > 0 and epoch % config.eval_every == 0)
+def splits_due(config: TrainConfig, plan: Batches, step: int, *, validates: bool) -> list[str]:
+    """The splits that are to be scored after so many steps, in order: "val" after every `eval_every`-th epoch and at
+    the end, if the run `validates`; "test" at the end alone."""
+    last, (epoch, rest) = step == plan.steps, divmod(step, plan.steps_per_epoch)
+    now = last or (step > 0 and rest == 0 and config.eval_every > 0 and epoch % config.eval_every == 0)
+    return ["val"] * (validates and now) + ["test"] * (last and config.score_test)
 
 
 class Training:
@@ -66,23 +70,25 @@ class Training:
         self,
         log: MetricsLog | None,
         *,
-        evaluation_due: bool,
+        due: Sequence[str],
         workers: int | None,
         save_every_s: float,
         progress: StepProgress | None,
         stop: Callable[[], bool] | None,
     ) -> None:
-        """From the next step to the end, after an evaluation if one is due; only the leader has a `log`."""
+        """From the next step to the end, after the evaluations that are due; only the leader has a `log`."""
         clock = Clock(first=self.step, total=self.batches.steps, epochs=self.config.optim.epochs)
-        if evaluation_due:
-            self._evaluation(log, clock, workers)
+        for split in due:
+            self._evaluation(split, log, clock, workers)
+        validates = self.data.val is not None
         forward = torch.compile(self.model) if self.config.optim.compile else self.model
         saved_at = time.monotonic()
         dataset, device = self.data.train, self.world.device
         readers = workers_for(dataset, device) if workers is None else workers
         for batch in clock.waiting(loader(dataset, self.batches, workers=readers, pin=device.type == "cuda")):
             event = self._one_step(forward, batch, clock)
-            last, due = self.step == self.batches.steps, evaluates(self.config, self.batches, self.step)
+            last = self.step == self.batches.steps
+            due = splits_due(self.config, self.batches, self.step, validates=validates)
             if log is not None:
                 if self.step % self.config.log_every == 0 or last:
                     log.write({"step": event.done, "epoch": event.epoch, "loss": event.loss, "lr": event.lr})
@@ -93,15 +99,15 @@ class Training:
                 with self.world.agreed():  # torchrun ends all processes as soon as one has ended
                     self._save(log)
                 raise KeyboardInterrupt
-            if log is not None and (due or time.monotonic() - saved_at >= save_every_s):
+            if log is not None and (due or last or time.monotonic() - saved_at >= save_every_s):
                 with clock.paused():
                     self._save(log)
                 saved_at = time.monotonic()
-            if due:
+            for split in due:
                 with clock.paused():
-                    scores = self._evaluation(log, clock, workers)
+                    scores = self._evaluation(split, log, clock, workers)
                 if log is not None and progress is not None:
-                    progress(replace(event, top1=scores.top1))
+                    progress(replace(event, split=split, top1=scores.top1))
 
     def _save(self, log: MetricsLog | None) -> None:
         """In the leader; the metrics first, since the checkpoint relies on them."""
@@ -109,16 +115,16 @@ class Training:
             log.sync()
             save_checkpoint(self.run.path, self.checkpoint())
 
-    def _evaluation(self, log: MetricsLog | None, clock: Clock, workers: int | None) -> Scores:
-        """Of the last step, on the test split, with the averaged weights if the run keeps them; its line is on the disk
-        when this returns."""
+    def _evaluation(self, split: str, log: MetricsLog | None, clock: Clock, workers: int | None) -> Scores:
+        """Of the last step, on a split, with the averaged weights if the run keeps them; its line is on the disk when
+        this returns."""
         averaged = self.average is not None
         model = restored_model(self.checkpoint()).to(self.world.device) if averaged else self.model
         clips = evaluated_at_once(self.config, self.world)
-        scores = score(model, self.data.test, batch_size=clips, world=self.world, workers=workers)
+        scores = score(model, self.data.scored(split), batch_size=clips, world=self.world, workers=workers)
         if log is not None:
             if self.step == self.batches.steps:  # before the line: without that line the next call evaluates again
-                save_scores(scores, self.run.path / TEST_SCORES)
+                save_scores(scores, self.run.path / score_file(split))
             log.write({"step": self.step, "epoch": clock.epoch(self.step), **scores.summary()})
             log.sync()
         return scores
@@ -160,7 +166,7 @@ class Training:
             seed=self.config.seed,
             config=to_dict(self.config),
             model_config=vars(self.model_config),
-            store=self.run.store,
+            store=trained_on(self.run.store),
             class_names=list(self.run.class_names),
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),

@@ -34,7 +34,7 @@ class TrainingPlan:
 
     Attributes:
         parameters: of the model. flops: of one clip's forward pass (a multiply-add is two).
-        train_clips, test_clips, steps: of the run.
+        train_clips, validation_clips, test_clips, steps: of the run; none of train_clips is held out to validate.
         token_bytes: of the training split. in_memory: whether it would be held in memory.
         memory_bytes: weights, gradients, optimiser state and what a step keeps for its backward pass, on one device.
         checkpoint_bytes: of one checkpoint; two are kept.
@@ -47,6 +47,7 @@ class TrainingPlan:
     parameters: int
     flops: int
     train_clips: int
+    validation_clips: int
     test_clips: int
     steps: int
     token_bytes: int
@@ -75,6 +76,7 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
         parameters=parameters,
         flops=forward_flops(model.config),
         train_clips=len(splits.train.rows),
+        validation_clips=0 if splits.val is None else len(splits.val.rows),
         test_clips=len(splits.test.rows),
         steps=-(-items // batch_size) * config.optim.epochs,
         token_bytes=splits.train.nbytes,

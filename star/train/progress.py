@@ -21,6 +21,7 @@ class TrainEvent:
     Attributes:
         done, total: steps. epoch: of the step, from 1. epochs: in all.
         loss, lr: of the step. top1: of an evaluation that has just ended, else None.
+        split: of that evaluation, "val" or "test"; else "".
         clips_per_s: since this process began to train. wait_share: share of that time spent waiting for data.
         eta_s: seconds to the end at this rate, with as much evaluation and saving a step as so far.
     """
@@ -35,6 +36,7 @@ class TrainEvent:
     wait_share: float
     eta_s: float
     top1: float | None = None
+    split: str = ""
 
 
 StepProgress = Callable[[TrainEvent], None]

@@ -1,9 +1,10 @@
 """Training from a token store: it may be stopped anywhere and resumed by the same command.
 
-In: a store, a folder, a `TrainConfig`. Out: the folder RUN with config.json, metrics.jsonl, checkpoint-*.pt and
-test.npz (`star.runs.run`). A plain loop; one process, or those of torchrun. Order, views, dropout and mixup are
+In: a store, a folder, a `TrainConfig`. Out: the folder RUN with config.json, metrics.jsonl, checkpoint-*.pt, val.npz
+and test.npz (`star.runs.run`). A plain loop; one process, or those of torchrun. Order, views, dropout and mixup are
 functions of (seed, step), so the losses of a resumed run equal the undisturbed one's to the bit (one process, same
-machine and threads, not compiled; on a GPU with `optim.deterministic`). Prints nothing; calls `progress`.
+machine and threads, not compiled; on a GPU with `optim.deterministic`). No test token is read before the last step is
+saved. Prints nothing; calls `progress`.
 """
 
 from __future__ import annotations
@@ -31,9 +32,15 @@ from star.distributed.world import World, join_world
 from star.runs.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import MetricsLog
 from star.runs.run import ITS_OWN_OR_NEW, Run, has_begun, require_place, run_there, start_run
-from star.runs.store_identity import identity_of_store, require_same_content, require_same_store, run_inputs
+from star.runs.store_identity import (
+    identity_of_store,
+    require_same_content,
+    require_same_store,
+    run_inputs,
+    trained_on,
+)
 from star.runs.tensorboard import require_tensorboard
-from star.train.loop import Training, evaluates
+from star.train.loop import Training, splits_due
 from star.train.memory import require_memory
 from star.train.plan import fitting_model
 from star.train.progress import StepProgress
@@ -98,8 +105,9 @@ def train(
         with world.agreed():
             checkpoint = load_checkpoint(out)
             if checkpoint is not None:
-                require_same_store(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
-                require_same_content(out, checkpoint.store, run.store, remedy=ITS_OWN_OR_NEW)
+                now = trained_on(run.store)  # start_run has compared the test clips
+                require_same_store(out, checkpoint.store, now, remedy=ITS_OWN_OR_NEW)
+                require_same_content(out, checkpoint.store, now, remedy=ITS_OWN_OR_NEW)
         with world.agreed():
             _require_same_everywhere(run, world)
         options = {"workers": workers, "save_every_s": save_every_s, "progress": progress}
@@ -131,13 +139,11 @@ def _steps(
         world=world.size,
     )
     with world.agreed():
-        missing = (
-            world.leads
-            and evaluates(run.config, plan, step)
-            and not any(line["step"] == step and "top1" in line for line in run.metrics())
-        )
-    evaluation_due = world.any(missing)
-    if step == plan.steps and not evaluation_due:
+        lines = run.metrics() if world.leads else []
+    scored = {line["split"] for line in lines if line["step"] == step and "top1" in line}
+    due = splits_due(run.config, plan, step, validates=data.val is not None)
+    due = [split for split in due if world.any(world.leads and split not in scored)]
+    if step == plan.steps and not due:
         return
     with contextlib.ExitStack() as stack:
         devices = [world.device] if world.device.type == "cuda" else []
@@ -145,10 +151,10 @@ def _steps(
         if run.config.optim.deterministic:
             stack.enter_context(_deterministic())
         with world.agreed():
-            for split in (data.train, data.test):
-                if split.fits_in_memory:
-                    split.hold()
-                    require_finite_held(split)  # before the first step, and at little cost
+            for side in (data.train, data.val):  # test is read once, after the last step
+                if side is not None and side.fits_in_memory:
+                    side.hold()
+                    require_finite_held(side)  # before the first step, and at little cost
             training = Training(run, data, world, plan, checkpoint)
             if begun and step < plan.steps:  # else it was asked for before anything was written
                 require_memory(training.model, run.config, world, clips=min(run.config.optim.batch_size, plan.items))
@@ -157,7 +163,7 @@ def _steps(
                 log = MetricsLog(run.path, step=step, tensorboard=tensorboard)
                 stack.enter_context(contextlib.closing(log))
         stopped = stack.enter_context(stop) if stop is not None else None
-        training.loop(log, evaluation_due=evaluation_due, stop=stopped, **options)
+        training.loop(log, due=due, stop=stopped, **options)
 
 
 def _opened(
@@ -176,7 +182,7 @@ def _opened(
         model=fitted(config.model, data.train),
         data=replace(config.data, protocol=data.train.protocol),
     )
-    inputs = run_inputs(data.train, data.test)
+    inputs = run_inputs(data.all)
     return Run(path=out, config=actual, store=inputs, class_names=tuple(data.train.class_names)), data
 
 

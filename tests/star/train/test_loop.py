@@ -42,6 +42,8 @@ from star.train.step import mix, train_step
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
 TINY = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.batch_size=8", "optim.epochs=3", "optim.lr=3e-3"]
+SUBJECTS = (1, 2, 3, 9)  # a third of the training subjects validates: two train
+TINY += ["data.validation=0.34"]
 CPU = World(device=torch.device("cpu"))
 
 
@@ -51,7 +53,7 @@ def tiny(*settings: str) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_store(tmp_path_factory.mktemp("stores") / "small.zarr", views=2)
+    return write_small_store(tmp_path_factory.mktemp("stores") / "small.zarr", views=2, subjects=SUBJECTS)
 
 
 @pytest.fixture(scope="module")
