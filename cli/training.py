@@ -25,6 +25,7 @@ from pipeline.errors import StarError
 if TYPE_CHECKING:
     from star.config.text import TrainConfig
     from star.evaluate.scores import Scores
+    from star.study.folds import FoldsResult
     from star.study.seeds import Spread
     from star.train.progress import TrainEvent
 
@@ -41,6 +42,9 @@ Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1.")]
 LoaderWorkers = Annotated[
     int | None, typer.Option(help="Threads that prefetch tokens; default: chosen automatically.", min=0)
 ]
+
+
+SIDES = {"val": "validation", "test": "test"}
 
 
 def leads() -> bool:
@@ -108,7 +112,7 @@ class TrainProgress:
         self.command, self.title, self.quiet = title, title, quiet or not leads()
         self._printed_at = time.monotonic()
         self._bar: Any = None
-        self.last_top1: float | None = None
+        self.scored = ""  # the last evaluation
 
     def __enter__(self) -> Self:
         self._bar, self._task = terminal_bar(self.title, quiet=self.quiet, state="state")
@@ -122,9 +126,9 @@ class TrainProgress:
         if self.quiet:
             return
         if event.top1 is not None:
-            self.last_top1 = event.top1
+            self.scored = f", {SIDES[event.split]} top-1 {event.top1:.3f}"
         state = f"loss {event.loss:.3f}, {event.clips_per_s:.0f} clips/s, {100 * event.wait_share:.0f} % waiting"
-        state += f", test top-1 {self.last_top1:.3f}" if self.last_top1 is not None else ""
+        state += self.scored
         if self._bar is not None:
             done = {"completed": event.done, "total": event.total}
             self._bar.update(self._task, description=self.title, state=state, **done)
@@ -137,7 +141,7 @@ class TrainProgress:
         """Take one event of a run, when `done` of `total` runs are finished."""
         title = f"{self.command} {done + 1}/{total}, {name}"
         if title != self.title:
-            self.title, self.last_top1 = title, None
+            self.title, self.scored = title, ""
         self(event)
 
 
@@ -167,3 +171,22 @@ def print_seeds(found: Spread, path: str, *, first: int, as_json: bool) -> None:
         f"95 % interval of the mean over the clips {low:.4f} to {high:.4f}"
     )
     print(f"mean class accuracy {found.mean_class_accuracy:.4f}")
+
+
+def print_folds(found: FoldsResult, path: str, *, first: int, as_json: bool) -> None:
+    """Print the accuracy of each fold on its own held-out clips; `first`: the first seed."""
+    facts = found.summary()
+    seeds = len(found.folds[0])
+    if as_json:
+        print(json.dumps({"run": path, "seeds": list(range(first, first + seeds)), **facts}))
+        return
+    print(path)
+    for fold in facts["folds"]:
+        each = ", ".join(f"{top1:.4f}" for top1 in fold["top1"])
+        print(f"fold {fold['fold']}: top-1 {each} on {fold['clips']} clips held out of training")
+    folds, (low, high) = len(found.folds), found.pooled.interval
+    print(f"mean top-1 {found.mean:.4f}, standard deviation over {folds} folds {found.spread:.4f}")
+    spread = f", standard deviation over {seeds} seeds {found.pooled.spread:.4f}" if seeds > 1 else ""
+    where = f"all {facts['clips']} training clips of {facts['protocol']}, each scored by a run that did not see it"
+    print(f"top-1 {found.pooled.mean:.4f}{spread}, 95 % interval over the clips {low:.4f} to {high:.4f}, of {where}")
+    print(f"mean class accuracy {found.pooled.mean_class_accuracy:.4f}")

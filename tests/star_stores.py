@@ -69,7 +69,7 @@ def write_small_store(
     seed: int = 0,
     nan_clip: int | None = None,
 ) -> Path:
-    """A store with the synthetic protocol: subjects 1 to 8 train, 9 and more test.
+    """A store with the synthetic protocol: every third subject tests (3, 6, 9), the others train.
 
     Class c raises joint token channel c in the first half of the frames, by `signal` times the noise. `nan_clip` is a
     row with one NaN token.

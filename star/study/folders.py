@@ -1,4 +1,4 @@
-"""Checks of the folders of several runs: the seeds of one config, or the studies of `star ablate`.
+"""Checks of the folders of several runs: the seeds or folds of one config, or the studies of `star ablate`.
 
 In: a folder that is to be written. Out: nothing, or an ArtifactError. A run checks its own folder
 (`star.runs.run.start_run`); these are the folders above it, which have no marker file. Writes nothing.
@@ -13,17 +13,25 @@ from pathlib import Path
 from pipeline.artifacts.kinds import MARKERS, NAMES, type_of
 from pipeline.errors import ArtifactError
 
-SEED_FOLDER = re.compile(r"seed-\d+")
+SEED_FOLDER, FOLD_FOLDER = re.compile(r"seed-\d+"), re.compile(r"fold-\d+")
 REMEDY = "choose another `out`, a new folder"
 
 
 def require_folder_of_seeds(out: Path) -> None:
     """Refuse a folder that is not empty and holds no seed-N run; other files beside such runs are allowed.
 
-    Raises, as the two below:
+    Raises, as the others below:
         ArtifactError: it is a file, or holds something else.
     """
     _require(out, lambda: any(map(_is_seed, _entries(out))), "seed-N run")
+
+
+def require_folder_of_folds(out: Path, *, several_seeds: bool) -> None:
+    """The same for OUT and its fold-N, each a run, or with several seeds a folder of seed-N runs."""
+    if several_seeds:
+        _require(out, lambda: any(map(_is_fold_of_seeds, _entries(out))), "fold-N folder of seed-N runs")
+    else:
+        _require(out, lambda: any(_is_run(path, FOLD_FOLDER) for path in _entries(out)), "fold-N run")
 
 
 def require_folder_of_studies(out: Path) -> None:
@@ -37,10 +45,18 @@ def require_folder_of_variants(study: Path) -> None:
 
 
 def _is_seed(path: Path) -> bool:
+    return _is_run(path, SEED_FOLDER)
+
+
+def _is_run(path: Path, name: re.Pattern[str]) -> bool:
     """A run, or the empty folder of one that was stopped before it wrote anything."""
-    if SEED_FOLDER.fullmatch(path.name) is None or not path.is_dir():
+    if name.fullmatch(path.name) is None or not path.is_dir():
         return False
     return not _visible(path) or type_of(path) == "run"
+
+
+def _is_fold_of_seeds(path: Path) -> bool:
+    return FOLD_FOLDER.fullmatch(path.name) is not None and any(map(_is_seed, _entries(path)))
 
 
 def _is_study(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """One config trained with several seeds, and their mean and spread.
 
-In: a store, a config, a number of seeds. Out: a run and its test scores for each, in OUT/seed-N; mean, spread over the
+In: a store, a config, a number of seeds. Out: a run and its scores for each, in OUT/seed-N; mean, spread over the
 seeds and an interval over the clips. Each is an ordinary run: the same call resumes a stopped one and does not
 train a finished one again.
 """
@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import at_least
+from pipeline.errors import ConfigError
 from pipeline.store.token_store import TokenStore
 from star.config.text import TrainConfig, with_overrides
+from star.data.splits import open_splits
 from star.distributed.world import join_world
 from star.evaluate.metrics import wilson_interval
 from star.evaluate.scores import Scores
@@ -38,7 +40,7 @@ class Spread:
     Attributes:
         top1: of each seed.
         mean, spread: over the seeds (sample standard deviation; NaN for one seed).
-        interval: 95 % Wilson interval of the mean over the test clips; it does not include the seeds' spread.
+        interval: 95 % Wilson interval of the mean over the clips; it does not include the seeds' spread.
         mean_class_accuracy: the mean over the seeds.
     """
 
@@ -96,16 +98,22 @@ def train_seeds(
     stop: Stop | None = None,
     among: Sequence[int] | None = None,
 ) -> list[Scores]:
-    """Train or resume `seed_folders`, and score each on the test split.
+    """Train or resume `seed_folders`; scores of each on the test split, or (without `config.score_test`) on its
+    validation side.
 
     All use the views with which the first of them began, even if the store has more now; or those of `among`.
 
     Raises:
-        ConfigError: no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`.
+        ConfigError: no seeds, or nothing to score them on. ArtifactError: `out` holds something else. Else as
+            `star.train.train`.
     """
     with join_world(device).agreed():
         folders = seed_folders(out, config=config, seeds=seeds)
         require_folder_of_seeds(out)
+        split = "test" if config.score_test else "val"
+        if split == "val" and open_splits(store, config, in_memory=False).val is None:
+            remedy = "hold clips out of training with `data.validation=0.25`"
+            raise ConfigError("score_test", "is off, and there is no validation side to compare on", remedy=remedy)
         among = views_begun_with(folders.values()) if among is None else among
     scores = []
     for done, (seed, folder) in enumerate(folders.items()):
@@ -120,5 +128,5 @@ def train_seeds(
             progress=None if progress is None else partial(progress, done),
             stop=stop,
         )
-        scores.append(final_scores(run, store=store, device=device, workers=workers))
+        scores.append(final_scores(run, split=split, store=store, device=device, workers=workers))
     return scores

@@ -29,6 +29,7 @@ from star.data.splits import fitted
 from star.data.statistics import channel_statistics
 from star.distributed.world import World
 from star.evaluate.metrics import wilson_interval
+from star.evaluate.scores import load_scores
 from star.evaluate.scoring import evaluate_run
 from star.runs.checkpoint import checkpoints, load_checkpoint
 from star.runs.metrics_log import read_metrics
@@ -42,8 +43,8 @@ from star.train.step import mix, train_step
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
 TINY = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.batch_size=8", "optim.epochs=3", "optim.lr=3e-3"]
-SUBJECTS = (1, 2, 3, 9)  # a third of the training subjects validates: two train
 TINY += ["data.validation=0.34"]
+SUBJECTS = (1, 2, 4, 9)  # of three training subjects one validates
 CPU = World(device=torch.device("cpu"))
 
 
@@ -64,7 +65,7 @@ def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_steps_lower_the_loss_and_eight_clips_can_be_learnt(store: Path) -> None:
-    dataset = TokenDataset(store, fraction=0.25, tokens=("jm",))
+    dataset = TokenDataset(store, fraction=0.25, validation=0.34, tokens=("jm",))
     assert len(dataset) == 8
     config = tiny("model.dropout=0")
     model = seeded_model(fitted(config.model, dataset), seed=0)
@@ -85,11 +86,14 @@ def test_a_run_learns_and_reports_it(store: Path, tmp_path: Path) -> None:
     run = train(store, tmp_path / "run", config=tiny("optim.epochs=10"), progress=events.append)
     lines = run.metrics()
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 41))
-    tests = [line for line in lines if "top1" in line]
-    assert [line["step"] for line in tests] == list(range(4, 41, 4))
-    assert tests[-1]["top1"] >= 0.8
-    assert evaluate_run(run).top1 == tests[-1]["top1"]
-    assert (events[-1].done, events[-1].total, events[-1].top1) == (40, 40, tests[-1]["top1"])
+    *validations, test = [line for line in lines if "top1" in line]
+    assert [(line["step"], line["split"]) for line in validations] == [(step, "val") for step in range(4, 41, 4)]
+    assert (test["step"], test["split"], lines[-1]) == (40, "test", test)
+    assert (validations[-1]["top1"] >= 0.8, test["top1"] >= 0.8) == (True, True)
+    for split, line in (("val", validations[-1]), ("test", test)):
+        assert evaluate_run(run, split=split).top1 == load_scores(run.path / f"{split}.npz").top1 == line["top1"]
+    ends = [(event.split, event.top1) for event in events[-2:]]
+    assert ends == [("val", validations[-1]["top1"]), ("test", test["top1"])]
     assert all(0 <= event.wait_share <= 1 and event.clips_per_s > 0 for event in events)
     assert [event.epoch for event in events if event.top1 is None][::4] == list(range(1, 11))
     assert open_run(run.path).config == run.config
@@ -135,7 +139,8 @@ def same_run(run: Path, other: Path) -> bool:
     assert b is not None
     weights = all(torch.equal(a.model[name], b.model[name]) for name in a.model)
     averages = all(torch.equal(a.average[name], b.average[name]) for name in a.average)
-    left = all((run / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.jsonl", "test.npz"))
+    names = ("metrics.jsonl", "val.npz", "test.npz")
+    left = all((run / name).read_bytes() == (other / name).read_bytes() for name in names)
     return left and weights and averages
 
 
@@ -445,7 +450,7 @@ def test_bad_data_is_one_sentence(store: Path, tmp_path: Path, monkeypatch: pyte
     bad_test = write_small_store(tmp_path / "nan-test.zarr", nan_clip=-1)
     with pytest.raises(DataError, match=rf"{TokenStore.open(bad_test).clip_ids[-1]}.*extract-tokens` into another"):
         train(bad_test, tmp_path / "run6", config=tiny())
-    assert not (tmp_path / "run6" / "metrics.jsonl").exists()  # before the first step
+    assert read_metrics(tmp_path / "run6")[-1]["step"] == 6  # no test token was read before the last step
     lonely = write_small_store(tmp_path / "lonely.zarr", subjects=(1, 2))
     with pytest.raises(DataError, match="test split of xsub has no clip"):
         train(lonely, tmp_path / "run3", config=tiny())
@@ -514,7 +519,7 @@ def test_options_that_change_training_run(store: Path, tmp_path: Path) -> None:
         run = train(store, tmp_path / str(i), config=tiny("optim.epochs=2", *settings))
         lines = run.metrics()
         assert np.isfinite([line["loss"] for line in lines if "loss" in line]).all()
-        assert sum("top1" in line for line in lines) == (1 if i == 2 else 2)
+        assert [line["split"] for line in lines if "top1" in line] == ["val"] * (1 if i == 2 else 2) + ["test"]
 
 
 def test_tensorboard_shows_the_metrics(store: Path, tmp_path: Path) -> None:
@@ -526,6 +531,7 @@ def test_tensorboard_shows_the_metrics(store: Path, tmp_path: Path) -> None:
     losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
     assert {event.step: event.value for event in board.Scalars("train/loss")} == pytest.approx(losses)
     assert board.Scalars("test/top1")[-1].value == pytest.approx(lines[-1]["top1"])
+    assert board.Scalars("val/top1")[-1].value == pytest.approx(lines[-2]["top1"])
 
 
 def test_without_tensorboard_the_run_names_what_to_install(
