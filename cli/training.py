@@ -146,9 +146,8 @@ def print_result(scores: Scores, path: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"run": path, **scores.summary()}))
         return
-    low, high = scores.interval
     print(path)
-    print(f"top-1 {scores.top1:.4f} (95 % interval {low:.4f} to {high:.4f}), top-5 {scores.top5:.4f}")
+    print(f"top-1 {scores.top1:.4f} ({_intervals(scores)}), top-5 {scores.top5:.4f}")
     where = f"{len(scores.labels)} clips of {scores.protocol} {scores.split}"
     print(f"mean class accuracy {scores.mean_class_accuracy:.4f}, {where}")
 
@@ -158,12 +157,21 @@ def print_seeds(found: Spread, path: str, *, first: int, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"run": path, "seeds": list(range(first, first + len(found.top1))), **found.summary()}))
         return
-    low, high = found.interval
     print(path)
     for seed, top1 in enumerate(found.top1, start=first):
         print(f"seed {seed}: top-1 {top1:.4f}")
     print(
         f"mean top-1 {found.mean:.4f}, standard deviation over {len(found.top1)} seeds {found.spread:.4f}, "
-        f"95 % interval of the mean over the clips {low:.4f} to {high:.4f}"
+        f"{_intervals(found)} (of the mean, without the seeds' spread)"
     )
     print(f"mean class accuracy {found.mean_class_accuracy:.4f}")
+
+
+def _intervals(found: Scores | Spread) -> str:
+    """The interval over the clips and, where clips belong together, that over the clusters."""
+    low, high = found.interval
+    text = f"95 % interval {low:.4f} to {high:.4f} over the clips"
+    if found.clusters.over == "clips":
+        return text
+    low, high = found.cluster_interval
+    return f"{text}, {low:.4f} to {high:.4f} over {found.clusters}"

@@ -54,10 +54,10 @@ def ablate(
         print(json.dumps(_plan(store, out, study, train_config, seeds, device), indent=1))
         return
     from star.study.ablate import ablate as run_study
-    from star.study.ablate import markdown
+    from star.study.table import markdown
 
     with TrainProgress(f"ablate {study}", quiet=quiet) as progress:
-        rows = run_study(
+        table = run_study(
             store,
             out,
             study=study,
@@ -71,10 +71,12 @@ def ablate(
     if not leads():
         return
     if as_json:
-        print(json.dumps({"study": study, "path": str(out / study), "variants": [row.summary() for row in rows]}))
+        variants = [row.summary() for row in table.rows]
+        compared = [each.summary() for each in table.comparisons]
+        print(json.dumps({"study": study, "path": str(out / study), "variants": variants, "pairs": compared}))
         return
     print(out / study)
-    print(markdown(study, rows), end="")
+    print(markdown(table), end="")
 
 
 def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, device: str) -> dict[str, Any]:

@@ -118,7 +118,8 @@ class Training:
         scores = score(model, self.data.test, batch_size=clips, world=self.world, workers=workers)
         if log is not None:
             if self.step == self.batches.steps:  # before the line: without that line the next call evaluates again
-                save_scores(scores, self.run.path / TEST_SCORES)
+                trained_on = self.data.train.clip_ids()
+                save_scores(replace(scores, trained_on=trained_on), self.run.path / TEST_SCORES)
             log.write({"step": self.step, "epoch": clock.epoch(self.step), **scores.summary()})
             log.sync()
         return scores
