@@ -73,7 +73,7 @@ class Training:
         stop: Callable[[], bool] | None,
     ) -> None:
         """From the next step to the end, after an evaluation if one is due; only the leader has a `log`."""
-        clock = Clock(first=self.step, total=self.batches.steps, epochs=self.config.optim.epochs)
+        clock = Clock(first=self.step, total=self.batches.steps, steps_per_epoch=self.batches.steps_per_epoch)
         if evaluation_due:
             self._evaluation(log, clock, workers)
         forward = torch.compile(self.model) if self.config.optim.compile else self.model
