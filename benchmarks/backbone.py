@@ -27,8 +27,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.video import mc3_18
 
-from pipeline.backbone.frozen import FrozenMC18, resolve_precision
+from pipeline.backbone.frozen import FrozenMC18
 from pipeline.backbone.weights import load_weights
+from pipeline.torch_device import resolve_precision
 
 RAISED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 PEER = "torchvision, eager, fp32"

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.backbone.frozen import FrozenMC18, resolve_precision
+from pipeline.backbone.frozen import FrozenMC18
 from pipeline.config import PrepareOptions
 from pipeline.datasets import ntu
 from pipeline.datasets.synthetic import recipe
@@ -32,6 +32,7 @@ from pipeline.extract.token_computer import TokenComputer
 from pipeline.prepare.clip import attempt
 from pipeline.prepare.hdf5 import ClipContent, decode_picture
 from pipeline.records import Listing
+from pipeline.torch_device import resolve_precision
 
 CROP, EDGE = 112, 8  # view 0: the middle of 128 x 128
 LAYERS = ("layer1", "layer2", "layer3")

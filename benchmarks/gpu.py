@@ -36,8 +36,8 @@ from on_gpu.extract_rows import ExtractRows  # noqa: E402
 from on_gpu.table import BudgetSpentError, Planned, Table, ended_after  # noqa: E402
 from on_gpu.train_rows import TrainRows  # noqa: E402
 
-from pipeline.backbone import resolve_precision  # noqa: E402
 from pipeline.extract.devices import cores  # noqa: E402
+from pipeline.torch_device import resolve_precision  # noqa: E402
 
 SHARED_MEMORY = Path("/dev/shm")
 SCRATCH_BYTES = 16e9  # prepared clips, a store of their tokens, parts of another, the store to train from

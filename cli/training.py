@@ -73,6 +73,17 @@ def config_of(
         leave_to_the_first()
 
 
+def note_held_out(store: str, config: TrainConfig) -> None:
+    """Tell on stderr how much was held out, where choices were made and the settings hold nothing out."""
+    from pipeline.store.token_store import TokenStore
+    from star.data.splits import for_choosing
+
+    share = for_choosing(TokenStore.open(store), config).data.validation
+    if share != config.data.validation:
+        held = f"{100 * share:g} % of the training subjects were held out to choose by"
+        print(f"star: note: {held} (data.validation={share:g})", file=sys.stderr)
+
+
 class StopOnSignal:
     """The `stop` of `star.train.train`: Ctrl-C, or a batch system's SIGTERM, ends it after the current step, saved.
 
@@ -150,9 +161,8 @@ def print_result(scores: Scores, path: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"run": path, **scores.summary()}))
         return
-    low, high = scores.interval
     print(path)
-    print(f"top-1 {scores.top1:.4f} (95 % interval {low:.4f} to {high:.4f}), top-5 {scores.top5:.4f}")
+    print(f"top-1 {scores.top1:.4f} ({_intervals(scores)}), top-5 {scores.top5:.4f}")
     where = f"{len(scores.labels)} clips of {scores.protocol} {scores.split}"
     print(f"mean class accuracy {scores.mean_class_accuracy:.4f}, {where}")
 
@@ -162,13 +172,12 @@ def print_seeds(found: Spread, path: str, *, first: int, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"run": path, "seeds": list(range(first, first + len(found.top1))), **found.summary()}))
         return
-    low, high = found.interval
     print(path)
     for seed, top1 in enumerate(found.top1, start=first):
         print(f"seed {seed}: top-1 {top1:.4f}")
     print(
         f"mean top-1 {found.mean:.4f}, standard deviation over {len(found.top1)} seeds {found.spread:.4f}, "
-        f"95 % interval of the mean over the clips {low:.4f} to {high:.4f}"
+        f"{_intervals(found)} (of the mean, without the seeds' spread)"
     )
     print(f"mean class accuracy {found.mean_class_accuracy:.4f}")
 
@@ -184,9 +193,19 @@ def print_folds(found: FoldsResult, path: str, *, first: int, as_json: bool) -> 
     for fold in facts["folds"]:
         each = ", ".join(f"{top1:.4f}" for top1 in fold["top1"])
         print(f"fold {fold['fold']}: top-1 {each} on {fold['clips']} clips held out of training")
-    folds, (low, high) = len(found.folds), found.pooled.interval
+    folds = len(found.folds)
     print(f"mean top-1 {found.mean:.4f}, standard deviation over {folds} folds {found.spread:.4f}")
     spread = f", standard deviation over {seeds} seeds {found.pooled.spread:.4f}" if seeds > 1 else ""
     where = f"all {facts['clips']} training clips of {facts['protocol']}, each scored by a run that did not see it"
-    print(f"top-1 {found.pooled.mean:.4f}{spread}, 95 % interval over the clips {low:.4f} to {high:.4f}, of {where}")
+    print(f"pooled top-1 {found.pooled.mean:.4f}{spread}, {_intervals(found.pooled)}, of {where}")
     print(f"mean class accuracy {found.pooled.mean_class_accuracy:.4f}")
+
+
+def _intervals(found: Scores | Spread) -> str:
+    """The interval over the clips and, where clips belong together, that over the clusters."""
+    low, high = found.interval
+    text = f"95 % interval {low:.4f} to {high:.4f} over the clips"
+    if found.clusters.over == "clips":
+        return text
+    low, high = found.cluster_interval
+    return f"{text}, {low:.4f} to {high:.4f} over {found.clusters}"

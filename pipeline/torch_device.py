@@ -88,3 +88,40 @@ def cuda_errors_explained(device: torch.device, *, clips: int = 0) -> Iterator[N
         cause = str(error).strip().splitlines()[0][:200]
         remedy = "see with `nvidia-smi` which process uses it, then use another `device` or a smaller `batch_clips`"
         raise ConfigError("device", f"{device} failed ({cause})", remedy=remedy) from error
+
+
+def resolve_precision(precision: str, device: str | torch.device = "cpu") -> str:
+    """ "fp32" or "bf16" for "fp32", "bf16" or "auto" on this machine.
+
+    "auto" is bf16 where the device multiplies it natively (CPU: AVX512-BF16, AMX or Arm's bf16; CUDA: from compute
+    capability 8.0 on). "bf16" is also allowed where oneDNN emulates it (any AVX-512): same rounding, no gain.
+
+    Raises:
+        ConfigError: an unknown precision, bf16 on a device that can neither multiply nor emulate it, or a failing GPU.
+    """
+    import torch
+
+    if precision == "fp32":
+        return "fp32"
+    if precision not in ("auto", "bf16"):
+        raise ConfigError("precision", "no such precision", got=precision, expected="fp32, bf16 or auto")
+    native, possible = _bfloat16(torch.device(device))
+    if precision == "auto":
+        return "bf16" if native else "fp32"
+    if not possible:
+        problem = f"this machine's {device} has no bfloat16"
+        raise ConfigError("precision", problem, got="bf16", remedy="set `precision` to fp32, or use another machine")
+    return "bf16"
+
+
+def _bfloat16(device: torch.device) -> tuple[bool, bool]:
+    """Whether the device multiplies bfloat16 natively, and whether it can at least emulate it."""
+    import torch
+
+    if device.type == "cuda":
+        with cuda_errors_explained(device), torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return native, native
+    capabilities = torch.cpu.get_capabilities()
+    native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return native, native or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -21,6 +21,7 @@ from cli.training import (
     TrainProgress,
     config_of,
     leads,
+    note_held_out,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def ablate(
     seed: FirstSeed = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
+    test: Annotated[
+        str, typer.Option(help="Variants to score on the test split, once: best (on validation) | all | none.")
+    ] = "best",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List variants and runs; `star train --dry-run` estimates one.")
     ] = False,
@@ -48,16 +52,16 @@ def ablate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train the variants of a study and compare them in a table; the same command resumes it."""
+    """Train the variants of a study and compare them on clips held out of training; the same command resumes it."""
     train_config = config_of(preset, config, settings, protocol=protocol, seed=seed)
     if dry_run:
         print(json.dumps(_plan(store, out, study, train_config, seeds, device), indent=1))
         return
     from star.study.ablate import ablate as run_study
-    from star.study.ablate import markdown
+    from star.study.table import markdown
 
     with TrainProgress(f"ablate {study}", quiet=quiet) as progress:
-        rows = run_study(
+        table = run_study(
             store,
             out,
             study=study,
@@ -65,22 +69,27 @@ def ablate(
             seeds=seeds,
             device=device,
             workers=loader_workers,
+            test=test,
             progress=progress.of_run,
             stop=StopOnSignal(),
         )
     if not leads():
         return
+    note_held_out(store, train_config)
     if as_json:
-        print(json.dumps({"study": study, "path": str(out / study), "variants": [row.summary() for row in rows]}))
+        variants = [row.summary() for row in table.rows]
+        compared = [each.summary() for each in table.comparisons]
+        facts = {"study": study, "path": str(out / study), "split": "val", "clips": table.clips, "looks": table.looks}
+        print(json.dumps({**facts, "variants": variants, "pairs": compared}))
         return
     print(out / study)
-    print(markdown(study, rows), end="")
+    print(markdown(table), end="")
 
 
 def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, device: str) -> dict[str, Any]:
     """Variants and runs, checked to fit the store and the device, but not timed: that would take minutes."""
     from pipeline.store.token_store import TokenStore
-    from star.data.splits import open_splits
+    from star.data.splits import for_choosing, open_splits
     from star.distributed.machine import choose_device
     from star.distributed.world import World
     from star.study.ablate import planned, require_all_fit
@@ -88,10 +97,12 @@ def _plan(store: str, out: Path, study: str, config: TrainConfig, seeds: int, de
     opened = TokenStore.open(store)
     found = planned(opened, out, study=study, config=config, seeds=seeds)
     require_all_fit(opened, found, world=World(device=choose_device(device)))
-    splits = open_splits(opened, config, in_memory=False)
+    splits = open_splits(opened, for_choosing(opened, config), in_memory=False)
+    assert splits.val is not None
     return {
         "study": study,
         "train_clips": len(splits.train.rows),
+        "validation_clips": len(splits.val.rows),
         "test_clips": len(splits.test.rows),
         "runs": sum(len(variant.runs) for variant in found),
         "variants": [

@@ -36,7 +36,7 @@ def evaluate(
         str | None, typer.Option(help="Where the store is now; default: where it was trained from.")
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="Default: the run's own.")] = None,
-    split: Annotated[str, typer.Option(help="test | train.")] = "test",
+    split: Annotated[str, typer.Option(help="test | val | train.")] = "test",
     views: Annotated[str, typer.Option(help="all (scores averaged) | a view's number.")] = "all",
     batch: Annotated[
         int | None,
@@ -76,9 +76,9 @@ def evaluate(
     shares = [None if math.isnan(share) else share for share in results[name].per_class.tolist()]
     facts["per_class"] = dict(zip(results[name].class_names, shares, strict=True))
     facts["confusion"] = results[name].confusion.tolist()
-    facts["trained_on"] = _trained_on(runs, results[name], store=store)
+    facts["trained_on"] = results[name].seen_in_training
     if against is not None:
-        facts["against"]["trained_on"] = _trained_on([against], results[str(against)], store=store)
+        facts["against"]["trained_on"] = other.seen_in_training
     facts |= _completeness(paths, wanted)
     for note in _notes(facts):
         print(printable(f"star: note: {note}"), file=sys.stderr)
@@ -109,8 +109,14 @@ def _print(results: dict[str, Scores], facts: dict[str, Any], name: str, *, per_
         other = facts["against"]
         print(
             f"{other['only_first']} clips are right in {name} alone, {other['only_second']} in {other['run']} alone: "
-            f"McNemar's exact test p = {other['p_value']:.3g}"
+            f"McNemar's exact test p = {other['p_value']:.3g} (over the clips)"
         )
+        low, high = other["difference95"]
+        print(
+            f"difference {100 * other['difference']:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, "
+            f"p = {other['cluster_p_value']:.3g} (t-test over {other['clusters']} {other['over']})"
+        )
+        print(other["power"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,20 +166,6 @@ def _scores_of(run: Path, wanted: EvaluatedClips, *, batch: int | None, device: 
     return scores
 
 
-def _trained_on(runs: list[Path], scores: Scores, *, store: str | None) -> int | None:
-    """How many of the scored clips one of the runs was trained on; None with a score file, which does not hold that."""
-    from star.evaluate.scoring import trained_clips
-    from star.runs.run import open_run
-
-    if any(path.suffix == ".npz" for path in runs):
-        return None
-    known = set[str]()
-    for run in map(open_run, runs):
-        if (scores.split, scores.protocol) != ("test", run.store["protocol"]):  # else none, by the rule of the protocol
-            known.update(trained_clips(run, store=store).tolist())
-    return sum(name in known for name in scores.clip_ids.tolist())
-
-
 def _completeness(runs: list[Path], wanted: EvaluatedClips) -> dict[str, Any]:
     """The step of each run, and how many clips of the split have no tokens; nothing of score files."""
     from star.evaluate.completeness import completeness_of
@@ -203,6 +195,8 @@ def _notes(facts: dict[str, Any]) -> list[str]:
         if scored.get("trained_on") and facts["split"] == "test":
             run = f"{scored['run']} was trained on {scored['trained_on']} {clips}"
             notes.append(f"{run}: its own protocol divides them otherwise")
+        elif scored and scored["trained_on"] is None:
+            notes.append(f"it is not known whether {scored['run']} was trained on some {clips}")
     if facts["left_out"]:
         split = f"{facts['protocol']} {facts['split']}"
         reasons = "failed, missing or excluded"
@@ -221,14 +215,19 @@ def _notes(facts: dict[str, Any]) -> list[str]:
 
 
 def _paired(first: Scores, second: Scores, name: str, against: Path) -> dict[str, Any]:
-    """How many clips only one of them gets right, and McNemar's p: how likely that is if they are equally good."""
+    """How many clips only one of them gets right, the difference, and how likely it is if they are equally good: by
+    McNemar's test, which takes clips for independent, and by a t-test over what belongs together."""
+    from star.evaluate.clusters import paired_difference
     from star.evaluate.metrics import mcnemar
     from star.evaluate.scores import require_same_clips
 
     require_same_clips(first, second, what=f"{name} and {against}")
+    difference = paired_difference(first.right, second.right, first.clusters)
     return {
         **second.summary(),
         "only_first": int((first.right & ~second.right).sum()),
         "only_second": int((second.right & ~first.right).sum()),
         "p_value": mcnemar(first.right, second.right),
+        **difference.summary(),
+        "power": difference.power(),
     }

@@ -164,7 +164,7 @@ def _run(path: str) -> dict[str, Any]:
     run = open_run(path)
     metrics = run.metrics()
     losses = [m for m in metrics if "loss" in m and "split" not in m]
-    tests = [m for m in metrics if "top1" in m]
+    scored = {m["split"]: m for m in metrics if "top1" in m}  # the last of each split
     return {
         "artifact": "training run",
         "path": path,
@@ -175,8 +175,9 @@ def _run(path: str) -> dict[str, Any]:
         "store_content_digest": run.store.get("content_digest"),
         "steps": losses[-1]["step"] if losses else 0,
         "loss": losses[-1]["loss"] if losses else None,
-        "evaluations": len(tests),
-        "top1": tests[-1]["top1"] if tests else None,
+        "evaluations": sum("top1" in m for m in metrics),
+        "validation_top1": scored["val"]["top1"] if "val" in scored else None,
+        "top1": scored["test"]["top1"] if "test" in scored else None,
         "config": to_dict(run.config),
     }
 

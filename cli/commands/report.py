@@ -1,7 +1,8 @@
 """`star report`: one HTML page about a run: training curves, scores, confusions, attention.
 
-In: a run, its store and, where it is found, the prepared folder of that store. Out: a self-contained page.
-`star.report` makes the page; this adds the frames.
+In: a run, its store and, where it is found, the prepared folder of that store. Out: a self-contained page, on the test
+side of a finished run that was scored there, else on its validation side. `star.report` makes the page; this adds the
+frames.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pipeline.errors import ArtifactError
 
 if TYPE_CHECKING:
     from star.report.html import Illustration
+    from star.runs.run import Run
 
 Found = TypeVar("Found")
 
@@ -32,6 +34,9 @@ def report(
     ] = None,
     prepared: Annotated[
         Path | None, typer.Option(help="Where the prepared clips are now; default: where the store was made from.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="val | test; default: test once a finished run was scored on it, else val.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: RUN/report.html.")] = None,
     device: Device = "auto",
@@ -54,8 +59,9 @@ def report(
     opened = store_of(run, store)
     optional = partial(_if_found, named=prepared is not None, command=context.command)
     folders = optional(lambda: prepared_of(opened, prepared))
+    side = _side_of(run) if split is None else split
     with ClipProgress(f"evaluate {path}", quiet=quiet) as progress:
-        scores = evaluate_run(run, store=opened, device=device, progress=progress_callback(progress))
+        scores = evaluate_run(run, store=opened, split=side, device=device, progress=progress_callback(progress))
     pictures: list[Illustration] = []
     if has_attention(run.config.model):
         pictures.append(over_time(run, opened, scores))
@@ -64,10 +70,19 @@ def report(
     else:
         print("without attention: the run's model has none", file=sys.stderr)
     target = out if out is not None else path / "report.html"
-    write_atomic(
-        target, page_of(run, scores, completeness=completeness_of(run, store=opened), pictures=pictures).encode()
-    )
+    completeness = completeness_of(run, store=opened, split=side)
+    write_atomic(target, page_of(run, scores, completeness=completeness, pictures=pictures).encode())
     print_result(scores, str(target), as_json=False)
+
+
+def _side_of(run: Run) -> str:
+    """The side that a page shows, so that it is no further look at the test split."""
+    if any(line.get("split") == "test" for line in run.metrics()):
+        return "test"
+    if "val" in run.store["clips"]:
+        return "val"
+    problem = "has no scores to show: it has no validation side, and was not scored on the test split"
+    raise ArtifactError(run.path, problem, remedy="finish it with the same `star train`, or name a side with `split`")
 
 
 def _if_found(find: Callable[[], Found], *, named: bool, command: Any) -> list[Found]:

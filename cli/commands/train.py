@@ -1,10 +1,11 @@
-"""`star train`: train from a token store with one seed or several; under `torchrun` on several devices."""
+"""`star train`: train from a token store, with one seed or several, or rotating the clips that validate; under
+`torchrun` on several devices."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,9 +22,14 @@ from cli.training import (
     TrainProgress,
     config_of,
     leads,
+    note_held_out,
+    print_folds,
     print_result,
     print_seeds,
 )
+
+if TYPE_CHECKING:
+    from star.config.text import TrainConfig
 
 
 def train(
@@ -35,6 +41,13 @@ def train(
     settings: Settings = None,
     seed: FirstSeed = None,
     seeds: Annotated[int, typer.Option(help="More than 1: as many runs OUT/seed-N, from --seed on.", min=1)] = 1,
+    folds: Annotated[
+        bool,
+        typer.Option(
+            "--folds",
+            help="Runs OUT/fold-N, each with other training subjects held out and scored on these, never on test.",
+        ),
+    ] = False,
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard.")] = False,
@@ -48,12 +61,10 @@ def train(
     if dry_run:
         if not leads():
             return  # the plan is of one process, and the same in all
-        from star.train.plan import plan_training
-
-        plan = vars(plan_training(from_cache, config=train_config, device=device))
-        print(json.dumps(plan | ({"runs": seeds} if seeds > 1 else {}), indent=1))
+        print(json.dumps(_plan(from_cache, train_config, seeds, folds, device), indent=1))
         return
     from star.evaluate.scoring import final_scores
+    from star.study.folds import train_folds
     from star.study.seeds import spread_of, train_seeds
     from star.train.start import train as train_one
 
@@ -63,6 +74,15 @@ def train(
         "tensorboard": tensorboard,
         "stop": StopOnSignal(),
     }
+    if folds:
+        with TrainProgress("train", quiet=quiet) as progress:
+            rotated = train_folds(
+                from_cache, out, config=train_config, seeds=seeds, progress=progress.of_run, **run_options
+            )
+        if leads():
+            note_held_out(from_cache, train_config)
+            print_folds(rotated, str(out), first=train_config.seed, as_json=as_json)
+        return
     with TrainProgress("train", quiet=quiet) as progress:
         if seeds == 1:
             run = train_one(from_cache, out, config=train_config, progress=progress, **run_options)
@@ -76,8 +96,22 @@ def train(
                 **run_options,
             )
     if seeds == 1:
-        scores = final_scores(run, store=from_cache, device=device, workers=loader_workers)
+        if run.reports is None:
+            if leads():
+                print(json.dumps({"run": str(out)}) if as_json else out)
+            return
+        scores = final_scores(run, split=run.reports, store=from_cache, device=device, workers=loader_workers)
         if leads():
             print_result(scores, str(out), as_json=as_json)
     elif leads():
         print_seeds(spread_of(several), str(out), first=train_config.seed, as_json=as_json)
+
+
+def _plan(store: str, config: TrainConfig, seeds: int, folds: bool, device: str) -> dict[str, Any]:
+    from pipeline.store.token_store import TokenStore
+    from star.study.folds import fold_configs
+    from star.train.plan import plan_training
+
+    configs = fold_configs(TokenStore.open(store), config) if folds else [config]
+    runs = len(configs) * seeds
+    return vars(plan_training(store, config=configs[0], device=device)) | ({"runs": runs} if runs > 1 else {})

@@ -1,11 +1,14 @@
 """Zip archives of strangers: torch's checkpoints and numpy's score files, checked before a byte of them is unpacked.
 
 In: a path. Out: an open file whose archive holds, uncompressed, no more bytes than the file itself, each member whole
-by its checksum; or the tensors of a checkpoint. A pickle in it may name tensors and plain values alone.
+by its checksum; or the tensors of a checkpoint. A pickle in it may name tensors and plain values alone. Zip's checksums
+cover the members; the seal, the archive's comment, covers every byte before it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import pickle
 import struct
@@ -27,6 +30,7 @@ UNREADABLE = (
 )  # fmt: skip
 MOST_MEMBERS, MOST_VALUES = 1 << 16, 1 << 20
 ZIP = b"PK\x03\x04"
+SEAL_BYTES, READ_AT_ONCE = 64, 1 << 20  # a SHA-256 in hexadecimal digits
 
 
 @contextmanager
@@ -55,6 +59,25 @@ def _check_members(file: IO[bytes]) -> None:
             raise ValueError("its archive claims more than the file holds")
         if archive.testzip() is not None:  # torch does not check these checksums
             raise ValueError("it does not match its checksums")
+
+
+def sealed_archive(data: bytes) -> bytes:
+    """The archive with a comment, the SHA-256 of all bytes before it: its headers and its list of members too."""
+    buffer = io.BytesIO(data)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = bytes(SEAL_BYTES)
+    body = buffer.getvalue()[:-SEAL_BYTES]
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+def is_sealed(file: IO[bytes]) -> bool:
+    """Whether an open file is as `sealed_archive` made it, to the byte; leaves it at its end."""
+    left, digest = os.fstat(file.fileno()).st_size - SEAL_BYTES, hashlib.sha256()
+    file.seek(0)
+    while left > 0 and (part := file.read(min(left, READ_AT_ONCE))):
+        digest.update(part)
+        left -= len(part)
+    return file.read() == digest.hexdigest().encode()
 
 
 def load_tensors(path: Path, *, root: Path | None = None, before_2020: bool = False) -> Any:

@@ -35,8 +35,8 @@ def resolve(options: ExtractOptions) -> tuple[ExtractOptions, dict[str, str]]:
     Raises:
         ConfigError: no such device or precision here. DataError: weights of another network than mc3_18.
     """
-    from pipeline.backbone.frozen import resolve_precision
     from pipeline.backbone.weights import load_weights
+    from pipeline.torch_device import resolve_precision
 
     device = devices.resolve_device(options.device)
     (precision, *others) = {resolve_precision(options.precision, name) for name in device.split(",")}

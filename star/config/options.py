@@ -145,14 +145,15 @@ class OptimConfig:
         momentum: of SGD. The paper's: 0.9. weight_decay: not on biases, norms, positions, class tokens. Ours: 0.
         schedule: "constant" or "cosine" (to 0 at the step after the last). warmup: share of all steps in which the
             rate rises from 0. The paper names neither.
-        epochs: the paper's: 300.
+        epochs: the paper's: 300. min_steps: at least so many steps, in further epochs if need be: a small split has few
+            in an epoch. Ours: 0.
         batch_size: clips of a step, over all devices and micro-batches. The paper's: 4 on each of 4 devices.
         micro_batch: clips of a device in one pass (gradients are accumulated); 0: all of its share.
         clip_norm: upper bound of the gradient's norm; 0: none.
         label_smoothing: share of a label that is spread over all classes.
         mixup: alpha of Beta(alpha, alpha), for mixing tokens and labels of pairs within a micro-batch; 0: off.
         ema: decay of the moving average of the weights, which is then evaluated; 0: off.
-        precision: "fp32" or "bf16" (autocast; weights stay fp32).
+        precision: "fp32", "bf16" (autocast; weights stay fp32), or "auto": bf16 where the device has it natively.
         compile: torch.compile the model.
         deterministic: on a GPU, too, the same bits from the same command, at some cost in speed. Not needed on a CPU.
     """
@@ -164,6 +165,7 @@ class OptimConfig:
     schedule: str = "constant"
     warmup: float = 0.0
     epochs: int = 300
+    min_steps: int = 0
     batch_size: int = 16
     micro_batch: int = 0
     clip_norm: float = 0.0
@@ -177,10 +179,10 @@ class OptimConfig:
     def __post_init__(self) -> None:
         one_of("optim.kind", self.kind, ("sgd", "adamw"))
         one_of("optim.schedule", self.schedule, ("constant", "cosine"))
-        one_of("optim.precision", self.precision, ("fp32", "bf16"))
+        one_of("optim.precision", self.precision, ("fp32", "bf16", "auto"))
         for name in ("epochs", "batch_size"):
             at_least(f"optim.{name}", getattr(self, name), 1)
-        for name in ("lr", "weight_decay", "micro_batch", "clip_norm", "mixup"):
+        for name in ("lr", "weight_decay", "micro_batch", "min_steps", "clip_norm", "mixup"):
             at_least(f"optim.{name}", getattr(self, name), 0)
         for name in ("lr", "weight_decay", "clip_norm", "mixup"):
             finite(f"optim.{name}", getattr(self, name))

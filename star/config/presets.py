@@ -58,7 +58,7 @@ def fast() -> TrainConfig:
             batch_size=128,
             clip_norm=1.0,
             label_smoothing=0.1,
-            precision="bf16",
+            precision="auto",
         ),
     )
 

@@ -32,7 +32,7 @@ class Batches:
     Attributes:
         items: the data set's length.
         batch_size: items of a step over all ranks; the last step of an epoch may be short.
-        epochs, seed: of the run.
+        epochs, seed: of the run. min_steps: the run has at least so many, if need be in more epochs, the last cut off.
         start: the first step, counted from 0 over all epochs.
         rank, world: this rank takes the positions p with p % world == rank; of a short step that may be none.
     """
@@ -41,6 +41,7 @@ class Batches:
     batch_size: int
     epochs: int
     seed: int
+    min_steps: int = 0
     start: int = 0
     rank: int = 0
     world: int = 1
@@ -52,7 +53,7 @@ class Batches:
     @property
     def steps(self) -> int:
         """Steps of the whole training."""
-        return self.epochs * self.steps_per_epoch
+        return max(self.epochs * self.steps_per_epoch, self.min_steps)
 
     def count(self, step: int) -> int:
         """Items of a step, over all ranks."""

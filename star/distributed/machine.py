@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from pipeline.torch_device import default_device, parse_device, require_gpu
+from pipeline.torch_device import default_device, parse_device, require_gpu, resolve_precision
 
 
 def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
@@ -23,6 +23,14 @@ def choose_device(device: str, *, local_rank: int = 0) -> torch.device:
         require_gpu(chosen)
         torch.cuda.set_device(chosen)
     return chosen
+
+
+def autocast_precision(precision: str, device: torch.device) -> str:
+    """ "fp32" or "bf16" for "fp32", "bf16" or "auto" (`pipeline.torch_device.resolve_precision`) on a device.
+
+    bf16 that is asked for by name is never refused: torch computes it on any device, on some of them slowly.
+    """
+    return resolve_precision("auto", device) if precision == "auto" else precision
 
 
 def free_bytes(device: torch.device) -> int:

@@ -53,7 +53,13 @@ def completeness_of(
     if run.config.data.views == "all":
         items *= len(run.store["views"]["train"])
     scored = scored_clips(run, store_of(run, store), protocol=protocol, split=split, views=views)
-    batches = Batches(items=items, batch_size=optim.batch_size, epochs=optim.epochs, seed=run.config.seed)
+    batches = Batches(
+        items=items,
+        batch_size=optim.batch_size,
+        epochs=optim.epochs,
+        seed=run.config.seed,
+        min_steps=optim.min_steps,
+    )
     other = bool(other_content(run.store, clips_of_its_metrics(run, scored)))
     step = run.checkpoint().step
     return Completeness(step=step, steps=batches.steps, left_out=scored.left_out, other_tokens=other)

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.archives import UNREADABLE, opened_archive
+from pipeline.artifacts.archives import UNREADABLE, is_sealed, opened_archive, sealed_archive
 from pipeline.artifacts.files import write_atomic
 from pipeline.errors import ArtifactError, ConfigError, CorruptError
+from pipeline.records import UNKNOWN
+from star.evaluate.clusters import Clusters, cluster_interval, clusters_of
 from star.evaluate.metrics import confusion, mean_class_accuracy, per_class, predictions, top_k, wilson_interval
 
 ARRAYS = {  # of a score file: kind of type, number of axes
     "clip_ids": ("U", 1), "labels": ("i", 1), "probabilities": ("f", 2), "class_names": ("U", 1), "split": ("U", 0),
-    "protocol": ("U", 0),
+    "protocol": ("U", 0), "subjects": ("i", 1), "performances": ("i", 1), "trained_on": ("U", 1),
 }  # fmt: skip
+FORMAT = "star-scores/1"
 SCORE_FILE = "an .npz from `star evaluate --scores`"
 
 
@@ -33,6 +36,8 @@ class Scores:
     Attributes:
         clip_ids: (N,) str. labels: (N,) int64. probabilities: (N, A) float64, the mean over the views.
         class_names: by label. split, protocol: of the clips.
+        subjects, performances: (N,) int64 of each clip, -1 where unknown (`star.evaluate.clusters.groups_of`).
+        trained_on: (n,) str, ids of the clips that the model was trained on; None: unknown.
     """
 
     clip_ids: np.ndarray
@@ -41,6 +46,9 @@ class Scores:
     class_names: tuple[str, ...]
     split: str
     protocol: str
+    subjects: np.ndarray
+    performances: np.ndarray
+    trained_on: np.ndarray | None = None
 
     @property
     def top1(self) -> float:
@@ -59,6 +67,21 @@ class Scores:
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of top1 (Wilson) over the clips; it does not include the spread over seeds."""
         return wilson_interval(int(self.right.sum()), len(self.labels))
+
+    @property
+    def clusters(self) -> Clusters:
+        """Which clips belong together."""
+        return clusters_of(self.subjects, self.performances)
+
+    @property
+    def cluster_interval(self) -> tuple[float, float]:
+        """The 95 % interval of top1 over the clusters."""
+        return cluster_interval(self.right, self.clusters)
+
+    @property
+    def seen_in_training(self) -> int | None:
+        """The number of these clips that the model was trained on; None: unknown."""
+        return None if self.trained_on is None else int(np.isin(self.clip_ids, self.trained_on).sum())
 
     @property
     def mean_class_accuracy(self) -> float:
@@ -83,6 +106,7 @@ class Scores:
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        clusters = self.clusters
         return {
             "split": self.split,
             "protocol": self.protocol,
@@ -91,45 +115,69 @@ class Scores:
             "top5": self.top5,
             "mean_class_accuracy": self.mean_class_accuracy,
             "interval95": list(self.interval),
+            "over": clusters.over,
+            "clusters": clusters.count,
+            "cluster_interval95": list(cluster_interval(self.right, clusters)),
         }
 
 
 def save_scores(scores: Scores, path: Path | str) -> None:
-    """An .npz with clip_ids, labels, probabilities, class_names, split and protocol, whole or absent."""
+    """An .npz with the `ARRAYS` (`trained_on` empty where it is unknown), whole or absent, its checksum at its end."""
     buffer = io.BytesIO()
     np.savez(
         buffer,
+        format=FORMAT,
         clip_ids=np.asarray(scores.clip_ids, dtype=np.str_),
         labels=scores.labels,
         probabilities=scores.probabilities,
         class_names=np.asarray(scores.class_names, dtype=np.str_),
         split=scores.split,
         protocol=scores.protocol,
+        subjects=scores.subjects,
+        performances=scores.performances,
+        trained_on=np.asarray([] if scores.trained_on is None else scores.trained_on, dtype=np.str_),
     )
-    write_atomic(Path(path), buffer.getbuffer())
+    write_atomic(Path(path), sealed_archive(buffer.getvalue()))
 
 
 def load_scores(path: Path | str) -> Scores:
     """The scores in a file of `save_scores`.
 
     Raises:
-        ArtifactError: no such file. CorruptError: it is not a score file.
+        ArtifactError: no such file, or one of another version. CorruptError: it is damaged, or no score file.
     """
     try:
         with opened_archive(Path(path)) as file, np.load(file, allow_pickle=False) as held:
-            arrays = {name: held[name] for name in ARRAYS}
+            found = str(held["format"]) if "format" in held.files else "none"
+            arrays = {name: held[name] for name in ARRAYS if name in held.files}
+            whole = is_sealed(file)
     except FileNotFoundError:
         raise ArtifactError(path, "does not exist", remedy="write it with `star evaluate --scores`") from None
     except (OSError, *UNREADABLE) as error:
         raise CorruptError(path, "is not a score file", expected=SCORE_FILE) from error
+    if "probabilities" in arrays and found != FORMAT:
+        problem, remedy = "is a score file of another version of this program", "write it again with this one"
+        raise ArtifactError(path, problem, got=f"format {found[:40]}", expected=FORMAT, remedy=remedy)
     for name, (kind, axes) in ARRAYS.items():
+        if name not in arrays:
+            raise CorruptError(path, "is not a score file", got=f"no {name}", expected=SCORE_FILE)
         if arrays[name].dtype.kind != kind or arrays[name].ndim != axes:
             got = f"{name} of {arrays[name].dtype} {arrays[name].shape}"
             raise CorruptError(path, "is not a score file", got=got, expected=SCORE_FILE)
+    if not whole:
+        remedy = "restore it from a copy, or write it again with `star evaluate --scores`"
+        raise CorruptError(path, "is damaged: it does not match its own checksum", remedy=remedy)
+    return _scores_of(arrays, path)
+
+
+def _scores_of(arrays: dict[str, np.ndarray], path: Path | str) -> Scores:
+    """The scores in arrays of the right kinds; CorruptError where they do not fit together."""
     clips, classes = arrays["probabilities"].shape
-    labels = arrays["labels"].astype(np.int64)
-    fit = len(arrays["clip_ids"]) == len(labels) == clips > 0 and len(arrays["class_names"]) == classes > 0
-    if not fit or not 0 <= labels.min() <= labels.max() < classes or not np.isfinite(arrays["probabilities"]).all():
+    labels, subjects, performances = (arrays[name].astype(np.int64) for name in ("labels", "subjects", "performances"))
+    fit = len(arrays["clip_ids"]) == len(labels) == len(subjects) == len(performances) == clips > 0
+    fit = fit and len(arrays["class_names"]) == classes > 0
+    fit = fit and min(subjects.min(), performances.min()) >= UNKNOWN and 0 <= labels.min() <= labels.max() < classes
+    if not fit or not np.isfinite(arrays["probabilities"]).all():
         raise CorruptError(path, "holds scores, labels and names that do not fit together", expected=SCORE_FILE)
     return Scores(
         clip_ids=arrays["clip_ids"],
@@ -138,6 +186,9 @@ def load_scores(path: Path | str) -> Scores:
         class_names=tuple(arrays["class_names"].tolist()),
         split=str(arrays["split"]),
         protocol=str(arrays["protocol"]),
+        subjects=subjects,
+        performances=performances,
+        trained_on=arrays["trained_on"] if len(arrays["trained_on"]) else None,
     )
 
 
@@ -146,6 +197,8 @@ def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> S
 
     Raises:
         ConfigError: no scores, weights that do not fit, or different clips, labels or classes.
+
+    What one of them was trained on, the fused ones were; unknown if it is of one.
     """
     if not several:
         raise ConfigError("fusion", "needs at least one score file")
@@ -156,7 +209,9 @@ def fuse(several: Sequence[Scores], weights: Sequence[float] | None = None) -> S
     for other in several[1:]:
         require_same_clips(first, other)
     fused = sum(share * scores.probabilities for share, scores in zip(shares / shares.sum(), several, strict=True))
-    return Scores(**{**vars(first), "probabilities": fused})
+    trained = [scores.trained_on for scores in several if scores.trained_on is not None]
+    every = np.unique(np.concatenate(trained)) if len(trained) == len(several) else None
+    return replace(first, probabilities=fused, trained_on=every)
 
 
 def require_same_clips(a: Scores, b: Scores, *, what: str = "score files") -> None:
@@ -171,3 +226,6 @@ def require_same_clips(a: Scores, b: Scores, *, what: str = "score files") -> No
             got=f"{len(only)} clips in one of them alone" + (f", for instance {only[0]}" if only else ", other labels"),
             remedy="evaluate both on the same store, protocol and split",
         )
+    for name in ("subjects", "performances"):
+        if not np.array_equal(getattr(a, name), getattr(b, name)):
+            raise ConfigError(what, f"have other {name} of the same clips", remedy="evaluate both on the same store")

@@ -8,6 +8,7 @@ checkpoint.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from star.data.splits import scored_split, train_split
 from star.data.statistics import require_finite
 from star.distributed.batch_size import evaluated_at_once
 from star.distributed.world import World, join_world
+from star.evaluate.clusters import groups_of
 from star.evaluate.scores import Scores, load_scores
 from star.runs.run import Run, open_run, restored_model, score_file
 from star.runs.store_identity import (
@@ -87,6 +89,7 @@ def score(
     every = np.empty((len(dataset), logits.shape[1]))
     for rank, part in enumerate(world.gather(logits.double().softmax(dim=1).numpy())):
         every[rank :: world.size] = part
+    records = dataset.store.records()
     return Scores(
         clip_ids=dataset.clip_ids(),
         labels=dataset.labels,
@@ -94,6 +97,7 @@ def score(
         class_names=tuple(dataset.class_names),
         split=dataset.split,
         protocol=dataset.protocol,
+        **groups_of([records[row] for row in dataset.rows]),
     )
 
 
@@ -140,9 +144,12 @@ def evaluate_run(
         require_same_store(run.path, checkpoint.store, identity_of_store(opened), remedy=ITS_OWN)
         dataset = scored_clips(run, opened, protocol=protocol, split=split, views=views)
         require_same_store(run.path, run.store, clips_of_its_metrics(run, dataset), remedy=ITS_OWN)
+        by_its_rule = split in ("val", "test") and dataset.protocol == run.store["protocol"]
+        trained_on = trained_clips(run, store=opened, or_none=by_its_rule)
     model.to(world.device)
     clips = batch_size if batch_size is not None else evaluated_at_once(run.config, world)
-    return score(model, dataset, batch_size=clips, world=world, workers=workers, progress=progress)
+    scores = score(model, dataset, batch_size=clips, world=world, workers=workers, progress=progress)
+    return replace(scores, trained_on=trained_on)
 
 
 def scored_clips(run: Run, store: TokenStore, *, protocol: str | None, split: str, views: str | int) -> TokenDataset:
@@ -188,12 +195,21 @@ def saved_scores(run: Run, split: str) -> Scores | None:
     return scores if same and scores.class_names == run.class_names else None
 
 
-def trained_clips(run: Run, *, store: TokenStore | Path | str | None = None) -> np.ndarray:
-    """(n,) ids of the run's training clips. `store`: as in `evaluate_run`."""
+def trained_clips(
+    run: Run, *, store: TokenStore | Path | str | None = None, or_none: bool = False
+) -> np.ndarray | None:
+    """(n,) ids of the run's training clips.
+
+    Args:
+        store: as in `evaluate_run`.
+        or_none: None, not an ArtifactError, where the training split of the same store has other clips now.
+    """
     opened = store_of(run, store)
     require_same_store(run.path, run.store, identity_of_store(opened), remedy=ITS_OWN)
     dataset = train_split(opened, run.config, among=run.store["views"]["train"], in_memory=False)
     found = {**dataset_identity(dataset), "clips": {"train": split_digest(dataset)}}
+    if or_none and found["clips"]["train"]["sha256"] != run.store["clips"]["train"]["sha256"]:
+        return None
     require_same_store(run.path, run.store, found, remedy=ITS_OWN)
     return dataset.clip_ids()
 

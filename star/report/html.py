@@ -68,7 +68,7 @@ def report(run: Run, scores: Scores, *, completeness: Completeness, pictures: Se
     """The page.
 
     Args:
-        scores: of the run's test split. completeness: caveats of these scores.
+        scores: of the run's test or validation side. completeness: caveats of these scores.
         pictures: further figures, for instance attention over time.
     """
     sections = [
@@ -119,7 +119,7 @@ def _cautions(scores: Scores, completeness: Completeness) -> str:
             f"{completeness.left_out} clips of {split} have no tokens (failed, missing or excluded) and are not scored."
         )
     if completeness.other_tokens:
-        cautions.append("Its test clips have other tokens now than when it was trained.")
+        cautions.append(f"Its {scores.split} clips have other tokens now than when it was trained.")
     return f'<p class="caution">{escape(" ".join(cautions))}</p>' if cautions else ""
 
 

@@ -23,6 +23,7 @@ from pipeline.errors import printable
 INK, FAINT, PAPER = "#1f2933", "#9aa5b1", "#ffffff"
 BLUE, ORANGE, GREEN, RED, PURPLE, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc3311", "#7b5ea7", "#e69f00"
 PERSONS = ("#22d3ee", "#f472b6", "#a3e635")  # light, to be visible on dark frames
+SIDES = {"val": "validation", "test": "test"}
 LARGEST_DOT = 60  # points²
 KIND_COLOURS = {"full": BLUE, "zigzag": ORANGE, "binary": GREEN}
 BLUES = LinearSegmentedColormap.from_list("paper to blue", [PAPER, "#bcdcef", BLUE, "#003f63"])
@@ -79,9 +80,13 @@ def draw_frame(
 
 
 def draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """Loss (each line faint, the mean of each epoch strong) on the left axis, test accuracy on the right one."""
+    """Loss (each line faint, the mean of each epoch strong) on the left axis; on the right one validation accuracy, and
+    test accuracy as the one point that it is."""
     losses = [(line["step"], line["epoch"], line["loss"]) for line in metrics if "loss" in line]
-    tests = [(line["step"], line["top1"]) for line in metrics if "top1" in line]
+    scored = {
+        split: [(line["step"], line["top1"]) for line in metrics if "top1" in line and line["split"] == split]
+        for split in ("val", "test")
+    }
     if not losses:  # stopped before its first line, which may come late with `log_every`
         axes.text(0.5, 0.5, "nothing written yet", ha="center", color=INK, transform=axes.transAxes)
         _plain(axes, "Training")
@@ -100,16 +105,23 @@ def draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     _plain(axes, "Training")
     other = axes.twinx()
-    if tests:
-        at, top1 = (np.asarray(column, float) for column in zip(*tests, strict=True))
+    ends_of = {split: points[-1] for split, points in scored.items() if points}
+    if scored["val"]:
+        at, top1 = (np.asarray(column, float) for column in zip(*scored["val"], strict=True))
         other.plot(at / per_epoch, top1, color=ORANGE, lw=2, marker="o", ms=3.5)
+    if scored["test"]:
+        at, top1 = ends_of["test"]
+        other.plot(at / per_epoch, top1, color=PURPLE, lw=0, marker="D", ms=6, clip_on=False)
+    if ends_of:
+        lines = [f"{name} {100 * ends_of[split][1]:.1f} %" for split, name in SIDES.items() if split in ends_of]
+        lowest = min(ends_of.values(), key=lambda point: point[1])
         other.annotate(
-            f"{100 * top1[-1]:.1f} %", (at[-1] / per_epoch, top1[-1]), (-4, -17), textcoords="offset points",
-            ha="right", color=ORANGE, weight="bold", size=11,
+            "\n".join(lines), (lowest[0] / per_epoch, lowest[1]), (-4, -6), textcoords="offset points",
+            ha="right", va="top", color=ORANGE if scored["val"] else PURPLE, weight="bold", size=10,
         )  # fmt: skip
     other.set_ylim(0, 1.02)
     other.yaxis.set_major_formatter(PercentFormatter(1))
-    other.set_ylabel("test accuracy", color=ORANGE)
+    other.set_ylabel("validation accuracy", color=ORANGE) if scored["val"] else other.set_ylabel("accuracy")
     other.tick_params(colors=INK, labelsize=9, length=0)
     other.spines[["top", "left", "right", "bottom"]].set_visible(False)
 
@@ -185,7 +197,7 @@ def draw_comparison(axes: Axes, labels: Sequence[str], values: Sequence[Sequence
     axes.set_xlim(0, 1.16)
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("test accuracy")
+    axes.set_xlabel("validation accuracy")
     _plain(axes, title)
 
 

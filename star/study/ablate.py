@@ -1,52 +1,39 @@
 """Ablation: variants of a config, each trained with several seeds and compared.
 
 In: a store, a study (`star.study.studies`), a config. Out: a folder with a run for each variant and seed, table.md,
-table.csv and figure.png. Each is an ordinary run, so the same call resumes a stopped study. Reports every variant, in
-the study's order.
+table.csv, pairs.csv (`star.study.table`) and figure.png. Each is an ordinary run, so the same call resumes a stopped
+study. Variants are compared, and the best is chosen, on the validation side; the chosen ones are then scored on the
+test split, once each. Reports every variant, in the study's order.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.artifacts.files import write_atomic
+from pipeline.config import one_of
 from pipeline.errors import StarError
 from pipeline.store.token_store import TokenStore
 from star.config.text import TrainConfig, with_overrides
-from star.data.splits import open_splits
+from star.data.splits import for_choosing, open_splits
 from star.distributed.world import World, join_world
-from star.evaluate.metrics import mcnemar
-from star.evaluate.scores import Scores, fuse
+from star.evaluate.scores import Scores
 from star.report.figures import comparison_figure, png
-from star.runs.run import CONFIG
+from star.runs.run import CONFIG, open_run
 from star.study.folders import require_folder_of_seeds, require_folder_of_studies, require_folder_of_variants
-from star.study.seeds import SeedProgress, Spread, seed_folders, spread_of, train_seeds, views_begun_with
-from star.study.studies import variants
+from star.study.held_back import look_at_test, looked_at, was_looked_at
+from star.study.seeds import SeedProgress, seed_folders, train_seeds, views_begun_with
+from star.study.studies import pairs, variants
+from star.study.table import Table, markdown, pairs_csv, rows_csv, table_of, with_test
 from star.train.plan import fitting_model
 from star.train.progress import TrainEvent
 from star.train.start import Stop
 
+TESTED = ("best", "all", "none")
 StudyProgress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs done, runs in all, event)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VariantResult(Spread):
-    """One variant of a study; `p_value`: exact McNemar test of the seeds' fused scores against the first variant's (NaN
-    for the first)."""
-
-    label: str
-    p_value: float
-
-    def summary(self) -> dict[str, Any]:
-        p_value = None if math.isnan(self.p_value) else self.p_value
-        return {"label": self.label, **super().summary(), "p_value": p_value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +56,18 @@ class Variant:
 def planned(
     store: TokenStore | Path | str, out: Path | str, *, study: str, config: TrainConfig, seeds: int
 ) -> list[Variant]:
-    """All variants that `ablate` would train, in order.
+    """All variants that `ablate` would train, in order, each with a validation side and without a look at test.
 
     Raises:
         ConfigError: no such study, no seeds, or conflicting settings.
         Else as `star.data.splits.open_splits`.
     """
-    views = len(open_splits(store, config, in_memory=False).test.views)
+    opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
+    config = for_choosing(opened, config)
+    splits = open_splits(opened, with_overrides(config, ["data.fraction=1.0"]), in_memory=False)
+    views, items = len(splits.test.views), len(splits.train)
     found = []
-    for label, settings in variants(study, config, views=views).items():
+    for label, settings in variants(study, config, views=views, items=items).items():
         variant, folder = with_overrides(config, settings), Path(out) / study / file_name(label)
         folders = seed_folders(folder, config=variant, seeds=seeds)
         runs = {path: with_overrides(variant, [f"seed={seed}"]) for seed, path in folders.items()}
@@ -117,12 +107,18 @@ def ablate(
     seeds: int = 3,
     device: str = "auto",
     workers: int | None = None,
+    test: str = "best",
     progress: StudyProgress | None = None,
     stop: Stop | None = None,
-) -> list[VariantResult]:
+) -> Table:
     """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
 
-    All use the views with which the first of them began, even if the store has more now.
+    All use the views with which the first of them began, even if the store has more now. Where neither the config nor
+    the store has a validation side, `star.data.splits.CHOOSING` of the training subjects is held out.
+
+    Args:
+        test: which variants are scored on the test split, after all are trained: "best" (by the mean on validation),
+            "all" or "none". What an earlier call scored is not scored again, and is shown, too.
 
     Raises:
         ConfigError: no such study, or no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`,
@@ -130,6 +126,7 @@ def ablate(
     """
     world, folder = join_world(device), Path(out) / study
     with world.agreed():
+        one_of("test", test, TESTED)
         opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
         chosen = planned(opened, out, study=study, config=config, seeds=seeds)
         require_folder_of_studies(Path(out))
@@ -138,10 +135,9 @@ def ablate(
             require_folder_of_seeds(variant.folder)
         require_all_fit(opened, chosen, world=world)
         among = views_begun_with(run for variant in chosen for run in variant.runs)
-    rows: list[VariantResult] = []
-    reference: Scores | None = None
+    found: dict[str, list[Scores]] = {}
     for i, variant in enumerate(chosen):
-        scores = train_seeds(
+        found[variant.label] = train_seeds(
             opened,
             variant.folder,
             config=variant.config,
@@ -152,51 +148,18 @@ def ablate(
             stop=stop,
             among=among,
         )
-        rows.append(row_of(variant.label, scores, reference))
-        reference = reference if reference is not None else fuse(scores)
+    table = table_of(study, found, pairs(study, list(found)))
+    runs = {variant.label: [open_run(path) for path in variant.runs] for variant in chosen}
+    for label in {"best": [table.best], "all": list(runs), "none": []}[test]:
+        look_at_test(runs[label], opened, device=device, workers=workers)
+    table = with_test(table, looked_at(runs), looks=sum(map(was_looked_at, runs.values())))
     if world.leads:
-        write_atomic(folder / "table.md", markdown(study, rows).encode())
-        write_atomic(folder / "table.csv", as_csv(rows).encode())
-        figure = comparison_figure([row.label for row in rows], [row.top1 for row in rows], title=f"Study: {study}")
+        write_atomic(folder / "table.md", markdown(table).encode())
+        write_atomic(folder / "table.csv", rows_csv(table).encode())
+        write_atomic(folder / "pairs.csv", pairs_csv(table).encode())
+        figure = comparison_figure(list(found), [row.top1 for row in table.rows], title=f"Study: {study}")
         write_atomic(folder / "figure.png", png(figure))
-    return rows
-
-
-def row_of(label: str, scores: Sequence[Scores], reference: Scores | None) -> VariantResult:
-    """A variant's row from its seeds' scores; `reference`: fused scores of the first variant."""
-    p_value = math.nan if reference is None else mcnemar(reference.right, fuse(scores).right)
-    return VariantResult(label=label, p_value=p_value, **vars(spread_of(scores)))
-
-
-def markdown(study: str, rows: Sequence[VariantResult]) -> str:
-    """The table for people: percentages; the last column compares with the first row, the seeds of both fused."""
-    head = f"| {study} | top-1 | ± over seeds | 95 % over clips | mean class | seeds | p of fused seeds |"
-    lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for row in rows:
-        spread = "" if math.isnan(row.spread) else f"{100 * row.spread:.1f}"
-        p_value = "" if math.isnan(row.p_value) else f"{row.p_value:.2g}"
-        low, high = row.interval
-        lines.append(
-            f"| {row.label.replace('|', '/')} | {100 * row.mean:.1f} | {spread} | {100 * low:.1f} to {100 * high:.1f} "
-            f"| {100 * row.mean_class_accuracy:.1f} | {len(row.top1)} | {p_value} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def as_csv(rows: Sequence[VariantResult]) -> str:
-    """The table for programs: shares, a column for each seed."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    seeds = range(len(rows[0].top1))
-    table.writerow(
-        ["variant", "top1_mean", "top1_std", "low95", "high95", "mean_class_accuracy", "p_value"]
-        + [f"top1_{k}" for k in seeds]
-    )
-    for row in rows:
-        table.writerow(
-            [row.label, row.mean, row.spread, *row.interval, row.mean_class_accuracy, row.p_value, *row.top1]
-        )
-    return text.getvalue()
+    return table
 
 
 def file_name(label: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ConfigError
+from pipeline.records import UNKNOWN
 from pipeline.store.token_store import TokenStore
 from star.config.text import TrainConfig
 from star.data.selection import number_of_folds
@@ -141,11 +142,19 @@ def pooled(folds: Sequence[Scores]) -> Scores:
     ids = np.concatenate([scores.clip_ids for scores in folds])
     assert len(np.unique(ids)) == len(ids), "a clip is in two folds"
     order = np.argsort(ids)
-    by_clip = {name for name, value in vars(folds[0]).items() if isinstance(value, np.ndarray)}
-    joined: dict[str, Any] = {
-        name: np.concatenate([getattr(scores, name) for scores in folds])[order] for name in sorted(by_clip)
+    performances, first = [], 0  # each fold numbers its own from 0
+    for scores in folds:
+        performances.append(np.where(scores.performances == UNKNOWN, UNKNOWN, scores.performances + first))
+        first += int(scores.performances.max()) + 1
+    by_clip = {
+        name: np.concatenate([getattr(scores, name) for scores in folds])[order]
+        for name in ("clip_ids", "labels", "probabilities", "subjects")
     }
-    return replace(folds[0], **joined)
+    by_clip["performances"] = np.concatenate(performances)[order]
+    first_fold = folds[0]
+    return Scores(
+        **by_clip, class_names=first_fold.class_names, split=first_fold.split, protocol=first_fold.protocol
+    )  # of no one model, so that `trained_on` is unknown
 
 
 def _named(progress: FoldProgress | None, fold: int, first: int, seeds: int, folds: int) -> SeedProgress | None:

@@ -6,7 +6,7 @@ line of metrics.jsonl with "split": "test". They are never computed again. Train
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.artifacts.lock import sole_writer
 from pipeline.store.token_store import TokenStore
@@ -37,6 +37,14 @@ def look_at_test(
         assert scores is not None
         found.append(scores)
     return found
+
+
+def looked_at(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Scores]]:
+    """The kept test scores of each group of runs in which every run has them."""
+    kept = {label: [saved_scores(run, "test") for run in group] for label, group in runs.items()}
+    return {
+        label: [each for each in scores if each is not None] for label, scores in kept.items() if None not in scores
+    }
 
 
 def was_looked_at(runs: Sequence[Run]) -> bool:

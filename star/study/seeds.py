@@ -1,8 +1,8 @@
 """One config trained with several seeds, and their mean and spread.
 
 In: a store, a config, a number of seeds. Out: a run and its scores for each, in OUT/seed-N; mean, spread over the
-seeds and an interval over the clips. Each is an ordinary run: the same call resumes a stopped one and does not
-train a finished one again.
+seeds, intervals over the clips and over what belongs together. Each is an ordinary run: the same call resumes a stopped
+one and does not train a finished one again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pipeline.store.token_store import TokenStore
 from star.config.text import TrainConfig, with_overrides
 from star.data.splits import open_splits
 from star.distributed.world import join_world
+from star.evaluate.clusters import Clusters, cluster_interval
 from star.evaluate.metrics import wilson_interval
 from star.evaluate.scores import Scores
 from star.evaluate.scoring import final_scores
@@ -41,6 +42,7 @@ class Spread:
         top1: of each seed.
         mean, spread: over the seeds (sample standard deviation; NaN for one seed).
         interval: 95 % Wilson interval of the mean over the clips; it does not include the seeds' spread.
+        clusters: which clips belong together. cluster_interval: that of the mean over them, as `interval`.
         mean_class_accuracy: the mean over the seeds.
     """
 
@@ -48,6 +50,8 @@ class Spread:
     mean: float
     spread: float
     interval: tuple[float, float]
+    clusters: Clusters
+    cluster_interval: tuple[float, float]
     mean_class_accuracy: float
 
     def summary(self) -> dict[str, Any]:
@@ -57,20 +61,30 @@ class Spread:
             "mean": self.mean,
             "spread": None if math.isnan(self.spread) else self.spread,
             "interval95": list(self.interval),
+            "over": self.clusters.over,
+            "clusters": self.clusters.count,
+            "cluster_interval95": list(self.cluster_interval),
             "mean_class_accuracy": self.mean_class_accuracy,
         }
 
 
 def spread_of(scores: Sequence[Scores]) -> Spread:
     top1 = [each.top1 for each in scores]
-    clips, mean = len(scores[0].labels), float(np.mean(top1))
+    clips, mean, clusters = len(scores[0].labels), float(np.mean(top1)), scores[0].clusters
     return Spread(
         top1=tuple(top1),
         mean=mean,
         spread=float(np.std(top1, ddof=1)) if len(top1) > 1 else math.nan,
         interval=wilson_interval(mean * clips, clips),
+        clusters=clusters,
+        cluster_interval=cluster_interval(mean_right(scores), clusters),
         mean_class_accuracy=float(np.mean([each.mean_class_accuracy for each in scores])),
     )
+
+
+def mean_right(scores: Sequence[Scores]) -> np.ndarray:
+    """(N,) the share of seeds that get each clip right."""
+    return np.mean([each.right for each in scores], axis=0)
 
 
 def seed_folders(out: Path, *, config: TrainConfig, seeds: int) -> dict[int, Path]:

@@ -1,19 +1,20 @@
 """The studies of `star ablate`, each a set of variants of a config.
 
-In: a config, the number of the store's views. Out: {label: settings for `star.config.with_overrides`}. The paper's
-tables are tokens, layers, modules and attention; the rest are ours. A variant may equal the given config. Trains
-nothing.
+In: a config, the number of the store's views and clips. Out: {label: settings for `star.config.with_overrides`}, and
+the pairs of labels that are compared. The paper's tables are tokens, layers, modules and attention; the rest are ours.
+A variant may equal the given config. Trains nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipeline.config import one_of
 from star.config.options import TOKENS
 from star.config.text import TrainConfig
 
 Variants = dict[str, list[str]]
+Pair = tuple[str, str]  # of labels: the accuracy of the first less that of the second
 VIEWS: dict[str, str | int] = {"view 0 alone": 0, "random views": "random"}  # equal if the store has one view
 
 
@@ -78,7 +79,7 @@ def _every(step: int) -> str:
 
 
 def data_fraction(config: TrainConfig) -> Variants:
-    """A tenth, a quarter, half and all of each class's training clips."""
+    """A tenth, a quarter, half and all of each class's training clips; `variants` gives them equal steps."""
     return {f"{100 * share:g} %": [f"data.fraction={share}"] for share in (0.1, 0.25, 0.5, 1.0)}
 
 
@@ -103,10 +104,38 @@ STUDIES: dict[str, Callable[[TrainConfig], Variants]] = {
     "data-fraction": data_fraction,
     "baselines": baselines,
 }
+# the variant whose difference from each other one is shown; in the other studies, each one's from the first
+CLAIMED = {
+    "modules": "full zigzag | full binary",
+    "attention": "softmax",
+    "data-fraction": "100 %",
+    "baselines": "STAR-Transformer",
+}
 
 
-def variants(study: str, config: TrainConfig, *, views: int) -> Variants:
-    """The variants of a study on a store of so many views; ConfigError where there is no such study."""
+def variants(study: str, config: TrainConfig, *, views: int, items: int) -> Variants:
+    """The variants of a study.
+
+    Args:
+        views: of the store. items: the length of the whole training split (`star.data.dataset.TokenDataset`).
+
+    Raises:
+        ConfigError: no such study.
+    """
     one_of("study", study, tuple(STUDIES))
     found = STUDIES[study](config)
+    if study == "data-fraction":  # else fewer clips would also mean fewer steps
+        steps = max(config.optim.epochs * -(-items // config.optim.batch_size), config.optim.min_steps)
+        equal = ["optim.epochs=1", f"optim.min_steps={steps}"]
+        found = {label: [*settings, *equal] for label, settings in found.items()}
     return found if views > 1 else {label: settings for label, settings in found.items() if label not in VIEWS}
+
+
+def pairs(study: str, labels: Sequence[str]) -> list[Pair]:
+    """What a study compares, whatever comes out; `labels`: of its variants."""
+    if study == "tokens":  # the paper's claim: joints and pixels together are better than either
+        return [("both", "jm"), ("both", "gg")]
+    claimed = CLAIMED.get(study)
+    if claimed is not None:
+        return [(claimed, other) for other in labels if other != claimed]
+    return [(other, labels[0]) for other in labels[1:]]

@@ -77,7 +77,7 @@ class Training:
         stop: Callable[[], bool] | None,
     ) -> None:
         """From the next step to the end, after the evaluations that are due; only the leader has a `log`."""
-        clock = Clock(first=self.step, total=self.batches.steps, epochs=self.config.optim.epochs)
+        clock = Clock(first=self.step, total=self.batches.steps, steps_per_epoch=self.batches.steps_per_epoch)
         for split in due:
             self._evaluation(split, log, clock, workers)
         validates = self.data.val is not None
@@ -124,7 +124,8 @@ class Training:
         scores = score(model, self.data.scored(split), batch_size=clips, world=self.world, workers=workers)
         if log is not None:
             if self.step == self.batches.steps:  # before the line: without that line the next call evaluates again
-                save_scores(scores, self.run.path / score_file(split))
+                seen = self.data.train.clip_ids()
+                save_scores(replace(scores, trained_on=seen), self.run.path / score_file(split))
             log.write({"step": self.step, "epoch": clock.epoch(self.step), **scores.summary()})
             log.sync()
         return scores

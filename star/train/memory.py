@@ -16,7 +16,7 @@ from star.build import state_bytes
 from star.config.options import ModelConfig, OptimConfig
 from star.config.text import TrainConfig
 from star.distributed.batch_size import clips_at_once
-from star.distributed.machine import free_bytes
+from star.distributed.machine import autocast_precision, free_bytes
 from star.distributed.world import World
 from star.model import TokenModel
 
@@ -52,7 +52,8 @@ def _kept(model: TokenModel, config: TrainConfig, world: World, clips: int) -> i
 
     batch = made_up_batch(model.config, clips).to(world.device)
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    half = torch.autocast(world.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16")
+    bf16 = autocast_precision(config.optim.precision, world.device) == "bf16"
+    half = torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
     devices = [world.device] if world.device.type == "cuda" else []
     with hooks, half, torch.random.fork_rng(devices=devices):
         model.train()(batch)

@@ -78,7 +78,7 @@ def plan_training(store: TokenStore | Path | str, *, config: TrainConfig, device
         train_clips=len(splits.train.rows),
         validation_clips=0 if splits.val is None else len(splits.val.rows),
         test_clips=len(splits.test.rows),
-        steps=-(-items // batch_size) * config.optim.epochs,
+        steps=max(-(-items // batch_size) * config.optim.epochs, config.optim.min_steps),
         token_bytes=splits.train.nbytes,
         in_memory=splits.train.fits_in_memory,
         memory_bytes=4 * parameters * (2 + states + (config.optim.ema > 0)) + kept,

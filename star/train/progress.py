@@ -45,8 +45,8 @@ StepProgress = Callable[[TrainEvent], None]
 class Clock:
     """Rates of a training since its first batch was requested, without evaluation and saving."""
 
-    def __init__(self, *, first: int, total: int, epochs: int) -> None:
-        self.first, self.total, self.epochs = first, total, epochs
+    def __init__(self, *, first: int, total: int, steps_per_epoch: int) -> None:
+        self.first, self.total, self.steps_per_epoch = first, total, steps_per_epoch
         self.clips = 0
         self.waited = self.worked = self.paused_s = 0.0
         self._since = time.perf_counter()
@@ -69,7 +69,7 @@ class Clock:
 
     def epoch(self, done: int) -> int:
         """The epoch of the last of `done` steps, from 1."""
-        return (done - 1) * self.epochs // self.total + 1
+        return (done - 1) // self.steps_per_epoch + 1
 
     def event(self, *, done: int, clips: int, loss: float, lr: float) -> TrainEvent:
         """Of a step that has just ended; `done` includes it."""
@@ -80,7 +80,7 @@ class Clock:
             done=done,
             total=self.total,
             epoch=self.epoch(done),
-            epochs=self.epochs,
+            epochs=self.epoch(self.total),
             loss=loss,
             lr=lr,
             clips_per_s=self.clips / spent,

@@ -28,6 +28,7 @@ from star.config.text import TrainConfig, to_dict
 from star.data.sampler import Batches
 from star.data.splits import Splits, fitted, open_splits
 from star.data.statistics import require_finite_held
+from star.distributed.machine import autocast_precision
 from star.distributed.world import World, join_world
 from star.runs.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from star.runs.metrics_log import MetricsLog
@@ -91,7 +92,7 @@ def train(
     with contextlib.ExitStack() as stack:
         world = join_world(device)
         with world.agreed():
-            run, data = _opened(store, out, config, among)
+            run, data = _opened(store, out, config, among, world.device)
             begun = has_begun(out)
             if not begun:
                 fitting_model(data, run.config, world)  # else nothing is left behind
@@ -134,6 +135,7 @@ def _steps(
         batch_size=run.config.optim.batch_size,
         epochs=run.config.optim.epochs,
         seed=run.config.seed,
+        min_steps=run.config.optim.min_steps,
         start=step,
         rank=world.rank,
         world=world.size,
@@ -167,9 +169,9 @@ def _steps(
 
 
 def _opened(
-    store: TokenStore | Path | str, out: Path, config: TrainConfig, among: Sequence[int] | None
+    store: TokenStore | Path | str, out: Path, config: TrainConfig, among: Sequence[int] | None, device: torch.device
 ) -> tuple[Run, Splits]:
-    """The requested run, on the views with which it began, and its data, not yet in memory."""
+    """The requested run, on the views and in the precision with which it began, and its data, not yet in memory."""
     opened = store if isinstance(store, TokenStore) else TokenStore.open(store)
     views = None if among is None else {"train": among, "test": among}
     before = run_there(out) if has_begun(out) else None
@@ -181,9 +183,18 @@ def _opened(
         config,
         model=fitted(config.model, data.train),
         data=replace(config.data, protocol=data.train.protocol),
+        optim=replace(config.optim, precision=_precision(config, before, device)),
     )
     inputs = run_inputs(data.all)
     return Run(path=out, config=actual, store=inputs, class_names=tuple(data.train.class_names)), data
+
+
+def _precision(config: TrainConfig, before: Run | None, device: torch.device) -> str:
+    """ "fp32" or "bf16"; "auto" is that with which the run began, so that it can be resumed on another machine."""
+    asked = config.optim.precision
+    if asked == "auto" and before is not None:
+        asked = before.config.optim.precision
+    return autocast_precision(asked, device)
 
 
 def _require_same_everywhere(run: Run, world: World) -> None:

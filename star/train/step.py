@@ -16,6 +16,7 @@ from pipeline.errors import DataError
 from pipeline.records import keyed_rng
 from star.batch import Batch
 from star.config.options import OptimConfig
+from star.distributed.machine import autocast_precision
 from star.distributed.world import World
 
 
@@ -45,13 +46,14 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=world.device)
     size = config.micro_batch or max(1, len(batch))
+    half = autocast_precision(config.precision, world.device) == "bf16"
     for first in range(0, len(batch), size):
         part = batch.rows(slice(first, first + size)).to(world.device, non_blocking=True)
         targets = part.labels
         if config.mixup > 0 and len(part) > 1:
             share = float(rng.beta(config.mixup, config.mixup))
             part, targets = mix(part, share=share, classes=model.config.classes)  # type: ignore[union-attr, arg-type]
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=half):
             logits = model(part)
         loss = cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=config.label_smoothing) / clips
         loss.backward()

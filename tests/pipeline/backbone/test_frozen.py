@@ -16,11 +16,12 @@ from torch import Tensor
 from torchvision.models import video
 from torchvision.transforms._presets import VideoClassification
 
-from pipeline.backbone import frozen as backbone_module
-from pipeline.backbone.frozen import FrozenMC18, normalize, resolve_precision
+from pipeline import torch_device
+from pipeline.backbone.frozen import FrozenMC18, normalize
 from pipeline.backbone.mc3_18 import LAYERS
 from pipeline.config import CHANNELS, STRIDES
 from pipeline.errors import ConfigError, DataError, StarError
+from pipeline.torch_device import resolve_precision
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -110,7 +111,7 @@ def test_features_of_a_whole_clip(network: video.resnet.VideoResNet, weights_fil
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_bfloat16_features(network: video.resnet.VideoResNet, weights_file: Path, device: str) -> None:
-    if not backbone_module._bfloat16(torch.device(device))[1]:  # a device that cannot even emulate it refuses
+    if not torch_device._bfloat16(torch.device(device))[1]:  # a device that cannot even emulate it refuses
         with pytest.raises(ConfigError, match="no bfloat16"):
             FrozenMC18(weights_file, layers=LAYERS, precision="bf16", device=device)
         return
@@ -165,13 +166,13 @@ def test_random_features_are_alive() -> None:
 
 def test_precision_is_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     for able, auto, explicit in [((True, True), "bf16", "bf16"), ((False, True), "fp32", "bf16")]:
-        monkeypatch.setattr(backbone_module, "_bfloat16", lambda device, able=able: able)
+        monkeypatch.setattr(torch_device, "_bfloat16", lambda device, able=able: able)
         assert (resolve_precision("auto"), resolve_precision("bf16"), resolve_precision("fp32")) == (
             auto,
             explicit,
             "fp32",
         )
-    monkeypatch.setattr(backbone_module, "_bfloat16", lambda device: (False, False))
+    monkeypatch.setattr(torch_device, "_bfloat16", lambda device: (False, False))
     assert resolve_precision("auto") == "fp32"
     with pytest.raises(ConfigError, match="no bfloat16"):
         FrozenMC18("random", precision="bf16")

@@ -12,7 +12,7 @@ import torch
 from extract_corpus import JOINTS, OPTIONS, content, tree
 from extract_corpus import write_prepared as write
 
-from pipeline.backbone import frozen
+from pipeline import torch_device
 from pipeline.errors import ConfigError
 from pipeline.extract import compute
 from pipeline.extract.coordinator import extract
@@ -33,7 +33,7 @@ def test_the_real_backbone_in_other_batches(
     the value and `tolerance` of the tokens' spread; and live tokens are those read back."""
     folder = write(tmp_path / "prepared", 3, shard_clips=3 - deterministic)
     options = replace(OPTIONS, precision=precision, deterministic=deterministic, device=device)
-    if precision == "bf16" and not frozen._bfloat16(torch.device(device))[1]:
+    if precision == "bf16" and not torch_device._bfloat16(torch.device(device))[1]:
         with pytest.raises(ConfigError, match="no bfloat16"):
             extract(folder.path, tmp_path / "one", options)
         assert not (tmp_path / "one").exists()

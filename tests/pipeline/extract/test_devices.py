@@ -12,7 +12,7 @@ import torch
 from distributed import Client, LocalCluster
 from extract_corpus import OPTIONS
 
-from pipeline.backbone import frozen
+from pipeline import torch_device
 from pipeline.config import ExtractOptions
 from pipeline.errors import ConfigError, DataError
 from pipeline.extract import compute, devices
@@ -20,7 +20,7 @@ from pipeline.extract import compute, devices
 
 def test_devices_that_differ_in_precision_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "resolve_device", lambda devices: devices)
-    monkeypatch.setattr(frozen, "resolve_precision", lambda asked, name: "bf16" if name == "cuda:0" else "fp32")
+    monkeypatch.setattr(torch_device, "resolve_precision", lambda asked, name: "bf16" if name == "cuda:0" else "fp32")
     with pytest.raises(ConfigError, match=r"precision: differs between the devices .got auto, expected fp32 or bf16"):
         compute.resolve(replace(OPTIONS, precision="auto", device="cuda:0,cuda:1"))
 

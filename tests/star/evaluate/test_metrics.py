@@ -62,7 +62,7 @@ def test_mcnemar_of_very_many_clips_does_not_underflow() -> None:
 def scores(probabilities: list[list[float]], ids: str = "abc", classes: str = "xy") -> Scores:
     return Scores(
         clip_ids=np.asarray(list(ids)), labels=np.asarray([0, 1, 1]), probabilities=np.asarray(probabilities),
-        class_names=tuple(classes), split="test", protocol="xsub",
+        class_names=tuple(classes), split="test", protocol="xsub", **UNKNOWN,
     )  # fmt: skip
 
 

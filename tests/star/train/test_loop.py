@@ -102,7 +102,7 @@ def test_a_run_learns_and_reports_it(store: Path, tmp_path: Path) -> None:
 def test_the_remaining_time_includes_evaluation_and_saving(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("star.train.progress.time.perf_counter", lambda: now[0])
-    clock = Clock(first=0, total=10, epochs=1)
+    clock = Clock(first=0, total=10, steps_per_epoch=10)
     for done, _ in zip((1, 2), clock.waiting(iter("ab")), strict=True):
         now[0] += 3.0
         event = clock.event(done=done, clips=6, loss=0.0, lr=0.0)
