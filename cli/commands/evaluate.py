@@ -192,7 +192,7 @@ def _notes(facts: dict[str, Any]) -> list[str]:
     notes = []
     clips = f"of these {facts['clips']} clips"
     for scored in (facts, facts.get("against", {})):
-        if scored.get("trained_on") and facts["split"] == "test":
+        if scored.get("trained_on") and facts["split"] != "train":
             run = f"{scored['run']} was trained on {scored['trained_on']} {clips}"
             notes.append(f"{run}: its own protocol divides them otherwise")
         elif scored and scored["trained_on"] is None:

@@ -39,7 +39,7 @@ def png(figure: Figure, *, dpi: int = 150) -> bytes:
 
 
 def curve_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """Training loss and validation accuracy over the epochs, and test accuracy at the end, from the lines of a run's metrics.jsonl."""
+    """Training loss, validation accuracy over the epochs and test accuracy at the end, from a run's metrics.jsonl."""
     figure = Figure(figsize=(6.4, 3.6), facecolor=PAPER)
     axes = figure.add_subplot()
     draw_curve(axes, metrics)
@@ -75,7 +75,7 @@ def attention_figure(received: Mapping[str, np.ndarray], *, frames: np.ndarray) 
 
 
 def comparison_figure(labels: Sequence[str], values: Sequence[Sequence[float]], *, title: str) -> Figure:
-    """Validation accuracy of several seeds for each label: a bar to their mean, a dot for each; in the given order, from the top."""
+    """Validation accuracy of several seeds for each label: a bar to their mean, a dot for each; the first on top."""
     width, height = 7.2, 1.3 + 0.42 * len(labels)
     figure = Figure(figsize=(width, height), facecolor=PAPER)
     axes = figure.add_axes((2.5 / width, 0.6 / height, 4.3 / width, 1 - 1.1 / height))

@@ -19,7 +19,7 @@ from star.evaluate.attention_maps import attention_by_frame, attention_in_run
 from star.evaluate.scores import Scores, save_scores
 from star.evaluate.scoring import evaluate_run, final_scores, score
 from star.model import StarTransformer
-from star.runs.run import TEST_SCORES, Run, open_run
+from star.runs.run import Run, open_run, score_file
 from star.train.start import train
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -28,8 +28,9 @@ pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("evaluate")
-    store = write_small_store(folder / "small.zarr", views=2, signal=0.15)
-    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.epochs=4", "optim.lr=3e-3"])
+    store = write_small_store(folder / "small.zarr", views=2, signal=0.15, subjects=(1, 2, 4, 9))
+    settings = ["model.width=16", "data.frame_step=1", "data.validation=0.34", "optim.epochs=4", "optim.lr=3e-3"]
+    config = with_overrides(smoke(), settings)
     return train(store, folder / "run", config=config)
 
 
@@ -55,7 +56,7 @@ def test_scores_saved_by_training_are_not_computed_again(run: Run, monkeypatch: 
     assert calls == []
     assert np.abs(left.probabilities - anew.probabilities).max() < 1e-6
     assert (left.summary(), left.class_names) == (anew.summary(), anew.class_names)
-    path = run.path / TEST_SCORES
+    path = run.path / score_file("test")
     for spoil in (
         lambda: path.write_bytes(path.read_bytes()[:-40]),
         lambda: save_scores(dataclasses.replace(anew, labels=anew.labels[::-1]), path),
@@ -94,6 +95,9 @@ def test_scores_are_the_mean_over_views_of_single_clips(run: Run) -> None:
 
 def test_protocol_split_and_views_may_be_chosen(run: Run) -> None:
     assert len(evaluate_run(run, split="train").labels) == 32
+    held_out = evaluate_run(run, split="val")
+    assert np.unique(held_out.subjects).tolist() == [1]
+    assert final_scores(run, split="val").summary() == held_out.summary() != evaluate_run(run).summary()
     assert len(evaluate_run(run, protocol="xview").labels) != 16
     one = evaluate_run(run, views=1)
     assert not np.array_equal(one.probabilities, evaluate_run(run).probabilities)
