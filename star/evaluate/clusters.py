@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import nctdtrinc, stdtr, stdtrit
+from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
 from pipeline.records import UNKNOWN, VideoRecord
 from star.evaluate.metrics import wilson_interval
@@ -113,43 +113,49 @@ def clusters_of(subjects: np.ndarray, performances: np.ndarray) -> Clusters:
 
 
 def cluster_interval(right: np.ndarray, clusters: Clusters) -> tuple[float, float]:
-    """The 95 % interval of an accuracy over clusters; where clips are alone, Wilson's.
+    """The 95 % interval of an accuracy over clusters; never narrower than Wilson's over the clips.
 
     Wilson's interval of the effective number of clips (Korn and Graubard, Survey Methodology 1998; Franco et al.,
-    Journal of Survey Statistics and Methodology 2019): as many independent clips as have the variance that the
-    jackknife over clusters finds, at most those there are, with t's quantile in the place of the normal one.
+    Journal of Survey Statistics and Methodology 2019): of as many independent clips as have the variance that the
+    jackknife over clusters finds, and fewer still by the square of the normal quantile over t's, for few clusters.
     `benchmarks/intervals.py` compares it with the cluster bootstrap, which covers too little with few subjects.
 
     Args:
         right: (N,) bool, or the share of seeds that got the clip right.
     """
-    clips, mean = len(right), float(np.mean(right))
-    if clusters.over == "clips":
-        return wilson_interval(mean * clips, clips)
+    clips, mean = float(len(right)), float(np.mean(right))
     variance, freedom = _jackknife(np.asarray(right, np.float64), clusters)
-    effective = min(float(clips), mean * (1 - mean) / variance) if variance > 0 else float(clips)
-    return wilson_interval(mean * effective, effective, z=float(stdtrit(freedom, 1 - LEVEL / 2)))
+    if clusters.over != "clips" and variance > 0:
+        fewer = float(ndtri(1 - LEVEL / 2) / stdtrit(freedom, 1 - LEVEL / 2)) ** 2
+        clips = min(clips, fewer * mean * (1 - mean) / variance)
+    return wilson_interval(mean * clips, clips)
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray, clusters: Clusters) -> Difference:
-    """The accuracy of `first` less that of `second`, by a t-test over clusters.
+    """The accuracy of `first` less that of `second`, by the more cautious of two t-tests.
+
+    One is over clusters, with the jackknife's variance: for equal clusters, the t-test of their means. The other is
+    over clips, with half a clip more in each cell of the table (Agresti and Min, Statistics in Medicine 2005): a
+    handful of clusters may agree by chance.
 
     Args:
         first, second: as in `cluster_interval`, of the same clips.
-
-    The variance is the jackknife's over clusters, but at least that of independent clips with half a clip more on
-    either side (Agresti and Min, Statistics in Medicine 2005): a handful of clusters may agree by chance.
     """
     gained = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     clips, value = len(gained), float(gained.mean())
     alone = (float((gained**2).sum()) + 1 - float(gained.sum()) ** 2 / (clips + 2)) / (clips + 2) ** 2
-    variance, freedom = _jackknife(gained, clusters)
-    error, critical = math.sqrt(max(variance, alone)), float(stdtrit(freedom, 1 - LEVEL / 2))
+    half, p_value, smallest = 0.0, 0.0, 0.0
+    for variance, freedom in (_jackknife(gained, clusters), (alone, max(1.0, clips - 1.0))):
+        error, critical = math.sqrt(variance), float(stdtrit(freedom, 1 - LEVEL / 2))
+        half = max(half, critical * error)
+        smallest = max(smallest, float(nctdtrinc(freedom, 1 - POWER, critical)) * error)
+        if error > 0:
+            p_value = max(p_value, float(2 * stdtr(freedom, -abs(value) / error)))
     return Difference(
         value=value,
-        interval=(max(-1.0, value - critical * error), min(1.0, value + critical * error)),
-        p_value=float(2 * stdtr(freedom, -abs(value) / error)),
-        smallest=min(1.0, float(nctdtrinc(freedom, 1 - POWER, critical)) * error),
+        interval=(max(-1.0, value - half), min(1.0, value + half)),
+        p_value=p_value,
+        smallest=min(1.0, smallest),
         clips=clips,
         over=clusters.over,
         clusters=clusters.count,

@@ -1,9 +1,8 @@
-"""Metrics against loops and numbers from textbooks; score files and their fusion."""
+"""Metrics against loops and numbers from textbooks."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 
-from pipeline.errors import ArtifactError, ConfigError, CorruptError
-from star.evaluate.metrics import confusion, mcnemar, mean_class_accuracy, per_class, top_k, wilson_interval
-from star.evaluate.scores import Scores, fuse, load_scores, save_scores
+from star.evaluate.metrics import confusion, holm, mcnemar, mean_class_accuracy, per_class, top_k, wilson_interval
 
 
 @settings(max_examples=40, deadline=None)
@@ -59,38 +56,20 @@ def test_mcnemar_of_very_many_clips_does_not_underflow() -> None:
     assert mcnemar(a, ~a) == pytest.approx(binomtest(1900, 4000).pvalue, rel=1e-6)
 
 
-def scores(probabilities: list[list[float]], ids: str = "abc", classes: str = "xy") -> Scores:
-    return Scores(
-        clip_ids=np.asarray(list(ids)), labels=np.asarray([0, 1, 1]), probabilities=np.asarray(probabilities),
-        class_names=tuple(classes), split="test", protocol="xsub", **UNKNOWN,
-    )  # fmt: skip
+def test_holms_correction_is_the_textbooks() -> None:
+    # the example of "Holm-Bonferroni method" in Wikipedia; R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1, 1]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
 
 
-def test_scores_survive_their_file(tmp_path: Path) -> None:
-    ours = scores([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]])
-    save_scores(ours, tmp_path / "s.npz")
-    again = load_scores(tmp_path / "s.npz")
-    assert again.summary() == ours.summary()
-    assert again.top1 == pytest.approx(2 / 3)
-    assert np.array_equal(again.probabilities, ours.probabilities)
-    assert again.clip_ids.tolist() == ["a", "b", "c"]
-    assert again.class_names == ("x", "y")
-    (tmp_path / "bad.npz").write_bytes(b"no zip")
-    with pytest.raises(CorruptError, match="not a score file"):
-        load_scores(tmp_path / "bad.npz")
-    with pytest.raises(ArtifactError, match="does not exist"):
-        load_scores(tmp_path / "none.npz")
-
-
-def test_fusion_is_the_weighted_mean_of_the_same_clips() -> None:
-    a, b = scores([[1, 0], [1, 0], [0, 1]]), scores([[0, 1], [0, 1], [0, 1]])
-    assert fuse([a, b], [3, 1]).probabilities.tolist() == [[0.75, 0.25], [0.75, 0.25], [0, 1]]
-    assert fuse([a, b]).probabilities[0].tolist() == [0.5, 0.5]
-    with pytest.raises(ConfigError, match="different clips"):
-        fuse([a, scores([[0, 1]] * 3, ids="abd")])
-    with pytest.raises(ConfigError, match="different classes"):
-        fuse([a, scores([[0, 1]] * 3, classes="xz")])
-    with pytest.raises(ConfigError, match="a weight"):
-        fuse([a, b], [1])
-    with pytest.raises(ConfigError, match="at least one"):
-        fuse([])
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.001, 0.999))
+def test_holm_rejects_step_by_step(p_values: list[float], level: float) -> None:
+    rejected: set[int] = set()
+    for i in sorted(range(len(p_values)), key=lambda i: p_values[i]):
+        if p_values[i] * (len(p_values) - len(rejected)) > level:
+            break
+        rejected.add(i)
+    assert {i for i, p_value in enumerate(holm(p_values)) if p_value <= level} == rejected
