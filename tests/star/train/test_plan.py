@@ -54,13 +54,15 @@ def test_zigzag_and_binary_cost_half_of_full_attention() -> None:
 
 
 def test_a_plan_has_the_runs_numbers(tmp_path: Path) -> None:
-    store = write_small_store(tmp_path / "small.zarr", views=2)
-    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.ema=0.5"])
+    store = write_small_store(tmp_path / "small.zarr", views=2, subjects=(1, 2, 4, 9))
+    settings = ["model.width=16", "data.frame_step=1", "data.validation=0.34", "optim.epochs=2", "optim.ema=0.5"]
+    config = with_overrides(smoke(), settings)
     plan = plan_training(store, config=config, device="cpu")
     run = train(store, tmp_path / "run", config=config)
     model = run.model()
     assert plan.parameters == sum(p.numel() for p in model.parameters())
-    assert (plan.train_clips, plan.test_clips, plan.steps) == (32, 16, run.checkpoint().step)
+    assert (plan.train_clips, plan.validation_clips, plan.test_clips) == (32, 16, 16)
+    assert plan.steps == run.checkpoint().step
     assert plan.token_bytes == 32 * 2 * 4 * 25 * 6 * 2
     size = checkpoints(run.path)[-1].stat().st_size
     assert plan.checkpoint_bytes <= size < 1.6 * plan.checkpoint_bytes + 2**17  # names and the archive's own frame
@@ -76,7 +78,7 @@ def test_a_large_batch_is_not_run_whole_where_that_takes_long(tmp_path: Path, mo
     )
     monkeypatch.setattr("star.train.plan.timed_pieces", partial(timed_pieces, clock=lambda: 2.0 * sum(taken)))
     store = write_small_store(tmp_path / "small.zarr", replications=16)
-    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.batch_size=128"])
+    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "data.validation=0", "optim.batch_size=128"])
     plan = plan_training(store, config=config, device="cpu")
     assert plan.train_clips == 128
     assert taken == [1, 1, 1, 2]
