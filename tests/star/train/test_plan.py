@@ -78,7 +78,9 @@ def test_a_large_batch_is_not_run_whole_where_that_takes_long(tmp_path: Path, mo
     )
     monkeypatch.setattr("star.train.plan.timed_pieces", partial(timed_pieces, clock=lambda: 2.0 * sum(taken)))
     store = write_small_store(tmp_path / "small.zarr", replications=16)
-    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "data.validation=0", "optim.batch_size=128"])
+    config = with_overrides(
+        smoke(), ["model.width=16", "data.frame_step=1", "data.validation=0", "optim.batch_size=128"]
+    )
     plan = plan_training(store, config=config, device="cpu")
     assert plan.train_clips == 128
     assert taken == [1, 1, 1, 2]
