@@ -65,6 +65,7 @@ from attack.changes import (
     soft_link,
     sparse,
     twice,
+    unsealed_scores,
     virtual,
     zip_bomb,
 )
@@ -335,8 +336,28 @@ SCORES: dict[str, Attack] = {
     "a terabyte": sparse("run/test.npz"),
     **{
         f"without {name}": scores(lambda arrays, name=name: arrays.pop(name))
-        for name in ("clip_ids", "labels", "probabilities", "class_names", "split", "protocol")
+        for name in (
+            *("format", "clip_ids", "labels", "probabilities", "class_names", "split", "protocol"),
+            *("subjects", "performances", "trained_on"),
+        )
     },
+    "without a checksum": unsealed_scores,
+    "of another version": scores(lambda arrays: arrays.update(format=np.asarray("star-scores/9"))),
+    "a version of numbers": scores(lambda arrays: arrays.update(format=np.arange(1000))),
+    "a version with a bell": scores(lambda arrays: arrays.update(format=np.asarray("\a\n\x1b[2J"))),
+    **{
+        f"{name} {what}": scores(lambda arrays, name=name, change=change: arrays.update({name: change(arrays[name])}))
+        for name in ("subjects", "performances")
+        for what, change in {
+            "of another length": lambda values: values[:-1],
+            "below unknown": lambda values: values - 99,
+            "of fractions": lambda values: values + 0.5,
+            "of two axes": lambda values: values[None],
+        }.items()
+    },
+    "trained on numbers": scores(lambda arrays: arrays.update(trained_on=np.arange(3))),
+    "trained on objects": scores(lambda arrays: arrays.update(trained_on=np.asarray([{}], object))),
+    "trained on a table": scores(lambda arrays: arrays.update(trained_on=arrays["trained_on"][None])),
     "objects": scores(lambda arrays: arrays.update(clip_ids=np.asarray([{}] * 4, object))),
     "labels out of range": scores(lambda arrays: arrays.update(labels=arrays["labels"] + 99)),
     "labels negative": scores(lambda arrays: arrays.update(labels=arrays["labels"] - 99)),

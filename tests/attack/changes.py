@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from star_stores import reseal_metadata
 
+from pipeline.artifacts.archives import sealed_archive
 from pipeline.artifacts.checksum import crc_tail
 from pipeline.artifacts.sealed_json import seal, unseal
 
@@ -340,14 +341,25 @@ def lying_storage(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def scores(change: Callable[[dict[str, Any]], Any], **options: Any) -> Attack:
+def scores(change: Callable[[dict[str, Any]], Any]) -> Attack:
+    """A score file with a change and a checksum that is right."""
+
     def attack(root: Path) -> None:
         with np.load(root / "run/test.npz") as held:
             arrays = dict(held)
         change(arrays)
-        np.savez(root / "run/test.npz", **arrays)
+        out = io.BytesIO()
+        np.savez(out, **arrays)
+        (root / "run/test.npz").write_bytes(sealed_archive(out.getvalue()))
 
     return attack
+
+
+def unsealed_scores(root: Path) -> None:
+    """Other probabilities, whole by zip's own checksums, and no checksum of the file."""
+    with np.load(root / "run/test.npz") as held:
+        arrays = dict(held)
+    np.savez(root / "run/test.npz", **{**arrays, "probabilities": arrays["probabilities"][::-1]})
 
 
 def lying_header(root: Path) -> None:
@@ -373,7 +385,7 @@ def replaced(root: Path, name: str, write: Callable[[zipfile.ZipFile, str], None
             if member.filename != name:
                 archive.writestr(member.filename, before.read(member))
         write(archive, name)
-    (root / "run/test.npz").write_bytes(out.getvalue())
+    (root / "run/test.npz").write_bytes(sealed_archive(out.getvalue()))
 
 
 def column(name: str, make: Callable[[bytes], bytes]) -> Attack:

@@ -96,7 +96,7 @@ def resumed(root: Path) -> None:
 
 def read_scores(root: Path) -> None:
     scores = load_scores(root / "run/test.npz")
-    scores.summary(), list(scores.worst_first()), scores.confusion
+    scores.summary(), list(scores.worst_first()), scores.confusion, scores.seen_in_training
 
 
 def written(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from star_stores import one_thread, write_small_store
 from pipeline import manifest
 from pipeline.artifacts.files import write_atomic
 from pipeline.store.token_store import TokenStore
+from star.evaluate.clusters import paired_difference
 from star.evaluate.metrics import mcnemar
-from star.evaluate.scores import Scores, fuse, load_scores, save_scores
+from star.evaluate.scores import fuse, load_scores, save_scores
 from star.runs.run import open_run
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -118,12 +120,12 @@ def test_several_runs_are_fused(seeded: tuple[Path, str], tmp_path: Path) -> Non
     printed = done("evaluate", *runs)
     assert len(re.findall(r"^top-1", printed, flags=re.MULTILINE)) == 3
     assert printed.splitlines()[-2].startswith(f"top-1 {expected.top1:.4f}")
-    files = [run / "test.npz" for run in runs]  # score files stand for their runs, but do not tell of their training
-    assert [json.loads(done("evaluate", *each, "--json"))["trained_on"] for each in (runs, files)] == [0, None]
+    files = [run / "test.npz" for run in runs]  # score files stand for their runs
+    assert [json.loads(done("evaluate", *each, "--json"))["trained_on"] for each in (runs, files)] == [0, 0]
     assert json.loads(done("evaluate", *files, "--json"))["top1"] == expected.top1
 
 
-def test_clips_that_were_trained_on_are_printed(store: Path, seeded: tuple[Path, str]) -> None:
+def test_clips_that_were_trained_on_are_printed(store: Path, seeded: tuple[Path, str], tmp_path: Path) -> None:
     run = seeded[0] / "seed-4"
     opened = TokenStore.open(store)
     sides = [manifest.split(opened.records(), "synthetic", protocol) for protocol in ("xsub", "xview")]
@@ -139,6 +141,17 @@ def test_clips_that_were_trained_on_are_printed(store: Path, seeded: tuple[Path,
     done("train", "--from-cache", store, "--out", other, "--protocol", "xview", *SMALL)
     shown = star("evaluate", other, "--against", run, "--protocol", "xview", "--json")
     assert (json.loads(shown.stdout)["trained_on"], note in shown.stderr) == (0, True)
+    done("evaluate", run, "--protocol", "xview", "--scores", tmp_path / "s.npz", "--quiet")
+    done("evaluate", other, run, "--protocol", "xview", "--scores", tmp_path / "fused.npz", "--quiet")
+    for name in ("s.npz", "fused.npz"):  # as the runs themselves do
+        shown = star("evaluate", tmp_path / name, "--protocol", "xview", "--json")
+        assert json.loads(shown.stdout)["trained_on"] == len(trained & scored)
+        assert f"{name} was trained on {len(trained & scored)} of these" in shown.stderr
+    save_scores(replace(load_scores(tmp_path / "s.npz"), trained_on=None), tmp_path / "unknown.npz")
+    shown = star("evaluate", tmp_path / "unknown.npz", "--json")
+    assert json.loads(shown.stdout)["trained_on"] is None
+    assert f"not known whether {tmp_path / 'unknown.npz'} was trained on some of these" in shown.stderr
+    shown = star("evaluate", other, "--against", run, "--protocol", "xview", "--json")
     assert json.loads(shown.stdout)["against"]["trained_on"] == len(trained & scored)
     shutil.rmtree(other)
 
@@ -165,15 +178,35 @@ def test_two_runs_are_compared_on_the_same_clips(seeded: tuple[Path, str]) -> No
     assert facts["only_first"] + facts["only_second"] > 0
     printed = done("evaluate", first, "--against", second)
     assert f"McNemar's exact test p = {mcnemar(a, b):.3g}" in printed
+    assert "(t-test over 16 clips)" in printed  # one subject, and no performance twice
+
+
+def test_what_belongs_together_is_compared_together(seeded: tuple[Path, str], tmp_path: Path) -> None:
+    scores = [load_scores(seeded[0] / f"seed-{seed}" / "test.npz") for seed in (4, 5)]
+    first, second = (replace(each, subjects=np.arange(16) // 4) for each in scores)
+    files = [tmp_path / "first.npz", tmp_path / "second.npz"]
+    for each, path in zip((first, second), files, strict=True):
+        save_scores(each, path)
+    printed = done("evaluate", files[0], "--against", files[1])
+    low, high = first.interval
+    assert f"top-1 {first.top1:.4f} (95 % interval {low:.4f} to {high:.4f} over the clips, " in printed
+    low, high = first.cluster_interval
+    assert f", {low:.4f} to {high:.4f} over 4 subjects), top-5" in printed
+    expected = paired_difference(first.right, second.right, first.clusters)
+    low, high = (100 * end for end in expected.interval)
+    assert f"difference {100 * expected.value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, p = " in printed
+    assert f"p = {expected.p_value:.3g} (t-test over 4 subjects)\n{expected.power()}\n" in printed
+    facts = json.loads(done("evaluate", files[0], "--against", files[1], "--json"))
+    assert facts["against"].items() >= expected.summary().items()
+    assert (facts["over"], facts["clusters"]) == ("subjects", 4)
+    assert facts["cluster_interval95"] == list(first.cluster_interval)
 
 
 def test_other_clips_are_refused(seeded: tuple[Path, str], tmp_path: Path) -> None:
     first = seeded[0] / "seed-4"
     scores = load_scores(first / "test.npz")
-    fewer = Scores(
-        clip_ids=scores.clip_ids[1:], labels=scores.labels[1:], probabilities=scores.probabilities[1:],
-        class_names=scores.class_names, split="test", protocol="xsub",
-    )  # fmt: skip
+    each = {name: getattr(scores, name)[1:] for name in ("clip_ids", "labels", "probabilities")}
+    fewer = replace(scores, **each, subjects=scores.subjects[1:], performances=scores.performances[1:])
     save_scores(fewer, tmp_path / "fewer.npz")
     one_sentence(
         star("evaluate", first, tmp_path / "fewer.npz", "--quiet"), str(first), "different clips", scores.clip_ids[0]
@@ -205,7 +238,9 @@ def test_a_study_is_planned_trained_and_printed(store: Path, tmp_path: Path) -> 
     written = {run: (run / "metrics.jsonl").stat().st_mtime_ns for run in runs}
     facts = json.loads(done(*study, "--json"))
     assert [row["label"] for row in facts["variants"]] == ["softmax", "uniform"]
-    assert facts["variants"][0]["p_value"] is None
+    assert [(each["pair"], each["difference"]) for each in facts["pairs"]] == [
+        (["softmax", "uniform"], facts["variants"][0]["mean"] - facts["variants"][1]["mean"])
+    ]
     for row, pair in zip(facts["variants"], (runs[:2], runs[2:]), strict=True):
         assert row["top1"] == [open_run(run).metrics()[-1]["top1"] for run in pair]
     assert {run: (run / "metrics.jsonl").stat().st_mtime_ns for run in runs} == written  # nothing is trained again

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from star_stores import one_thread, write_small_store
 
@@ -14,11 +11,12 @@ from pipeline.errors import ConfigError
 from star.build import seeded_model
 from star.config.presets import smoke
 from star.config.text import TrainConfig, with_overrides
-from star.evaluate.metrics import wilson_interval
-from star.evaluate.scores import Scores
+from star.data.sampler import Batches
+from star.data.splits import open_splits
 from star.runs.run import open_run
-from star.study.ablate import ablate, file_name, markdown, planned, row_of
-from star.study.studies import STUDIES, variants
+from star.study.ablate import ablate, file_name, planned
+from star.study.studies import STUDIES, pairs, variants
+from star.study.table import markdown, pairs_csv, rows_csv
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -26,7 +24,7 @@ pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 @pytest.mark.parametrize("study", sorted(STUDIES))
 @pytest.mark.parametrize("preset", [smoke(), TrainConfig()])
 def test_every_variant_is_another_config(study: str, preset: TrainConfig) -> None:
-    found = variants(study, preset, views=2)
+    found = variants(study, preset, views=2, items=32)
     configs = [with_overrides(preset, settings) for settings in found.values()]
     assert len({repr(config) for config in configs}) == len(configs) >= 2
     assert len({file_name(label) for label in found}) == len(found)
@@ -37,7 +35,7 @@ def test_every_variant_is_another_config(study: str, preset: TrainConfig) -> Non
 ])  # fmt: skip
 def test_only_positions_of_tokens_in_use_are_varied(tokens: str, labels: list[str]) -> None:
     base = with_overrides(TrainConfig(), [f"model.tokens={tokens}", "model.width=8", "model.heads=1"])
-    found = variants("positions", base, views=1)
+    found = variants("positions", base, views=1, items=32)
     assert list(found) == labels
     learnt = []
     for settings in found.values():
@@ -53,20 +51,63 @@ def test_only_positions_of_tokens_in_use_are_varied(tokens: str, labels: list[st
 @pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_sampling_changes_one_choice_of_the_config(step: int, views: str) -> None:
     base = with_overrides(smoke(), [f"data.frame_step={step}", f"data.views={views}"])
-    first, *others = [with_overrides(base, settings) for settings in variants("sampling", base, views=2).values()]
+    first, *others = [
+        with_overrides(base, settings) for settings in variants("sampling", base, views=2, items=32).values()
+    ]
     assert first == base
     for other in others:
         assert (other.data.frame_step != step) + (other.data.views != base.data.views) == 1
     assert all(other.data.views == base.data.views for other in others[: len({step, 1, 2, 4}) - 1])
     assert any(other.data.views != base.data.views for other in others)
-    alone = variants("sampling", base, views=1).values()
+    alone = variants("sampling", base, views=1, items=32).values()
     assert all(with_overrides(base, settings).data.views == base.data.views for settings in alone)
     assert len(alone) == len({step, 1, 2, 4})
 
 
 def test_frames_are_named() -> None:
-    labels = variants("sampling", with_overrides(smoke(), ["data.frame_step=3"]), views=2)
+    labels = variants("sampling", with_overrides(smoke(), ["data.frame_step=3"]), views=2, items=32)
     assert list(labels) == ["every 3rd frame", "every frame", "every 2nd frame", "every 4th frame", "view 0 alone"]
+
+
+@pytest.mark.parametrize("study", sorted(STUDIES))
+def test_each_study_names_its_pairs(study: str) -> None:
+    labels = list(variants(study, TrainConfig(), views=2, items=32))
+    found = pairs(study, labels)
+    assert found
+    assert len({frozenset(pair) for pair in found}) == len(found)
+    for pair in found:
+        assert len(set(pair)) == 2
+        assert set(pair) <= set(labels)
+    if study == "tokens":  # the paper's claim
+        assert found == [("both", "jm"), ("both", "gg")]
+    else:
+        assert len(found) == len(labels) - 1
+
+
+def test_pairs_are_differences_that_a_claim_makes_positive() -> None:
+    assert pairs("attention", ["softmax", "uniform"]) == [("softmax", "uniform")]
+    assert pairs("layers", ["1 + 1", "2 + 2", "3 + 3"]) == [("2 + 2", "1 + 1"), ("3 + 3", "1 + 1")]
+    modules = list(variants("modules", TrainConfig(), views=1, items=32))
+    assert {first for first, _ in pairs("modules", modules)} == {"full zigzag | full binary"}
+
+
+@pytest.mark.parametrize(("settings", "steps"), [
+    (["optim.epochs=3", "optim.batch_size=10"], 12),  # 32 clips: four steps an epoch
+    (["optim.epochs=3", "optim.batch_size=10", "optim.min_steps=50"], 50),
+    (["optim.epochs=3", "optim.batch_size=10", "data.fraction=0.5"], 12),
+])  # fmt: skip
+def test_shares_of_the_data_take_equal_steps(tmp_path: Path, settings: list[str], steps: int) -> None:
+    store = write_small_store(tmp_path / "small.zarr")
+    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", *settings])
+    clips = []
+    for variant in planned(store, tmp_path / "out", study="data-fraction", config=config, seeds=1):
+        train, optim = open_splits(store, variant.config, in_memory=False).train, variant.config.optim
+        clips.append(len(train))
+        batches = Batches(
+            items=len(train), batch_size=optim.batch_size, epochs=optim.epochs, min_steps=optim.min_steps, seed=0
+        )
+        assert batches.steps == steps
+    assert clips == [4, 8, 16, 32]
 
 
 def test_a_study_with_a_variant_that_does_not_fit_trains_none(tmp_path: Path) -> None:
@@ -84,11 +125,13 @@ def test_a_study_with_a_variant_that_does_not_fit_trains_none(tmp_path: Path) ->
 
 def test_the_papers_own_pair_is_among_the_modules() -> None:
     assert (
-        with_overrides(TrainConfig(), variants("modules", TrainConfig(), views=1)["full zigzag | full binary"])
+        with_overrides(
+            TrainConfig(), variants("modules", TrainConfig(), views=1, items=32)["full zigzag | full binary"]
+        )
         == TrainConfig()
     )
     with pytest.raises(ConfigError, match="baselines"):
-        variants("everything", smoke(), views=1)
+        variants("everything", smoke(), views=1, items=32)
 
 
 def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
@@ -107,7 +150,8 @@ def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
         ablate(store, tmp_path / "out", **study)
     stop = False
     calls.clear()
-    rows = ablate(store, tmp_path / "out", **study)
+    table = ablate(store, tmp_path / "out", **study)
+    rows = table.rows
     assert {name for name, _, _ in calls} == {"uniform, seed 1"}  # what was finished is not trained again
     assert {(done, total) for _, done, total in calls} == {(3, 4)}
     assert [row.label for row in rows] == ["softmax", "uniform"]
@@ -118,29 +162,8 @@ def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
             assert run.config.seed == seed
             assert run.config.model.uniform_attention == (row.label == "uniform")
             assert run.metrics()[-1]["top1"] == row.top1[seed]
-    table = list(csv.DictReader((folder / "table.csv").open()))
-    assert [float(line["top1_mean"]) for line in table] == [row.mean for row in rows]
-    assert [float(line["top1_1"]) for line in table] == [row.top1[1] for row in rows]
-    assert (folder / "table.md").read_text() == markdown("attention", rows)
+    assert [each.pair for each in table.comparisons] == [("softmax", "uniform")]
+    assert (folder / "table.md").read_text() == markdown(table)
+    assert (folder / "table.csv").read_text() == rows_csv(table)
+    assert (folder / "pairs.csv").read_text() == pairs_csv(table)
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-
-
-def scores(right: list[bool]) -> Scores:
-    return Scores(
-        clip_ids=np.arange(len(right)).astype(str), labels=np.zeros(len(right), np.int64),
-        probabilities=np.asarray([[1.0, 0] if r else [0, 1.0] for r in right]), class_names=("x", "y"),
-        split="test", protocol="xsub",
-    )  # fmt: skip
-
-
-def test_a_row_is_mean_spread_interval_and_paired_test() -> None:
-    a, b = scores([True] * 9 + [False]), scores([True] * 7 + [False] * 3)
-    row = row_of("x | y", [a, b], reference=None)
-    assert (row.mean, row.top1) == (0.8, (0.9, 0.7))
-    assert row.spread == pytest.approx(math.sqrt(0.02))
-    assert row.interval == wilson_interval(8, 10)
-    assert math.isnan(row.p_value)
-    worse = row_of("worse", [scores([False] * 9 + [True])], reference=a)
-    assert math.isnan(worse.spread)
-    assert worse.p_value == pytest.approx(2 * 11 / 1024)  # one of ten discordant clips, or none, on either side
-    assert "| x / y | 80.0 | 14.1 |" in markdown("test", [row, worse])
