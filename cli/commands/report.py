@@ -57,9 +57,9 @@ def report(
 
     run = open_run(path)
     opened = store_of(run, store)
+    side = _side_of(run) if split is None else split
     optional = partial(_if_found, named=prepared is not None, command=context.command)
     folders = optional(lambda: prepared_of(opened, prepared))
-    side = _side_of(run) if split is None else split
     with ClipProgress(f"evaluate {path}", quiet=quiet) as progress:
         scores = evaluate_run(run, store=opened, split=side, device=device, progress=progress_callback(progress))
     pictures: list[Illustration] = []

@@ -25,8 +25,9 @@ from star.report.figures import (
 )
 
 METRICS = [{"step": s, "epoch": (s + 3) // 4, "loss": 2 / s, "lr": 1e-3} for s in range(1, 9)] + [
-    {"step": 4, "epoch": 1, "split": "test", "top1": 0.4},
-    {"step": 8, "epoch": 2, "split": "test", "top1": 0.7},
+    {"step": 4, "epoch": 1, "split": "val", "top1": 0.4},
+    {"step": 8, "epoch": 2, "split": "val", "top1": 0.7},
+    {"step": 8, "epoch": 2, "split": "test", "top1": 0.6},
 ]
 NAMES = ["sit down", "stand up"]
 COUNTS = np.asarray([[3, 1], [0, 4]])
@@ -39,13 +40,20 @@ def test_the_curve_shows_losses_and_accuracies() -> None:
     assert np.allclose(single.get_xdata(), np.arange(1, 9) / 4)
     assert np.allclose(single.get_ydata(), [2 / s for s in range(1, 9)])
     assert np.allclose(means.get_ydata(), [np.mean([2, 1, 2 / 3, 0.5]), np.mean([2 / 5, 2 / 6, 2 / 7, 2 / 8])])
-    assert np.allclose(accuracy_axes.lines[0].get_ydata(), [0.4, 0.7])
-    assert np.allclose(accuracy_axes.lines[0].get_xdata(), [1, 2])
+    validation, test = accuracy_axes.lines
+    assert np.allclose(validation.get_ydata(), [0.4, 0.7])
+    assert np.allclose(validation.get_xdata(), [1, 2])
+    assert (*test.get_xdata(), *test.get_ydata()) == (2, 0.6)  # a point: the test split is scored once
+    assert accuracy_axes.get_ylabel() == "validation accuracy"
+    assert [text.get_text() for text in accuracy_axes.texts] == ["validation 70.0 %\ntest 60.0 %"]
+    alone = curve_figure([line for line in METRICS if line.get("split") != "val"]).axes[1]
+    assert ([len(line.get_xdata()) for line in alone.lines], alone.get_ylabel()) == ([1], "accuracy")
+    assert [text.get_text() for text in alone.texts] == ["test 60.0 %"]
 
 
 def test_the_curve_of_an_unfinished_epoch_keeps_its_scale() -> None:
     steps = [{"step": s, "epoch": 1 + (s - 1) // 4, "loss": 1.0} for s in range(1, 6)]  # one of the second epoch
-    single, _ = curve_figure([*steps, METRICS[-2]]).axes[0].lines
+    single, _ = curve_figure([*steps, METRICS[-3]]).axes[0].lines
     assert np.allclose(single.get_xdata(), np.arange(1, 6) / 4)
 
 

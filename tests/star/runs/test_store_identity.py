@@ -30,6 +30,7 @@ DONE, FAILED, PENDING = 1, 3, 0
 
 def config(*settings: str) -> TrainConfig:
     tiny = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.epochs=2", "optim.batch_size=8"]
+    tiny += ["data.validation=0.34"]  # subject 1; subjects 2 and 4 train
     return with_overrides(smoke(), [*tiny, *settings])
 
 
@@ -45,14 +46,15 @@ class Shown(TokenStore):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_store(tmp_path_factory.mktemp("stores") / "small.zarr", views=3, signal=0.3)
+    subjects = (1, 2, 4, 9)
+    return write_small_store(tmp_path_factory.mktemp("stores") / "small.zarr", views=3, signal=0.3, subjects=subjects)
 
 
 def at_a_time(path: Path, *, views: int = 3, failed: tuple[int, ...] = ()) -> TokenStore:
     """The store when it had so many views and these rows had failed."""
     store = Shown.open(path)
     assert isinstance(store, Shown)
-    store.shown = np.full((48, 3), DONE, np.uint8)
+    store.shown = np.full((64, 3), DONE, np.uint8)
     store.shown[:, views:] = PENDING
     store.shown[list(failed)] = FAILED
     return store
@@ -74,7 +76,7 @@ def test_views_added_to_a_store_do_not_change_a_run(path: Path, tmp_path: Path, 
     with pytest.raises(Stop):
         train(at_a_time(path, views=2), tmp_path / "run", config=asked, save_every_s=0, progress=stop_at_three)
     run = train(at_a_time(path), tmp_path / "run", config=asked)
-    assert run.store["views"] == {"train": [0, 1], "test": [0, 1]}
+    assert run.store["views"] == {"train": [0, 1], "val": [0, 1], "test": [0, 1]}
     metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("undisturbed", "run")]
     assert metrics[0] == metrics[1]
     lines = train(at_a_time(path), tmp_path / "run", config=asked).metrics()  # finished, and so left alone
@@ -116,7 +118,7 @@ def test_a_study_uses_the_views_of_its_first_run(path: Path, tmp_path: Path) -> 
     shutil.rmtree(tmp_path / "out/attention/uniform/seed-0")
     ablate(at_a_time(path), tmp_path / "out", **asked)
     runs = [open_run(tmp_path / "out/attention" / name / "seed-0") for name in ("softmax", "uniform")]
-    assert [run.store["views"] for run in runs] == [{"train": [0, 1], "test": [0, 1]}] * 2
+    assert [run.store["views"] for run in runs] == [{"train": [0, 1], "val": [0, 1], "test": [0, 1]}] * 2
 
 
 def test_a_finished_run_stays_finished(path: Path, tmp_path: Path) -> None:
@@ -126,16 +128,16 @@ def test_a_finished_run_stays_finished(path: Path, tmp_path: Path) -> None:
         assert completeness_of(run, store=store).finished
 
 
-@pytest.mark.parametrize(("row", "split"), [(0, "train"), (-1, "test")])
+@pytest.mark.parametrize(("row", "split"), [(4, "train"), (0, "val"), (-1, "test")])
 def test_clips_added_to_a_split_are_refused(path: Path, tmp_path: Path, row: int, split: str) -> None:
     run = train(at_a_time(path, failed=(row,)), tmp_path / "run", config=config())
-    assert run.store["clips"][split]["count"] == {"train": 31, "test": 15}[split]
+    assert run.store["clips"][split]["count"] == {"train": 31, "val": 15, "test": 15}[split]
     sentence = rf"the {split} split has other clips .* into another folder"
     with pytest.raises(ArtifactError, match=sentence):
         train(at_a_time(path), tmp_path / "run", config=config())
-    if split == "test":
+    if split != "train":
         with pytest.raises(ArtifactError, match=sentence):
-            evaluate_run(run, store=at_a_time(path))
+            evaluate_run(run, split=split, store=at_a_time(path))
     else:
         assert len(evaluate_run(run, store=at_a_time(path)).labels) == 16
         assert len(trained_clips(run, store=at_a_time(path, failed=(row,)))) == 31
@@ -146,8 +148,8 @@ def test_clips_added_to_a_split_are_refused(path: Path, tmp_path: Path, row: int
 def test_a_run_of_an_older_format_is_refused(path: Path, tmp_path: Path) -> None:
     run: Run = train(path, tmp_path / "run", config=config())
     about = json.loads((run.path / "config.json").read_text())
-    (run.path / "config.json").write_text(json.dumps({**about, "format": "star-run/1"}))
-    with pytest.raises(ArtifactError, match=r"another version .*star-run/1.*train it again"):
+    (run.path / "config.json").write_text(json.dumps({**about, "format": "star-run/4"}))
+    with pytest.raises(ArtifactError, match=r"another version .*star-run/4.*train it again"):
         open_run(run.path)
 
 
@@ -202,7 +204,8 @@ def test_config_json_has_what_the_store_decides(path: Path, tmp_path: Path) -> N
 
 def test_a_store_made_again_with_other_tokens_is_told(tmp_path: Path) -> None:
     """The same names, labels, options and fingerprint; other content."""
-    write_small_store(tmp_path / "s", seed=0)
+    subjects = (1, 2, 4, 9)
+    write_small_store(tmp_path / "s", seed=0, subjects=subjects)
     run = train(tmp_path / "s", tmp_path / "run", config=config("optim.epochs=1"))
     assert run.store["content_digest"] == TokenStore.open(tmp_path / "s").content_digest()
     for path in (tmp_path / "run").glob("checkpoint-*.pt"):
@@ -212,12 +215,13 @@ def test_a_store_made_again_with_other_tokens_is_told(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.store.write.fingerprint_of", lambda _: fingerprint)
         patch.setattr("pipeline.store.check.fingerprint_of", lambda _: fingerprint)
-        write_small_store(tmp_path / "s", seed=1)
+        write_small_store(tmp_path / "s", seed=1, subjects=subjects)
     with pytest.raises(
         ArtifactError, match=r"clips of the train split have other tokens in .* than when the run began"
     ):
         train(tmp_path / "s", tmp_path / "run", config=config("optim.epochs=1"))
     assert completeness_of(run).other_tokens
+    assert completeness_of(run, split="val").other_tokens
     shown = star("evaluate", run.path, "--device", "cpu", "--quiet")
     assert shown.exit_code == 0
     assert f"the clips have other tokens now than when {run.path} was trained" in shown.stderr

@@ -9,11 +9,13 @@ from star_stores import one_thread, write_small_store
 
 from pipeline.errors import ConfigError
 from star.build import seeded_model
-from star.config.presets import smoke
+from star.config.presets import paper, smoke
 from star.config.text import TrainConfig, with_overrides
 from star.data.sampler import Batches
-from star.data.splits import open_splits
-from star.runs.run import open_run
+from star.data.splits import CHOOSING, open_splits
+from star.evaluate.scores import Scores
+from star.evaluate.scoring import evaluate_run
+from star.runs.run import Run, open_run
 from star.study.ablate import ablate, file_name, planned
 from star.study.studies import STUDIES, pairs, variants
 from star.study.table import markdown, pairs_csv, rows_csv
@@ -97,7 +99,7 @@ def test_pairs_are_differences_that_a_claim_makes_positive() -> None:
     (["optim.epochs=3", "optim.batch_size=10", "data.fraction=0.5"], 12),
 ])  # fmt: skip
 def test_shares_of_the_data_take_equal_steps(tmp_path: Path, settings: list[str], steps: int) -> None:
-    store = write_small_store(tmp_path / "small.zarr")
+    store = write_small_store(tmp_path / "small.zarr", subjects=(1, 2, 4, 9))  # one of three is held out
     config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", *settings])
     clips = []
     for variant in planned(store, tmp_path / "out", study="data-fraction", config=config, seeds=1):
@@ -135,7 +137,7 @@ def test_the_papers_own_pair_is_among_the_modules() -> None:
 
 
 def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
-    store = write_small_store(tmp_path / "small.zarr", signal=0.5)
+    store = write_small_store(tmp_path / "small.zarr", signal=0.5, subjects=(1, 2, 4, 9))
     config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.epochs=2", "eval_every=0"])
     calls: list[tuple[str, int, int]] = []
 
@@ -161,9 +163,52 @@ def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
             run = open_run(folder / file_name(row.label) / f"seed-{seed}")
             assert run.config.seed == seed
             assert run.config.model.uniform_attention == (row.label == "uniform")
-            assert run.metrics()[-1]["top1"] == row.top1[seed]
+            last = {line["split"]: line for line in run.metrics() if "top1" in line}
+            assert last["val"]["top1"] == row.top1[seed]
+            assert ("test" in last) == (run.path / "test.npz").exists() == (row.label == table.best)
+            if row.test is not None:
+                assert last["test"]["top1"] == row.test.top1[seed] == evaluate_run(run).top1
+    assert [row.label for row in rows if row.test is not None] == [table.best]
+    assert table.best == max(rows, key=lambda row: row.mean).label
     assert [each.pair for each in table.comparisons] == [("softmax", "uniform")]
     assert (folder / "table.md").read_text() == markdown(table)
     assert (folder / "table.csv").read_text() == rows_csv(table)
     assert (folder / "pairs.csv").read_text() == pairs_csv(table)
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_variant_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an earlier call has scored on the test split is shown, counted, and never scored again."""
+    store = write_small_store(tmp_path / "small.zarr", signal=0.5, subjects=(1, 2, 4, 9))
+    config = with_overrides(paper(), ["model.tokens=jm", "model.width=16", "model.heads=1", "optim.epochs=1"])
+    config = with_overrides(config, ["model.encoder_depth=1", "model.decoder_depth=0"])
+    looked: list[Path] = []
+
+    def counted(run: Run, *, split: str, **how: object) -> Scores:
+        assert split == "test"
+        looked.append(run.path)
+        return evaluate_run(run, split=split, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("star.study.held_back.evaluate_run", counted)
+    study = {"study": "attention", "config": config, "seeds": 2}
+    table = ablate(store, tmp_path / "out", **study, test="none")
+    text = (tmp_path / "out/attention/table.md").read_text()
+    assert (looked, table.looks, "test top-1" in text) == ([], 0, False)
+    assert text.endswith("compared on 16 validation clips. Looks at the test split: 0.\n")
+    assert open_run(tmp_path / "out/attention/softmax/seed-0").config.data.validation == CHOOSING  # paper has none
+    table = ablate(store, tmp_path / "out", **study)
+    text = (tmp_path / "out/attention/table.md").read_text()
+    best = tmp_path / "out/attention" / file_name(table.best)
+    assert (looked, table.looks) == ([best / "seed-0", best / "seed-1"], 1)
+    assert f"Looks at the test split: 1 ({table.best}; all seeds of a variant are one look).\n" in text
+    assert "| test top-1 |" in text
+    table = ablate(store, tmp_path / "out", **study, test="all")
+    assert (len(looked), len(set(looked)), table.looks) == (4, 4, 2)
+    again = ablate(store, tmp_path / "out", **study, test="none")
+    assert (len(looked), again.looks) == (4, 2)  # what was looked at stays counted
+    assert [row.test.top1 for row in again.rows if row.test] == [row.test.top1 for row in table.rows if row.test]
+    header, *lines = (tmp_path / "out/attention/table.csv").read_text().splitlines()
+    column = header.split(",").index("test_top1_mean")
+    assert [float(line.split(",")[column]) for line in lines] == [row.test.mean for row in table.rows if row.test]
+    with pytest.raises(ConfigError, match=r"test: .*best \| all \| none"):
+        ablate(store, tmp_path / "out", **study, test="worst")

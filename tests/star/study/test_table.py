@@ -14,7 +14,8 @@ from pipeline.records import keyed_rng
 from star.evaluate.clusters import cluster_interval, paired_difference
 from star.evaluate.metrics import holm, mcnemar, wilson_interval
 from star.evaluate.scores import Scores, fuse
-from star.study.table import markdown, pairs_csv, rows_csv, table_of
+from star.study.seeds import spread_of
+from star.study.table import markdown, pairs_csv, rows_csv, table_of, with_test
 
 CLIPS = 40
 
@@ -85,13 +86,20 @@ def test_without_subjects_the_exact_test_is_corrected() -> None:
 def test_the_text_says_what_its_numbers_are_of() -> None:
     table = table_of("study", found_scores(), PAIRS)
     head, _, first, *_ = markdown(table).splitlines()
-    assert head == "| study | top-1 | ± over seeds | 95 % over clips | 95 % over 4 subjects | mean class | seeds |"
+    assert (
+        head
+        == "| study | validation top-1 | ± over seeds | 95 % over clips | 95 % over 4 subjects | mean class | seeds |"
+    )
     row = table.rows[0]
     low, high = (100 * end for end in row.cluster_interval)
     cells = [cell.strip() for cell in first.strip("|").split("|")]
     assert cells[:3] == ["a / b", f"{100 * row.mean:.1f}", f"{100 * row.spread:.1f}"]
     assert cells[4:] == [f"{low:.1f} to {high:.1f}", f"{100 * row.mean_class_accuracy:.1f}", "3"]
-    below = markdown(table).splitlines()[6:]
+    *below, empty, sides = markdown(table).splitlines()[6:]
+    assert (empty, sides) == (
+        "",
+        f"Variants are compared on {table.clips} validation clips. Looks at the test split: 0.",
+    )
     assert below[0].startswith("| pair | difference | 95 % over 4 subjects | p, t-test over 4 subjects | p, McNemar")
     each = table.comparisons[2]
     cells = [cell.strip() for cell in below[4].strip("|").split("|")]
@@ -104,7 +112,30 @@ def test_the_text_says_what_its_numbers_are_of() -> None:
     assert "t-test" not in alone
     assert "| 95 % over clips | mean class |" in alone
     assert "Holm corrects the p of McNemar for 1 comparison." in alone
-    assert "pair" not in markdown(table_of("study", found_scores(), []))
+    assert "| pair |" not in markdown(table_of("study", found_scores(), []))
+
+
+def test_test_scores_stand_beside_and_their_looks_are_counted() -> None:
+    found = found_scores()
+    first, *others = found
+    table = with_test(table_of("study", found, PAIRS), {first: found[others[0]]}, looks=2)
+    expected = spread_of(found[others[0]])
+    assert [row.test is None for row in table.rows] == [False, *[True] * len(others)]
+    head, _, row, other, *_, sides = markdown(table).splitlines()
+    assert head.endswith("| test top-1 | test ± over seeds | test 95 % over clips | test 95 % over clusters |")
+    low, high = (100 * end for end in expected.cluster_interval)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[-4:-2] == [f"{100 * expected.mean:.1f}", f"{100 * expected.spread:.1f}"]
+    assert cells[-1] == f"{low:.1f} to {high:.1f} (4 subjects)"
+    assert other.endswith("|  |  |  |  |")
+    shown = first.replace("|", "/")
+    assert sides.endswith(f"Looks at the test split: 2 ({shown}; all seeds of a variant are one look).")
+    lines = list(csv.DictReader(io.StringIO(rows_csv(table))))
+    assert (float(lines[0]["test_top1_mean"]), lines[1]["test_top1_mean"]) == (expected.mean, "nan")
+    assert table.rows[0].summary()["test"] == expected.summary()
+    assert table.rows[1].summary()["test"] is None
+    best = max(table.rows, key=lambda row: row.mean)
+    assert table.best == best.label
 
 
 def test_programs_get_every_number() -> None:
