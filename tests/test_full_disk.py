@@ -33,7 +33,7 @@ def config() -> TrainConfig:
 
 @pytest.mark.parametrize("tensorboard", [False, True])
 def test_a_disk_that_fills_up_under_the_metrics(tmp_path: Path, small_disk: Path, tensorboard: bool) -> None:
-    store = write_small_store(tmp_path / "small.zarr")
+    store = write_small_store(tmp_path / "small.zarr", subjects=(1, 2, 4, 9))
     whole = train(store, tmp_path / "whole", config=config())
 
     def fill(event: TrainEvent) -> None:
@@ -64,7 +64,7 @@ def test_a_disk_without_room_for_a_lock_is_told_by_its_name(small_disk: Path) ->
 
 
 def test_the_command_tells_it_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = write_small_store(tmp_path / "small.zarr")
+    store = write_small_store(tmp_path / "small.zarr", subjects=(1, 2, 4, 9))
 
     def full(file: object, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -101,7 +101,7 @@ def rows_of_split(
     """Rows of the split that are done in every view, and the number of its other clips; sides as in `sides_of`."""
     sides = sides_of(store, protocol, validation=validation, fold=fold)
     if split not in sides:
-        remedy = "hold clips out of training with `data.validation=0.25`" if split == "val" else None
+        remedy = "to have one, train with data.validation above 0" if split == "val" else None
         raise ConfigError("split", "no such split", got=repr(split), expected=" | ".join(sides), remedy=remedy)
     rows = np.asarray(store.rows_of(record.clip_id for record in sides[split]), np.int64)
     done = rows[(status[rows] == DONE).all(axis=1)]

@@ -21,7 +21,7 @@ from star.train.start import train
 HANG_S = 120  # a limit that only a hang reaches
 CONFIG = TrainConfig(
     model=ModelConfig(tokens="jm", width=8, heads=2, encoder_depth=1, decoder_depth=1, mlp_ratio=1),
-    data=DataConfig(views=0),
+    data=DataConfig(views=0, validation=0.5),
     optim=OptimConfig(kind="adamw", lr=1e-3, epochs=2, batch_size=16, ema=0.5),
 )
 
@@ -34,7 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         install(patch)
         write_prepared(root / "prepared", 6, shard_clips=3)
         extract(root / "prepared", root / "store", replace(OPTIONS, views=2))
-    write_small_store(root / "tokens", classes=2, subjects=(1, 9), replications=2)
+    write_small_store(root / "tokens", classes=2, subjects=(1, 2, 9), replications=2)
     train(root / "tokens", root / "run", config=CONFIG, device="cpu", workers=0)
     max((root / "run").glob("checkpoint-*.pt")).unlink()  # the one before it has an epoch to go
     return root

@@ -32,7 +32,7 @@ from pipeline.store.token_store import TokenStore
 from pipeline.store.verify import verify_store
 from star.evaluate.completeness import completeness_of
 from star.evaluate.scores import load_scores
-from star.evaluate.scoring import evaluate_run
+from star.evaluate.scoring import evaluate_run, final_scores
 from star.report.html import report
 from star.runs.run import open_run
 from star.train.start import train
@@ -90,8 +90,10 @@ def read_run(root: Path) -> None:
 
 def resumed(root: Path) -> None:
     train(root / "tokens", root / "run", config=CONFIG, device="cpu", workers=0)
-    evaluate_run(root / "run", device="cpu", workers=0)
-    open_run(root / "run").metrics()
+    run = open_run(root / "run")
+    for split in ("val", "test"):
+        final_scores(run, split=split, device="cpu", workers=0)
+    run.metrics()
 
 
 def read_scores(root: Path) -> None:

@@ -30,7 +30,7 @@ for setting in ("model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_store(tmp_path_factory.mktemp("stores") / "small.zarr", signal=0.3)
+    return write_small_store(tmp_path_factory.mktemp("stores") / "small.zarr", signal=0.3, subjects=(1, 2, 4, 9))
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_a_study_is_planned_trained_and_printed(store: Path, tmp_path: Path) -> 
     plan = json.loads(done(*study, "--dry-run"))
     assert plan["runs"] == 4
     assert [variant["label"] for variant in plan["variants"]] == ["softmax", "uniform"]
-    assert (plan["train_clips"], plan["test_clips"]) == (32, 16)
+    assert (plan["train_clips"], plan["validation_clips"], plan["test_clips"]) == (32, 16, 16)
     assert plan["variants"][1]["settings"] == ["model.uniform_attention=true"]
     assert not (tmp_path / "out").exists()
     printed = done(*study)
@@ -242,7 +242,9 @@ def test_a_study_is_planned_trained_and_printed(store: Path, tmp_path: Path) -> 
         (["softmax", "uniform"], facts["variants"][0]["mean"] - facts["variants"][1]["mean"])
     ]
     for row, pair in zip(facts["variants"], (runs[:2], runs[2:]), strict=True):
-        assert row["top1"] == [open_run(run).metrics()[-1]["top1"] for run in pair]
+        lines = [line for run in pair for line in open_run(run).metrics() if line.get("split") == "val"]
+        assert row["top1"] == [line["top1"] for line in lines]
+    assert (facts["split"], facts["looks"]) == ("val", 1)
     assert {run: (run / "metrics.jsonl").stat().st_mtime_ns for run in runs} == written  # nothing is trained again
 
 

@@ -76,7 +76,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
-    store = write_small_store(tmp_path / "small.zarr", signal=0.4)
+    store = write_small_store(tmp_path / "small.zarr", signal=0.4, subjects=(1, 2, 4, 9))
     config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.epochs=3"])
     run = train(store, tmp_path / "run", config=config)
     scores = evaluate_run(run)
@@ -109,6 +109,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Prepare
     folder = write_prepared(tmp_path / "prepared", 12)
     extract(folder.path, tmp_path / "store", OPTIONS)
     settings = ["model.width=16", "model.tokens=both", "optim.epochs=1", "data.frame_step=2"]
+    settings += ["data.validation=0"]
     run = train(tmp_path / "store", tmp_path / "run", config=with_overrides(smoke(), settings))
     return tmp_path / "store", folder, run
 
@@ -202,7 +203,7 @@ def test_class_attention_of_a_run_is_the_mean_over_its_modules(made: tuple[Path,
 
 
 def test_a_baseline_has_a_page_without_attention(tmp_path: Path) -> None:
-    store = write_small_store(tmp_path / "small.zarr")
+    store = write_small_store(tmp_path / "small.zarr", subjects=(1, 2, 4, 9))
     settings = ["model.kind=linear_probe", "data.frame_step=1", "optim.epochs=1", "log_every=1000"]
     run = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
     shown = star("report", run.path, "--quiet")

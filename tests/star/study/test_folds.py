@@ -165,7 +165,9 @@ def test_a_run_without_any_scores_prints_its_folder(store: Path, tmp_path: Path)
     refused = star(*command, "--out", tmp_path / "seeds", "--seeds", "2")
     one_sentence(refused, "score_test", "no validation side to compare on", "--set data.validation=0.25")
     assert json.loads(done("evaluate", tmp_path / "run", "--json"))["split"] == "test"  # on demand
-    one_sentence(star("evaluate", tmp_path / "run", "--split", "val"), "no such split", "--set data.validation=0.25")
+    one_sentence(
+        star("evaluate", tmp_path / "run", "--split", "val"), "no such split", "train with data.validation above 0"
+    )
 
 
 def test_a_run_to_choose_by_reports_its_validation_side(store: Path, tmp_path: Path) -> None:
