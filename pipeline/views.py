@@ -67,6 +67,16 @@ def crop_joints(joints: np.ndarray, view: View, pairs: Sequence[tuple[int, int]]
     return moved
 
 
+def mirror_xyz(xyz: np.ndarray, view: View, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Places (..., V, 3) in the camera's frame, x along the picture's rows, to those of the view's scene.
+
+    A crop does not move the camera; under a flip x changes its sign, and the `pairs` are swapped as in `crop_joints`.
+    """
+    if not view.flip:
+        return xyz.copy()
+    return xyz[..., mirrored_order(xyz.shape[-2], pairs), :] * np.array((-1, 1, 1), dtype=xyz.dtype)
+
+
 def crop_visible(visible: np.ndarray, view: View, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     """Values for each joint (..., V), in the order of `crop_joints`."""
     return visible[..., mirrored_order(visible.shape[-1], pairs)] if view.flip else visible.copy()

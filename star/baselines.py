@@ -1,7 +1,8 @@
-"""Small models on the same tokens: baselines for the STAR-Transformer's accuracy.
+"""Small models on the same clips: baselines for the STAR-Transformer's accuracy.
 
-In: a `star.batch.Batch` with gg (B, T, P, D), jm (B, T, V, D'), joint_mask (B, T, V). Out: logits (B, A). They are
-trained and evaluated by the same code (`model.kind`). None is from the paper; all are ours.
+In: a `star.batch.Batch` with gg (B, T, P, D), jm (B, T, V, D'), joint_mask (B, T, V), or joints and xyz. Out: logits
+(B, A). They are trained and evaluated by the same code (`model.kind`). None is from the paper; all are ours. Linear
+models are not among them: `star.controls` solves them exactly.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from star.batch import Batch
 from star.config.options import ModelConfig
+from star.coordinates import CHANNELS, coordinate_features
 from star.model import TokenModel
 
 
@@ -25,35 +27,6 @@ class Baseline(TokenModel):
         if self.config.uses_jm:
             found.append(self.jm_standard(batch.jm) * batch.joint_mask[..., None])
         return found
-
-
-class LinearProbe(Baseline):
-    """A linear layer on the mean token of each kind over all frames: what the backbone alone knows. Blind to order."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        channels = config.uses_gg * config.gg_channels + config.uses_jm * config.jm_channels
-        self.head = nn.Linear(channels, config.classes)
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.head(torch.cat([tokens.mean(dim=(1, 2)) for tokens in self.tokens(batch)], dim=-1))
-
-
-class FrameProbe(Baseline):
-    """A linear layer on all tokens of the middle frame.
-
-    The 3-D kernels of the backbone's first layers mix five frames to each side into such a token, so this probe is not
-    blind to the direction of time; `benchmarks/single_frame.py` has one that is.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        cells, joints = config.uses_gg * config.cells, config.uses_jm * config.joints
-        self.head = nn.Linear(cells * config.gg_channels + joints * config.jm_channels, config.classes)
-
-    def forward(self, batch: Batch) -> Tensor:
-        middle = self.config.frames // 2
-        return self.head(torch.cat([tokens[:, middle].flatten(1) for tokens in self.tokens(batch)], dim=-1))
 
 
 class AttentiveProbe(Baseline):
@@ -81,7 +54,7 @@ class AttentiveProbe(Baseline):
         return self.head(self.norm(pooled[:, 0]))
 
 
-class JointGRU(Baseline):
+class TokenGRU(Baseline):
     """A GRU over the frames' joint tokens, each projected to a few channels; the last state gives the action."""
 
     CHANNELS = 8  # of a projected joint: 25 joints give 200 inputs a frame
@@ -96,3 +69,32 @@ class JointGRU(Baseline):
         joints = self.tokens(batch)[-1]
         _, last = self.gru(self.project(joints).flatten(2))
         return self.head(last[-1])
+
+
+class CoordinateGRU(TokenModel):
+    """A GRU over the frames' joint coordinates (`star.coordinates`), without any token.
+
+    Each person is a sequence of its own; the mean state over time, and the largest over the persons of the clip, gives
+    the action. A clip without any joint has the logits of a state of zeros.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.project = nn.Linear((config.joints + 1) * CHANNELS, config.width)
+        self.gru = nn.GRU(config.width, config.width, batch_first=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.width, config.classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        assert batch.joints is not None
+        assert batch.xyz is not None
+        return self.of_features(coordinate_features(batch.joints, batch.xyz))
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """Logits (B, A) of `coordinate_features` (B, M, T, V + 1, 12)."""
+        there = features.ne(0).flatten(2).any(dim=2)  # (B, M)
+        states, _ = self.gru(self.project(self.dropout(features.flatten(3)[there])))
+        means = states.new_full((*there.shape, states.shape[-1]), -torch.inf)
+        means[there] = states.mean(dim=1)
+        pooled = torch.where(there.any(dim=1, keepdim=True), means.amax(dim=1), 0)
+        return self.head(self.dropout(pooled))

@@ -10,17 +10,16 @@ from dataclasses import replace
 
 import torch
 
-from star.baselines import AttentiveProbe, FrameProbe, JointGRU, LinearProbe
+from star.baselines import AttentiveProbe, CoordinateGRU, TokenGRU
 from star.config.options import ModelConfig
 from star.model import StarTransformer, TokenModel
 
 # A new model is one more line here, and its name in `star.config.options.MODEL_KINDS`, which needs no torch.
 MODELS: dict[str, type[TokenModel]] = {
     "star": StarTransformer,
-    "linear_probe": LinearProbe,
-    "frame_probe": FrameProbe,
     "attentive_probe": AttentiveProbe,
-    "joint_gru": JointGRU,
+    "token_gru": TokenGRU,
+    "coordinate_gru": CoordinateGRU,
 }
 
 

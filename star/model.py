@@ -65,7 +65,7 @@ class TokenModel(nn.Module):
     @property
     def reads(self) -> tuple[str, ...]:
         """Names of the fields of `Batch` that `forward` uses."""
-        return ("gg",) * self.config.uses_gg + ("jm", "joint_mask") * self.config.uses_jm
+        return ("gg",) * self.config.uses_gg + ("jm", "joint_mask") * self.config.uses_jm + self.config.fields
 
     def standardise(self, *, gg: tuple[Tensor, Tensor] | None = None, jm: tuple[Tensor, Tensor] | None = None) -> None:
         """Take (mean, spread) of each token kind's channels, from the training split."""

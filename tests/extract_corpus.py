@@ -34,7 +34,7 @@ def clip_id(i: int) -> str:
 
 
 def content(i: int, draws: int) -> ClipContent:
-    """A clip whose content is a function of i: noise, and joints of which some are absent."""
+    """A clip whose content is a function of i: noise, joints of which some are absent, xyz in two of three."""
     rng = keyed_rng(0, "corpus", i)
     frames = rng.integers(0, 255, (draws, FRAMES, KEPT // 8, KEPT // 8, 3), dtype=np.uint8).repeat(8, 2).repeat(8, 3)
     joints = rng.uniform(-4, KEPT + 4, (draws, PERSONS, FRAMES, JOINTS, 2)).astype(np.float32)
@@ -42,12 +42,15 @@ def content(i: int, draws: int) -> ClipContent:
     if i % 2:
         scores[:, 1] = 0  # one person
     joints[scores == 0] = np.nan
+    index = np.sort(rng.integers(0, 60, (draws, FRAMES)), axis=1)
+    xyz = np.where(np.isnan(joints[..., :1]), joints[..., :1], rng.normal(size=(*scores.shape, 3))).astype(np.float32)
     return ClipContent(
         frames=tuple(tuple(encode_picture(picture, "jpeg95") for picture in draw) for draw in frames),
         joints=joints,
         scores=scores,
-        frame_index=np.sort(rng.integers(0, 60, (draws, FRAMES)), axis=1),
+        frame_index=index,
         box=(0, 0, KEPT, KEPT),
+        xyz=xyz if i % 3 else None,
     )
 
 

@@ -66,13 +66,15 @@ def write_small_store(
     views: int = 1,
     frames: int = 4,
     signal: float = 3.0,
+    moving: float = 20.0,
     seed: int = 0,
     nan_clip: int | None = None,
 ) -> Path:
     """A store with the synthetic protocol: every third subject tests (3, 6, 9), the others train.
 
-    Class c raises joint token channel c in the first half of the frames, by `signal` times the noise. `nan_clip` is a
-    row with one NaN token.
+    Class c raises joint token channel c in the first half of the frames, by `signal` times the noise; and its joint c
+    moves by `moving` pixels a frame, in noise of one pixel, up and down alike, so that no frame alone tells. `nan_clip`
+    is a row with one NaN token.
     """
     rng = np.random.default_rng(seed)
     records = sorted(
@@ -89,8 +91,17 @@ def write_small_store(
     jm[~mask] = 0
     if nan_clip is not None:
         jm[nan_clip, 0, 0, 0, 0], mask[nan_clip, 0, 0, 0] = np.nan, True
+    own = np.random.default_rng([seed, 1])  # the tokens stay as they are without joints
+    body = own.normal(scale=20, size=(JOINTS, 2)) + 50
+    joints = body + own.normal(size=(n, views, 2, frames, JOINTS, 2))
+    for i, row in enumerate(records):
+        start = own.uniform(-moving * frames, 0)
+        joints[i, :, 0, :, row.label, 1] += start + moving * np.arange(frames)
+    joints[:, :, 1] = np.nan  # one person
+    poses = {"joints": joints.astype(np.float32), "joint_scores": np.isfinite(joints[..., 0]).astype(np.float32)}
     write_arrays(
         path, gg=gg.astype(np.float16), jm=jm.astype(np.float16), joint_mask=mask,
         records=records, class_names=[f"action {c}" for c in range(classes)], dataset="synthetic", shard_clips=16,
+        joints=poses,
     )  # fmt: skip
     return path

@@ -50,7 +50,12 @@ ALLOWED: dict[str, set[str]] = {
         *("pipeline/artifacts", "pipeline/store"),
     },
     "star/report": {"star/evaluate", "star/runs", "star/config"},
+    "star/controls": {
+        *("star", "star/evaluate", "star/runs", "star/data", "star/distributed", "star/config"),
+        *("pipeline/artifacts", "pipeline/store"),
+    },
     "star/study": {
+        "star/controls",
         *("star/train", "star/evaluate", "star/report", "star/runs", "star/data", "star/distributed", "star/config"),
         *("pipeline/artifacts", "pipeline/store"),
     },

@@ -22,7 +22,7 @@ from pipeline.prepare.shard import Shard
 from pipeline.store.blobs import Blobs
 from pipeline.store.clip_reader import read_committed
 from pipeline.store.layout import StoreSizes, specs
-from pipeline.views import crop_frames, crop_joints, crop_visible, view_of
+from pipeline.views import crop_frames, crop_joints, crop_visible, mirror_xyz, view_of
 
 NOT_WHOLE = "its prepared clip does not match its digest"
 NOT_DECODED = "a picture of its prepared clip cannot be decoded"
@@ -99,6 +99,7 @@ def view_of_clip(job: ShardJob, row: int) -> ClipView:
         crop_frames(frames, chosen, crop=crop),
         crop_joints(clip.joints[chosen.draw], chosen, pairs, crop=crop),
         crop_visible(clip.scores[chosen.draw], chosen, pairs),
+        None if clip.xyz is None else mirror_xyz(clip.xyz[chosen.draw], chosen, pairs),
         clip.frame_index[chosen.draw],
     )
 

@@ -25,12 +25,13 @@ Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], Pending[tuple[np.ndarra
 
 
 class ClipView(NamedTuple):
-    """One view of a clip: frames (T, H, W, 3) uint8; in their pixels joints (M, T, V, 2), scores (M, T, V); and
-    frame_index (T,)."""
+    """One view of a clip: frames (T, H, W, 3) uint8; in their pixels joints (M, T, V, 2), scores (M, T, V); xyz
+    (M, T, V, 3) in metres, None where unknown; and frame_index (T,)."""
 
     frames: np.ndarray
     joints: np.ndarray
     scores: np.ndarray
+    xyz: np.ndarray | None
     frame_index: np.ndarray
 
 
@@ -75,6 +76,9 @@ class ShardJob:
         self.arrays["joint_mask"][rows] = group.joint_mask
         for row, picture in group.pictures.items():
             self.arrays["joints"][row], self.arrays["frame_index"][row] = picture.joints, picture.frame_index
+            self.arrays["joint_scores"][row] = picture.scores
+            if picture.xyz is not None:
+                self.arrays["xyz"][row] = picture.xyz
             self.arrays["persons"][row] = (picture.scores > 0).any(axis=(1, 2)).sum()
             self.entries[row]["sha256"] = clip_digest(self.sizes, self.arrays, row)
 

@@ -119,8 +119,8 @@ def make_clip(
             if last_try or error.frames is None or not 0 < error.frames < frames:
                 raise
             frames = error.frames
-    joints, scores = _kept_joints(persons, index, geometry, options.max_persons)
-    content = ClipContent(frames=pictures, joints=joints, scores=scores, frame_index=index, box=geometry.box)
+    joints, scores, xyz = _kept_joints(persons, index, geometry, options.max_persons)
+    content = ClipContent(frames=pictures, joints=joints, scores=scores, xyz=xyz, frame_index=index, box=geometry.box)
     return content, {"reader": reader, **facts}
 
 
@@ -174,15 +174,21 @@ def frame_index(length: int, key: str, options: PrepareOptions) -> np.ndarray:
     return np.stack(draws)
 
 
-def _kept_joints(persons: Skeleton, index: np.ndarray, geometry: Geometry, slots: int) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (R, M, T, V, 2) in kept pixels and scores (R, M, T, V), M filled up to `slots` with empty ones."""
+def _kept_joints(
+    persons: Skeleton, index: np.ndarray, geometry: Geometry, slots: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Joints (R, M, T, V, 2) in kept pixels, scores (R, M, T, V), and xyz (R, M, T, V, 3), None where no chosen frame
+    has any; M filled up to `slots` with empty ones."""
     count = persons.joints.shape[0]
     joints = np.full((slots, *persons.joints.shape[1:]), np.nan, np.float32)
     scores = np.zeros((slots, *persons.scores.shape[1:]), np.float32)
     joints[:count] = geometry.joints(persons.joints)
     scores[:count] = np.where(np.isfinite(joints[:count]).all(axis=-1), persons.scores, 0)
     joints[scores == 0] = np.nan  # also where a coordinate overflowed
-    return np.moveaxis(joints[:, index], 0, 1), np.moveaxis(scores[:, index], 0, 1)
+    xyz = np.full((slots, *persons.xyz.shape[1:]), np.nan, np.float32)
+    xyz[:count] = persons.xyz
+    joints, scores, xyz = (np.moveaxis(array[:, index], 0, 1) for array in (joints, scores, xyz))
+    return joints, scores, xyz if np.isfinite(xyz).any() else None
 
 
 def _without_paths(error: StarError, video: Path, pose: Path) -> str:

@@ -40,12 +40,14 @@ DASK_STARTS = (3.0, 20.0)
 
 @dataclass(frozen=True)
 class Pilot:
-    """The result of making a few clips: bytes of their pictures (0 where one failed), seconds, and the failures."""
+    """The result of making a few clips: bytes of their pictures (0 where one failed), seconds, the failures, and
+    whether each has xyz."""
 
     start_seconds: float
     picture_bytes: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    xyz: list[bool] = field(default_factory=list)
 
 
 def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, workers: int) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def estimate_prepare(listing: Listing, options: PrepareOptions, out: Path, *, wo
     usable = [record for record in rows if record.usable]
     pilot = run_pilot(usable, listing, options)
     sizes = interval(pilot.picture_bytes, len(usable)) if any(pilot.picture_bytes) else None
-    known = known_bytes(len(rows), len(todo), options, joints_of(listing.topology))
+    known = known_bytes(len(rows), len(todo), options, joints_of(listing.topology), xyz=any(pilot.xyz))
     total = None if sizes is None else [int(known + sizes[0]), int(known + sizes[1]) + 1]
     if rows:
         require_disk_space(out, known if total is None else total[0])
@@ -98,6 +100,7 @@ def run_pilot(usable: list[VideoRecord], listing: Listing, options: PrepareOptio
             pilot.seconds.append(time.monotonic() - start)
             if clip is None:
                 pilot.failures.append(f"{entry['id']}: {entry['reason']}")
+            pilot.xyz.append(clip is not None and clip.xyz is not None)
             pilot.picture_bytes.append(sum(map(len, itertools.chain(*clip.frames))) if clip else 0)
     return pilot
 

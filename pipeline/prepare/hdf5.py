@@ -1,9 +1,9 @@
 """Reads and writes one shard of prepared clips: an HDF5 file.
 
 In: a ClipContent for each row of the shard (None for a hole). Out: the file's bytes, and rows read back. Axes of the
-data sets, n rows of the shard: joints (n, R, M, T, V, 2) in pixels of the kept picture, scores (n, R, M, T, V),
-frame_index (n, R, T), box (n, 4), label (n,), id (n,); frames are JPEG or PNG files one after the other in `frames`,
-frame_offset (n, R, T + 1). Independent of folders, commits and views.
+data sets, n rows of the shard: joints (n, R, M, T, V, 2) in pixels of the kept picture, scores (n, R, M, T, V), xyz
+(n, R, M, T, V, 3) unless no row has it, frame_index (n, R, T), box (n, 4), label (n,), id (n,); frames are JPEG or PNG
+files one after the other in `frames`, frame_offset (n, R, T + 1). Independent of folders, commits and views.
 
 A file may come from a stranger: data sets that lie elsewhere (links, external or virtual ones), pass through filters,
 are of other sizes than the folder's options say, or larger than the file, are refused before any of them is read.
@@ -42,6 +42,7 @@ _TRANSIENT = {
 _VERIFY = "run `star verify` on its folder"
 ID_BYTES, JSON_BYTES, HDF5_BYTES = 64, 1500, 6000  # of a row, of a row, of a shard: measured, for `known_bytes`
 ARRAYS = {"frames": "|u1", "frame_offset": "<i8", "joints": "<f4", "scores": "<f4", "frame_index": "<i8", "box": "<i4"}
+XYZ = "xyz"  # an array that a file may lack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class ClipContent:
         scores: (R, M, T, V) float32 in 0..1, 0 where a joint is not to be used.
         frame_index: (R, T) int64, frames of the video and of the skeleton alike.
         box: (x0, y0, x1, y1) of the geometry, source pixels.
+        xyz: (R, M, T, V, 3) float32, metres in the camera's frame, NaN where absent; None where all are.
     """
 
     frames: tuple[tuple[bytes, ...], ...]
@@ -61,6 +63,7 @@ class ClipContent:
     scores: np.ndarray
     frame_index: np.ndarray
     box: tuple[int, int, int, int]
+    xyz: np.ndarray | None = None
 
     def digest(self) -> str:
         """SHA-256 over all attributes and the length of each picture."""
@@ -71,6 +74,7 @@ class ClipContent:
             np.ascontiguousarray(self.scores, "<f4").tobytes(),
             np.ascontiguousarray(self.frame_index, "<i8").tobytes(),
             np.asarray(self.box, "<i4").tobytes(),
+            *([] if self.xyz is None else [np.ascontiguousarray(self.xyz, "<f4").tobytes()]),
         )
 
 
@@ -151,6 +155,11 @@ def encode_shard(
         if clip is not None:
             for name in ("joints", "scores", "frame_index", "box"):
                 arrays[name][i] = getattr(clip, name)
+    if any(clip is not None and clip.xyz is not None for clip in clips):
+        arrays[XYZ] = np.full((n, *shape, 3), np.nan, np.float32)
+        for i, clip in enumerate(clips):
+            if clip is not None and clip.xyz is not None:
+                arrays[XYZ][i] = clip.xyz
     out = io.BytesIO()
     with h5py.File(out, "w", libver="v110", track_order=False) as file:
         frames = file.create_dataset("frames", (arrays["frame_offset"].max(initial=0),), np.uint8, track_times=False)
@@ -173,9 +182,10 @@ def _offsets(clips: list[ClipContent | None], draws: int, num_frames: int) -> np
     return np.concatenate([(stops - lengths)[..., :1], stops], axis=-1)
 
 
-def known_bytes(rows: int, shards: int, options: PrepareOptions, num_joints: int) -> int:
-    """Bytes of rows and shards without pictures: arrays, HDF5's structures, and a line a row in three JSON files."""
-    draw = options.max_persons * FRAMES * num_joints * 3 * 4 + FRAMES * 8 + (FRAMES + 1) * 8
+def known_bytes(rows: int, shards: int, options: PrepareOptions, num_joints: int, *, xyz: bool = False) -> int:
+    """Bytes of rows and shards without pictures: arrays (`xyz`: that too), HDF5's structures, and a line a row in three
+    JSON files."""
+    draw = options.max_persons * FRAMES * num_joints * (6 if xyz else 3) * 4 + FRAMES * 8 + (FRAMES + 1) * 8
     arrays = options.draws * draw + 4 * 4 + 8
     return rows * (arrays + ID_BYTES + JSON_BYTES) + shards * HDF5_BYTES
 
@@ -194,7 +204,8 @@ class ShardReader:
         try:
             os.close(open_regular(path, root=os.path.realpath(path.parent)))
             self._file = h5py.File(path, "r")
-            self._arrays = {name: _own_array(self._file, name, kind) for name, kind in ARRAYS.items()}
+            kinds = ARRAYS if self._file.get(XYZ, getlink=True) is None else {**ARRAYS, XYZ: "<f4"}
+            self._arrays = {name: _own_array(self._file, name, kind) for name, kind in kinds.items()}
             _require_shapes(self._arrays, *sizes)
             self._offsets = self._arrays["frame_offset"][()]
         except FileNotFoundError:
@@ -227,10 +238,15 @@ class ShardReader:
                 scores=np.asarray(self._small["scores"][i], np.float32),
                 frame_index=np.asarray(self._small["frame_index"][i], np.int64),
                 box=(x0, y0, x1, y1),
+                xyz=self._xyz(i),
             )
         except _UNREADABLE as error:
             _raise_if_transient(error, self.path)
             raise CorruptError(self.path, f"row {i} cannot be read ({error})", remedy=_VERIFY) from None
+
+    def _xyz(self, i: int) -> np.ndarray | None:
+        xyz = self._small[XYZ][i] if XYZ in self._small else np.empty(0)
+        return None if np.isnan(xyz).all() else np.asarray(xyz, np.float32)
 
     def holds_pictures(self, i: int) -> bool:
         """Whether row i is a clip and no hole."""
@@ -239,7 +255,7 @@ class ShardReader:
     @functools.cached_property
     def _small(self) -> dict[str, np.ndarray]:
         """All arrays but the pictures, whole: each read of HDF5 takes a third of a millisecond, whatever its size."""
-        return {name: self._arrays[name][()] for name in ("joints", "scores", "frame_index", "box")}
+        return {name: self._arrays[name][()] for name in self._arrays.keys() - {"frames", "frame_offset"}}
 
 
 def _own_array(file: h5py.File, name: str, kind: str) -> h5py.Dataset:
@@ -265,13 +281,14 @@ def _require_shapes(
         "frame_offset": (rows, draws, num_frames + 1),
         "joints": (rows, draws, persons, num_frames, num_joints, 2),
         "scores": (rows, draws, persons, num_frames, num_joints),
+        XYZ: (rows, draws, persons, num_frames, num_joints, 3),
         "frame_index": (rows, draws, num_frames),
         "box": (rows, 4),
         "frames": arrays["frames"].shape[:1],
     }
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            raise ValueError(f"{name} is of shape {arrays[name].shape} and not {shape}")
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise ValueError(f"{name} is of shape {array.shape} and not {shapes[name]}")
 
 
 def _raise_if_transient(error: Exception, path: Path) -> None:

@@ -1,12 +1,12 @@
-"""Batches of a token store: tokens as float16 and joint masks of done clips.
+"""Batches of a token store: tokens as float16, joint masks, and the joints themselves, of done clips.
 
-In: valid rows and views. Out: a TokenBatch, in the caller's buffers where given. Reads no metadata; bytes come from
-`pipeline.store.clip_reader`.
+In: valid rows and views. Out: a TokenBatch, or arrays by name, in the caller's buffers where given. Reads no metadata;
+bytes come from `pipeline.store.clip_reader`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.store.layout import StoreSizes, spec_of
 
 DONE = OUTCOMES.index("done")
 TOKEN_KINDS = ("gg", "jm")
+JOINT_FIELDS = ("joints", "joint_scores", "xyz")
 
 
 class TokenBatch(NamedTuple):
@@ -70,6 +71,11 @@ class BatchReader:
         self._read_tokens(rows.tolist(), views.tolist(), {kind: getattr(batch, kind) for kind in kinds})
         self._read_masks(rows, views, batch.joint_mask)
         return batch
+
+    def read_joints(self, rows: np.ndarray, views: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        """Fill arrays by name, each a contiguous (B, *tail). Raises as `read`."""
+        self._require_done(rows, views)
+        self._reader.read(out, rows.tolist(), views.tolist())
 
     def _batch_to_fill(self, clips: int, kinds: Sequence[str], out: TokenBatch | None) -> TokenBatch:
         for kind in kinds:

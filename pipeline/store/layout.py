@@ -24,7 +24,7 @@ from pipeline.config import STORE_CODECS, TOKEN_TYPES
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.records import VideoRecord
 
-FORMAT = "star-tokens/2"
+FORMAT = "star-tokens/3"
 COLUMNS = {"label": "int64", "subject": "int32", "camera": "int32", "setup": "int32", "replication": "int32"}
 NAMES = ("clip_id", "key", "split")  # columns of text
 FIRST_KEY = "camera/zarr.json"  # put before any other: it marks a store that was begun
@@ -127,7 +127,9 @@ def specs(sizes: StoreSizes) -> list[ArraySpec]:
         *_tokens("gg", (t, sizes.cells), sizes.gg_channels, ("T", "P", "D"), sizes.dtype),
         *_tokens("jm", (t, v), sizes.jm_channels, ("T", "V", "D'"), sizes.dtype),
         ArraySpec("joint_mask", (t, v), "bool", ("T", "V"), fill=False),
-        ArraySpec("joints", (m, t, v, 2), "float32", ("M", "T", "V", "xy"), fill=float("nan")),
+        ArraySpec("joints", (m, t, v, 2), "float32", ("M", "T", "V", "xy"), fill=float("nan"), sharded=True),
+        ArraySpec("joint_scores", (m, t, v), "float32", ("M", "T", "V"), sharded=True),
+        ArraySpec("xyz", (m, t, v, 3), "float32", ("M", "T", "V", "xyz"), fill=float("nan"), sharded=True),
         ArraySpec("frame_index", (t,), "int64", ("T",), fill=-1),
         ArraySpec("persons", (), "uint8", ()),
         ArraySpec("status", (), "uint8", ()),

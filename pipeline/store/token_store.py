@@ -15,9 +15,10 @@ import numpy as np
 import zarr
 
 from pipeline.artifacts.outcomes import Account
+from pipeline.config import one_of
 from pipeline.errors import ConfigError, CorruptError
 from pipeline.records import VideoRecord
-from pipeline.store.batches import TOKEN_KINDS, BatchReader, TokenBatch, empty_batch
+from pipeline.store.batches import JOINT_FIELDS, TOKEN_KINDS, BatchReader, TokenBatch, empty_batch
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.clip_reader import ClipReader
 from pipeline.store.description import Description, read_column, read_description
@@ -86,6 +87,8 @@ class TokenStore:
     jm = property(lambda self: self.array("jm"), doc="(N, K, T, V, D') float16 or int8, lazily read")
     joint_mask = property(lambda self: self.array("joint_mask"), doc="(N, K, T, V) bool, lazily read")
     joints = property(lambda self: self.array("joints"), doc="(N, K, M, T, V, 2) float32 pixels of the crop")
+    joint_scores = property(lambda self: self.array("joint_scores"), doc="(N, K, M, T, V) float32 in 0..1, 0: absent")
+    xyz = property(lambda self: self.array("xyz"), doc="(N, K, M, T, V, 3) float32 metres, NaN where unknown")
     frame_index = property(lambda self: self.array("frame_index"), doc="(N, K, T) int64 frames of the video")
     persons = property(lambda self: self.array("persons"), doc="(N, K) uint8, the number of persons in the clip")
 
@@ -143,6 +146,33 @@ class TokenStore:
             ArtifactError: a clip that is not done.
             CorruptError: bytes that do not match their checksum.
         """
+        rows, views = self._rows_and_views(indices, view)
+        batch = self._batches.read(rows, views, tokens, out)
+        batch.labels[:] = self.labels[rows]
+        return batch
+
+    def read_joints(
+        self, indices: Any, view: Any = 0, *, fields: Sequence[str] = JOINT_FIELDS
+    ) -> dict[str, np.ndarray]:
+        """The joints of some clips by name, all of them float32: joints (B, M, T, V, 2) in pixels of the crop, NaN
+        where absent; joint_scores (B, M, T, V) in 0..1, 0 where absent; xyz (B, M, T, V, 3), metres in the camera's
+        frame, NaN where the source has none. In a mirrored view they are those of the mirrored scene.
+
+        Args:
+            indices, view: as in `read`. fields: some of these names.
+
+        Raises:
+            As `read`; ConfigError: no such field.
+        """
+        for name in fields:
+            one_of("fields", name, JOINT_FIELDS)
+        rows, views = self._rows_and_views(indices, view)
+        out = {name: np.empty((len(rows), *spec_of(self.sizes, name).tail), np.float32) for name in fields}
+        self._batches.read_joints(rows, views, out)
+        return out
+
+    def _rows_and_views(self, indices: Any, view: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) rows and (B,) views, which are in the store; ConfigError where they are not."""
         rows, views = self._numbers("indices", indices), self._numbers("view", view)
         if len(views) not in (1, len(rows)):
             raise ConfigError(
@@ -154,9 +184,7 @@ class TokenStore:
                 raise ConfigError(
                     f"{self.url}: {name}", "is not in the store", got=values, expected=f"0 to {bound - 1}"
                 )
-        batch = self._batches.read(rows, views, tokens, out)
-        batch.labels[:] = self.labels[rows]
-        return batch
+        return rows, views
 
     def _numbers(self, name: str, values: Any) -> np.ndarray:
         """(B,) int64 of one integer or a 1-D array; a mask or fractions would select other rows than intended."""
@@ -205,6 +233,5 @@ class TokenStore:
         return str(self.clip_ids[row])
 
     def joints_of(self, row: int, view: int) -> np.ndarray:
-        """(M, T, V, 2) float32, in pixels of the crop, of one clip. CorruptError where the checksum differs."""
-        shard, row_in_shard = divmod(row, self.sizes.shard_clips)
-        return self._reader.small(spec_of(self.sizes, "joints"), shard, view)[row_in_shard]
+        """(M, T, V, 2) float32, in pixels of the crop, of one clip with tokens. Raises as `read`."""
+        return self.read_joints([row], view, fields=("joints",))["joints"][0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from pipeline.artifacts.fingerprint import fingerprint as fingerprint_of
 from pipeline.artifacts.fingerprint import sha256
 from pipeline.artifacts.outcomes import OUTCOMES
 from pipeline.artifacts.sealed_json import seal
+from pipeline.config import one_of
 from pipeline.errors import ConfigError
 from pipeline.records import VideoRecord
+from pipeline.store.batches import JOINT_FIELDS
 from pipeline.store.blobs import Blobs, open_blobs
 from pipeline.store.check import check_store
 from pipeline.store.chunks import clip_checksums, encode_chunk
@@ -39,7 +42,16 @@ from pipeline.store.commit_records import (
     write_record,
 )
 from pipeline.store.int8 import stored
-from pipeline.store.layout import COLUMNS, FORMAT, StoreSizes, chunk_key, encode_metadata, put_order, specs
+from pipeline.store.layout import (
+    COLUMNS,
+    FORMAT,
+    StoreSizes,
+    chunk_key,
+    encode_metadata,
+    put_order,
+    spec_of,
+    specs,
+)
 from pipeline.store.metadata import GROUP, METADATA_RECORD, attributes_of, read_group
 
 
@@ -158,10 +170,14 @@ def write_arrays(
     shard_clips: int = 64,
     codec: str = "none",
     dtype: str = "float16",
+    joints: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> None:
     """A complete store from tokens in memory: gg (N, K, T, P, D), jm (N, K, T, V, D'), joint_mask (N, K, T, V).
 
-    For tokens from another program; joints are unknown (NaN), frames are numbered 0 to T - 1, all clips are done.
+    For tokens from another program; frames are numbered 0 to T - 1, all clips are done.
+
+    Args:
+        joints: as `TokenStore.read_joints` gives them, but (N, K, M, T, V, ...), by name; those left out are unknown.
 
     Raises:
         ConfigError: the shapes of arrays, records and topology do not match.
@@ -187,7 +203,13 @@ def write_arrays(
         "joint_names": list(joint_names),
         "protocols": list(manifest.protocols(dataset)),
     }
-    contents = [np.ascontiguousarray(array) for array in (gg, jm, joint_mask)]
+    given = {name: np.asarray(array, np.float32) for name, array in joints.items()}
+    for name, array in given.items():
+        one_of("joints", name, JOINT_FIELDS)
+        expected = (n, k, *spec_of(sizes, name).tail)
+        if array.shape != expected:
+            raise ConfigError(f"joints: {name}", "is of another shape", got=array.shape, expected=expected)
+    contents = [np.ascontiguousarray(array) for array in (gg, jm, joint_mask, *given.values())]
     made_from = {"arrays": sha256(*(array.reshape(-1).view(np.uint8).data for array in contents)), "dtype": dtype}
     blobs = open_blobs(url)
     fingerprint = create_store(blobs, sizes=sizes, records=records, made_from=made_from, about=about)
@@ -200,6 +222,7 @@ def write_arrays(
             "joint_mask": joint_mask[rows, view].astype(bool),
             "frame_index": np.tile(np.arange(sizes.frames, dtype=np.int64), (len(rows), 1)),
             "persons": np.ones(len(rows), np.uint8),
+            **{name: array[rows, view] for name, array in given.items()},
         }
         clips = [{"id": records[row].clip_id, "outcome": "done"} for row in rows]
         files, entries = put_shard(blobs, sizes=sizes, shard=shard, view=view, arrays=arrays, clips=clips)

@@ -11,21 +11,23 @@ from dataclasses import dataclass
 from pipeline.config import at_least, finite, one_of
 from pipeline.errors import ConfigError
 
-MODEL_KINDS = ("star", "linear_probe", "frame_probe", "attentive_probe", "joint_gru")
+MODEL_KINDS = ("star", "attentive_probe", "token_gru", "coordinate_gru")
 TOKENS = ("gg", "jm", "both")
 MODULES = ("full", "zigzag", "binary")
 VIEW_CHOICES = ("random", "all")
-OF_THE_STORE = ("frames", "cells", "gg_channels", "joints", "jm_channels", "classes")  # of ModelConfig
+OF_THE_STORE = ("frames", "cells", "gg_channels", "joints", "jm_channels", "persons", "classes")  # of ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The model's shape. The probes and the GRU use only the settings that concern them.
+    """The model's shape. The baselines use only the settings that concern them.
 
     Attributes:
-        kind: "star", or a baseline: "linear_probe", "frame_probe", "attentive_probe", "joint_gru" (`star.baselines`).
-        frames, cells, gg_channels, joints, jm_channels, classes: T, P, D, V, D', A. Facts of the store: training takes
-            them from there, and no setting changes them (the defaults are NTU60 with JM tokens of layer2).
+        kind: "star", or a baseline (`star.baselines`): "attentive_probe", "token_gru" on JM tokens, "coordinate_gru" on
+            joint coordinates, which reads no tokens.
+        frames, cells, gg_channels, joints, jm_channels, persons, classes: T, P, D, V, D', M, A. Facts of the store:
+            training takes them from there, and no setting changes them (the defaults are NTU60 with JM tokens of
+            layer2).
         tokens: "both" (the paper's), "gg" or "jm" (its ablation).
         width, heads: of every layer. Ours: 512 (the width of GG) and 8.
         encoder_depth, decoder_depth: layers. Ours: 3 and 3.
@@ -44,6 +46,7 @@ class ModelConfig:
     gg_channels: int = 512
     joints: int = 25
     jm_channels: int = 128
+    persons: int = 2
     classes: int = 60
     tokens: str = "both"
     width: int = 512
@@ -61,8 +64,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         one_of("model.kind", self.kind, MODEL_KINDS)
         one_of("model.tokens", self.tokens, TOKENS)
-        if self.kind == "joint_gru" and self.tokens != "jm":
-            raise ConfigError("model.kind", "joint_gru takes JM tokens alone", remedy="add `model.tokens=jm`")
+        if self.kind == "token_gru" and self.tokens != "jm":
+            raise ConfigError("model.kind", "token_gru takes JM tokens alone", remedy="add `model.tokens=jm`")
         for name in ("encoder_modules", "decoder_modules"):
             for module in getattr(self, name) or ("",):
                 one_of(f"model.{name}", module, MODULES)
@@ -76,11 +79,21 @@ class ModelConfig:
 
     @property
     def uses_gg(self) -> bool:
-        return self.tokens in ("gg", "both")
+        return self.tokens in ("gg", "both") and not self.fields
 
     @property
     def uses_jm(self) -> bool:
-        return self.tokens in ("jm", "both")
+        return self.tokens in ("jm", "both") and not self.fields
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of tokens that are read."""
+        return ("gg",) * self.uses_gg + ("jm",) * self.uses_jm
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What a model reads instead of tokens."""
+        return ("joints", "xyz") if self.kind == "coordinate_gru" else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +164,8 @@ class OptimConfig:
         micro_batch: clips of a device in one pass (gradients are accumulated); 0: all of its share.
         clip_norm: upper bound of the gradient's norm; 0: none.
         label_smoothing: share of a label that is spread over all classes.
-        mixup: alpha of Beta(alpha, alpha), for mixing tokens and labels of pairs within a micro-batch; 0: off.
+        mixup: alpha of Beta(alpha, alpha), for mixing tokens and labels of pairs within a micro-batch; 0: off. Joint
+            coordinates cannot be mixed: "coordinate_gru" trains without.
         ema: decay of the moving average of the weights, which is then evaluated; 0: off.
         precision: "fp32", "bf16" (autocast; weights stay fp32), or "auto": bf16 where the device has it natively.
         compile: torch.compile the model.

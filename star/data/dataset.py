@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map  # the documented way to extend default_collate
 
+from pipeline.config import one_of
 from pipeline.errors import ConfigError
 from pipeline.records import keyed_rng
-from pipeline.store.batches import TOKEN_KINDS, TokenBatch
+from pipeline.store.batches import JOINT_FIELDS, TOKEN_KINDS, TokenBatch
+from pipeline.store.layout import spec_of
 from pipeline.store.token_store import TokenStore
 from star.batch import Batch
 from star.data.sampler import Pick
@@ -68,6 +70,7 @@ class TokenDataset(Dataset[Batch]):
         protocol: one of the store's; "" is its first.
         split: "train", "test", or "val" where there is one (`star.data.selection.sides_of`).
         tokens: the token kinds to read: some of ("gg", "jm"), or "gg", "jm", "both".
+        fields: what else to read: some of ("joints", "joint_scores", "xyz").
         views: "random", "all", or a view's number.
         among: numbers of the views that "random" and "all" choose from; None: all in which no clip is pending.
         seed: of random views, of the fraction and of shuffled labels.
@@ -95,6 +98,7 @@ class TokenDataset(Dataset[Batch]):
         protocol: str = "",
         split: str = "train",
         tokens: str | Sequence[str] = TOKEN_KINDS,
+        fields: Sequence[str] = (),
         views: str | int = 0,
         among: Sequence[int] | None = None,
         seed: int = 0,
@@ -110,6 +114,9 @@ class TokenDataset(Dataset[Batch]):
         self.sizes, self.attrs = opened.sizes, opened.attrs
         self.protocol = protocol or self.attrs["protocols"][0]
         self.split, self.tokens, self.seed, self.frame_step = split, _kinds_of(tokens), seed, frame_step
+        self.fields = tuple(fields)
+        for name in self.fields:
+            one_of("fields", name, JOINT_FIELDS)
         status = opened.status
         self.views = usable_views(opened, status, views, among)  # (K,) numbers of the views to choose from
         self.view_choice = views
@@ -136,10 +143,12 @@ class TokenDataset(Dataset[Batch]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tokens of the split."""
+        """Bytes of all tokens and fields of the split."""
         s = self.sizes
         per_frame = ("gg" in self.tokens) * s.cells * s.gg_channels + ("jm" in self.tokens) * s.joints * s.jm_channels
-        return 2 * len(self.rows) * len(self.views) * len(range(0, s.frames, self.frame_step)) * per_frame
+        fields = sum(spec_of(s, name).clip_bytes for name in self.fields) // s.frames
+        per_frame = 2 * per_frame + fields
+        return len(self.rows) * len(self.views) * len(range(0, s.frames, self.frame_step)) * per_frame
 
     @property
     def fits_in_memory(self) -> bool:
@@ -180,7 +189,7 @@ class TokenDataset(Dataset[Batch]):
             self._fetch(self.rows[clips], self.views[views], batch)
         else:
             index = torch.from_numpy(clips * len(self.views) + views)
-            for name in ("gg", "jm", "joint_mask"):
+            for name in ("gg", "jm", "joint_mask", *self.fields):
                 torch.index_select(getattr(self.held, name), 0, index, out=getattr(batch, name))
         batch.labels.numpy()[:] = self.labels[clips]
         batch.clips.numpy()[:] = self.rows[clips]
@@ -199,7 +208,13 @@ class TokenDataset(Dataset[Batch]):
             joint_mask=empty(frames, s.joints, dtype=torch.bool),
             labels=empty(dtype=torch.int64),
             clips=empty(dtype=torch.int64),
+            **{name: empty(*self._field_shape(name), dtype=torch.float32) for name in self.fields},
         )
+
+    def _field_shape(self, name: str) -> tuple[int, ...]:
+        """(M, T, V, ...) of one of `fields`, T as far as it is read."""
+        persons, frames, *rest = spec_of(self.sizes, name).tail
+        return persons, len(range(0, frames, self.frame_step)), *rest
 
     def _clips_and_views(self, epochs: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each item its index into `rows`, and its index into `views`."""
@@ -217,7 +232,10 @@ class TokenDataset(Dataset[Batch]):
         return numbers, views
 
     def _fetch(self, rows: np.ndarray, views: np.ndarray, out: Batch) -> None:
-        """Fill gg, jm and joint_mask of `out` from the store; the caller sets labels and clips."""
+        """Fill gg, jm, joint_mask and the fields of `out` from the store; the caller sets labels and clips."""
+        if self.fields:
+            for name, values in self.store.read_joints(rows, view=views, fields=self.fields).items():
+                getattr(out, name).numpy()[:] = values[:, :, :: self.frame_step]
         buffers = TokenBatch(*(getattr(out, name).numpy() for name in TokenBatch._fields))
         if self.frame_step == 1:
             self.store.read(rows, view=views, tokens=self.tokens, out=buffers)

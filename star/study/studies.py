@@ -88,9 +88,8 @@ def baselines(config: TrainConfig) -> Variants:
     return {
         "STAR-Transformer": ["model.kind=star"],
         "attentive probe": ["model.kind=attentive_probe"],
-        "linear probe": ["model.kind=linear_probe"],
-        "one frame, linear": ["model.kind=frame_probe"],
-        "GRU over joints": ["model.tokens=jm", "model.kind=joint_gru"],
+        "GRU over joint tokens": ["model.tokens=jm", "model.kind=token_gru"],
+        "GRU over joint coordinates": ["model.kind=coordinate_gru"],
     }
 
 

@@ -25,12 +25,14 @@ MAX_MEMORY_SHARE = 0.8  # of the free memory, for what the backward pass needs; 
 
 def made_up_batch(config: ModelConfig, clips: int) -> Batch:
     """Zero tokens of the right shape, every joint present: no cost depends on a value."""
+    fields = {name: {"joints": 2, "xyz": 3}[name] for name in config.fields}
     return Batch(
         gg=torch.zeros(clips, config.frames, config.cells, config.gg_channels * config.uses_gg, dtype=torch.float16),
         jm=torch.zeros(clips, config.frames, config.joints, config.jm_channels * config.uses_jm, dtype=torch.float16),
         joint_mask=torch.ones(clips, config.frames, config.joints, dtype=torch.bool),
         labels=torch.arange(clips) % config.classes,
         clips=torch.arange(clips),
+        **{name: torch.zeros(clips, config.persons, config.frames, config.joints, n) for name, n in fields.items()},
     )
 
 

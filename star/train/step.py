@@ -50,7 +50,7 @@ def train_step(
     for first in range(0, len(batch), size):
         part = batch.rows(slice(first, first + size)).to(world.device, non_blocking=True)
         targets = part.labels
-        if config.mixup > 0 and len(part) > 1:
+        if config.mixup > 0 and len(part) > 1 and not model.config.fields:  # type: ignore[union-attr]
             share = float(rng.beta(config.mixup, config.mixup))
             part, targets = mix(part, share=share, classes=model.config.classes)  # type: ignore[union-attr, arg-type]
         with torch.autocast(world.device.type, torch.bfloat16, enabled=half):

@@ -204,6 +204,17 @@ def retyped(file: h5py.File, root: Path) -> None:
     file.create_dataset("box", data=np.asarray([b"x"] * 3, dtype=h5py.string_dtype()))
 
 
+def linked_xyz(file: h5py.File, root: Path) -> None:
+    del file["xyz"]
+    file["xyz"] = h5py.ExternalLink(str(root / "prepared/clips-00001.h5"), "xyz")
+
+
+def text_xyz(file: h5py.File, root: Path) -> None:
+    shape = file["xyz"].shape
+    del file["xyz"]
+    file.create_dataset("xyz", shape, "S4")
+
+
 def grouped(file: h5py.File, root: Path) -> None:
     del file["scores"]
     file.create_group("scores")

@@ -49,7 +49,8 @@ def read_store(root: Path) -> None:
     assert len(rows) == 6
     for view in range(store.sizes.views):
         store.read(rows, view=view)
-    store.records(), store.survey(), store.joints_of(0, 0)
+        store.read_joints(rows, view=view)
+    store.records(), store.survey()
     assert {store.attrs["class_names"][label] for label in store.labels} <= {"bowl", "pullup", "squat"}
 
 

@@ -73,6 +73,6 @@ def test_real_sentences(tmp_path: Path) -> None:
     for setting, sentence in (("device=cpu", "star: device: no such setting"), ("seed", "star: seed: has no '='")):
         one_sentence(star(*train, "smoke", "--set", setting), sentence)  # no word of the options of these names
     one_sentence(
-        star(*train, "smoke", "--set", "model.kind=joint_gru", "--set", "model.tokens=gg"), "--set model.tokens=jm"
+        star(*train, "smoke", "--set", "model.kind=token_gru", "--set", "model.tokens=gg"), "--set model.tokens=jm"
     )
     one_sentence(star("extract-tokens", tmp_path, "--out", tmp_path / "o", "--sigma", "nan"), "star: --sigma: must be")

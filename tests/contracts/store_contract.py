@@ -6,7 +6,9 @@ A subclass gives the URL of an empty root.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -237,8 +239,10 @@ def put_again(store: TokenStore, name: str, values: np.ndarray) -> None:
     write_record(blobs, record["fingerprint"], (0, 0), files, record["clips"])
 
 
-def small_arrays(url: Any, *, codec: str = "none", dtype: str = "float16") -> dict[str, np.ndarray]:
-    """A store of 11 clips and 2 views in shards of 4, and what was written into it."""
+def small_arrays(
+    url: Any, *, codec: str = "none", dtype: str = "float16", joints: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> dict[str, np.ndarray]:
+    """A store of 11 clips and 2 views in shards of 4, and what was written into it besides `joints`."""
     rng = np.random.default_rng(1)
     arrays = {
         "gg": rng.normal(size=(11, 2, 3, 4, 8)).astype(np.float16),
@@ -250,6 +254,6 @@ def small_arrays(url: Any, *, codec: str = "none", dtype: str = "float16") -> di
     records = [VideoRecord(clip_id=name_of(i), key=name_of(i), label=i % 3) for i in range(11)]
     write_arrays(
         url, **arrays, records=records, class_names=["a", "b", "c"], dataset="penn-action", topology="penn13",
-        shard_clips=4, codec=codec, dtype=dtype,
+        shard_clips=4, codec=codec, dtype=dtype, joints=joints,
     )  # fmt: skip
     return arrays

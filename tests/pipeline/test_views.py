@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.functional import center_crop
 
 from pipeline.errors import ConfigError
-from pipeline.views import View, crop_frames, crop_joints, crop_visible, mirrored_order, view_of
+from pipeline.views import View, crop_frames, crop_joints, crop_visible, mirror_xyz, mirrored_order, view_of
 
 PAIRS = ((0, 1), (3, 2))  # of five joints; 4 has no partner
 
@@ -46,6 +46,22 @@ def test_joints_stay_on_their_pixels(seed: int, spare: tuple[int, int], k: int) 
             assert tuple(picture[t, y, x]) == (m + 1, order[v] + 1, t + 1)
     # every painted pixel of the crop has its joint, so none was lost or doubled
     assert inside == np.count_nonzero(picture[..., 0])
+
+
+def test_a_mirrored_scene_by_hand() -> None:
+    """A raised right hand (joint 1), at x = 0.5 m, becomes a raised left hand (joint 0) at x = -0.5 m."""
+    xyz = np.array([[-0.4, -0.1, 3], [0.5, 0.9, 2], [0.2, 0, 3], [-0.1, np.nan, 3], [0.1, 0.2, 2.5]], np.float32)
+    before = xyz.copy()
+    moved = mirror_xyz(xyz, View(0, 3, 9, True), PAIRS)
+    expected = [[-0.5, 0.9, 2], [0.4, -0.1, 3], [0.1, np.nan, 3], [-0.2, 0, 3], [-0.1, 0.2, 2.5]]
+    np.testing.assert_array_equal(moved, np.array(expected, np.float32))
+    np.testing.assert_array_equal(mirror_xyz(xyz, View(0, 3, 9, False), PAIRS), xyz)
+    np.testing.assert_array_equal(xyz, before)
+    # of a camera that looks straight on, the mirrored place is seen at the mirrored pixel
+    seen = crop_joints(100 + 50 * xyz[:, :2] / xyz[:, 2:], View(0, 0, 0, True), (), crop=201)
+    for place, joint in zip(xyz, seen, strict=True):
+        x, y, z = mirror_xyz(place[None], View(0, 0, 0, True), ())[0]
+        np.testing.assert_allclose(joint, [100 + 50 * x / z, 100 + 50 * y / z], atol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)

@@ -73,7 +73,23 @@ def tokens_of(i: int, view: int, *, seed: int = 0) -> tuple[np.ndarray, ...]:
     joints = crop_joints(clip.joints[chosen.draw], chosen, pairs, crop=OPTIONS.crop)
     scores = crop_visible(clip.scores[chosen.draw], chosen, pairs)
     gg, jm, mask = stub_tokens(frames[None], joints[None], scores[None] > 0)
-    return gg[0], jm[0], mask[0], joints, clip.frame_index[chosen.draw], (scores > 0).any((1, 2)).sum()
+    return gg[0], jm[0], mask[0], joints, scores, clip.frame_index[chosen.draw], (scores > 0).any((1, 2)).sum()
+
+
+def xyz_of(i: int, view: int, *, seed: int) -> np.ndarray:
+    """(M, T, V, 3) of row i and one view, joint by joint."""
+    clip, topology = content(i, 2), manifest.topology("penn13")
+    chosen = view_of(clip_id(i), view, seed=seed, draws=2, kept=(KEPT, KEPT), crop=OPTIONS.crop)
+    if clip.xyz is None:
+        return np.full((*clip.scores.shape[1:], 3), np.nan, np.float32)
+    xyz = clip.xyz[chosen.draw].copy()
+    if chosen.flip:
+        for m, t, v in np.ndindex(xyz.shape[:3]):
+            left, right = topology.joint_names[v].replace("right", "left"), topology.joint_names[v]
+            other = right.replace("right", "left") if "right" in right else left.replace("left", "right")
+            x, y, z = clip.xyz[chosen.draw, m, t, topology.joint_names.index(other)]
+            xyz[m, t, v] = -x, y, z
+    return xyz
 
 
 def test_tokens_computed_live_are_the_tokens_read_back(stub: Any, prepared: Path, tmp_path: Path) -> None:
@@ -84,13 +100,15 @@ def test_tokens_computed_live_are_the_tokens_read_back(stub: Any, prepared: Path
     for view in range(3):
         batch = store.read(range(9), view=view)
         for i in range(9):
-            gg, jm, mask, joints, frames, persons = tokens_of(i, view, seed=4)
+            gg, jm, mask, joints, scores, frames, persons = tokens_of(i, view, seed=4)
             assert np.array_equal(batch.gg[i], gg)
             assert np.array_equal(plain["gg"][i, view], gg)
             assert np.array_equal(batch.jm[i], jm)
             assert np.array_equal(plain["jm"][i, view], jm)
             assert np.array_equal(batch.joint_mask[i], mask)
             assert np.array_equal(plain["joints"][i, view], joints, equal_nan=True)
+            assert np.array_equal(plain["joint_scores"][i, view], scores)
+            assert np.array_equal(plain["xyz"][i, view], xyz_of(i, view, seed=4), equal_nan=True)
             assert np.array_equal(plain["frame_index"][i, view], frames)
             assert plain["persons"][i, view] == persons
     assert events[0] == {"total": 27, "done": 0, "how": HOW}

@@ -214,6 +214,37 @@ def test_joints_are_those_of_the_frames_and_persons_keep_their_slots(
     assert len(slots) == 2  # the same two pairs in both draws
 
 
+def test_places_in_space_are_those_of_the_frames(tmp_path: Path, decoder: DecodeProcess) -> None:
+    name = names(1)[0]
+    rows = write_corpus(tmp_path, [name], frames=18)
+    path = tmp_path / "skeletons" / f"{name}.skeleton"
+    lines = path.read_text().splitlines()
+    bodies = [i for i, line in enumerate(lines) if line.startswith("0 0 3 ")]
+    for number, i in enumerate(bodies):
+        frame, joint = divmod(number, JOINTS)
+        lines[i] = f"{joint / 8} {frame / 8} 3 " + lines[i].removeprefix("0 0 3 ")
+    path.write_text("\n".join(lines) + "\n")
+    clip, entry = attempt(rows.records[0], rows.roots, "ntu25", PrepareOptions(draws=3), decoder)
+    assert clip is not None, entry
+    assert clip.xyz is not None
+    assert np.isnan(clip.xyz[:, 1]).all()  # nobody
+    np.testing.assert_array_equal(clip.xyz[:, 0, :, :, 0], np.broadcast_to(np.arange(JOINTS) / 8, (3, 16, JOINTS)))
+    np.testing.assert_array_equal(clip.xyz[:, 0, :, 3, 1], clip.frame_index / 8)
+    assert (clip.xyz[:, 0, ..., 2] == 3).all()
+
+
+def test_a_source_without_places_in_space_gives_none(tmp_path: Path, decoder: DecodeProcess) -> None:
+    name = names(1)[0]
+    rows = write_corpus(tmp_path, [name], frames=18)
+    (tmp_path / "skeletons" / f"{name}.skeleton").unlink()
+    pose = tmp_path / "skeletons" / f"{name}.npz"
+    np.savez(pose, joints=joints_of_clip(name[:16], 18))
+    record = dataclasses.replace(rows.records[0], skeleton=pose.name)
+    clip, entry = attempt(record, rows.roots, "ntu25", PrepareOptions(), decoder)
+    assert clip is not None, entry
+    assert clip.xyz is None
+
+
 @pytest.mark.parametrize("frames", [1, 5, 16, 40])
 def test_one_index_set_for_both_of_the_videos_frames(tmp_path: Path, decoder: DecodeProcess, frames: int) -> None:
     name = names(1)[0]

@@ -31,7 +31,7 @@ from pipeline.prepare.hdf5 import (
 DRAWS, PERSONS, FRAMES, JOINTS = 2, 2, 4, 5
 
 
-def _clip(seed: int, codec: str = "lossless", side: int = 16) -> ClipContent:
+def _clip(seed: int, codec: str = "lossless", side: int = 16, *, xyz: bool = False) -> ClipContent:
     rng = np.random.default_rng(seed)
     shape = (DRAWS, PERSONS, FRAMES, JOINTS)
     pictures = rng.integers(0, 256, (DRAWS, FRAMES, side, side, 3), dtype=np.uint8)
@@ -43,6 +43,9 @@ def _clip(seed: int, codec: str = "lossless", side: int = 16) -> ClipContent:
         scores=rng.uniform(0, 1, shape).astype(np.float32),
         frame_index=np.sort(rng.integers(0, 100, (DRAWS, FRAMES))),
         box=(-4, 2, 60, 66),
+        xyz=np.where(np.isnan(joints[..., :1]), joints[..., :1], rng.normal(size=(*shape, 3))).astype(np.float32)
+        if xyz
+        else None,
     )
 
 
@@ -63,11 +66,15 @@ def _same(one: ClipContent, other: ClipContent) -> None:
     assert one.box == other.box
     for name in ("joints", "scores", "frame_index"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert (one.xyz is None) == (other.xyz is None)
+    if one.xyz is not None and other.xyz is not None:
+        np.testing.assert_array_equal(one.xyz, other.xyz)
     assert one.digest() == other.digest()
 
 
-def test_clips_come_back_and_holes_stay_holes(tmp_path: Path) -> None:
-    clips = [_clip(0), None, _clip(1), None, None, _clip(2)]
+@pytest.mark.parametrize("xyz", [False, True])
+def test_clips_come_back_and_holes_stay_holes(tmp_path: Path, xyz: bool) -> None:
+    clips = [_clip(0, xyz=xyz), None, _clip(1), None, None, _clip(2, xyz=xyz)]
     (tmp_path / "x.h5").write_bytes(_encoded(clips))
     with _reader(tmp_path / "x.h5", len(clips)) as reader:
         for i in (5, 0, 2):
@@ -100,6 +107,18 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
         assert file["frames"][start:end].tobytes() == clips[2].frames[1][3]
 
 
+def test_places_in_space_are_kept_where_a_clip_has_them(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_bytes(_encoded([_clip(0), _clip(1, xyz=True)]))
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert file["xyz"].shape == (2, DRAWS, PERSONS, FRAMES, JOINTS, 3)
+        assert np.isnan(file["xyz"][0]).all()
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        del file["xyz"]
+        file["xyz"] = np.zeros((2, DRAWS, PERSONS, FRAMES, JOINTS, 2), np.float32)
+    with pytest.raises(CorruptError, match="xyz is of shape"):
+        _reader(tmp_path / "x.h5", 2)
+
+
 def test_equal_content_is_equal_bytes_whenever_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     first = _encoded([_clip(0), None])
     monkeypatch.setattr(time, "time", lambda: 4e9)
@@ -114,8 +133,10 @@ def test_a_shard_without_any_clip_is_a_shard(tmp_path: Path) -> None:
 
 
 def test_every_part_of_a_clip_is_in_its_digest() -> None:
-    clip = _clip(0)
-    scores, joints, index = clip.scores.copy(), clip.joints.copy(), clip.frame_index.copy()
+    clip = _clip(0, xyz=True)
+    assert clip.xyz is not None
+    xyz, scores, joints, index = clip.xyz.copy(), clip.scores.copy(), clip.joints.copy(), clip.frame_index.copy()
+    xyz[0, 0, 1, 2, 2] += 0.001
     scores[0, 0, 0, 0] += 0.001
     joints[1, 0, 3, 4, 1] += 0.001
     index[1, 2] += 1
@@ -123,6 +144,8 @@ def test_every_part_of_a_clip_is_in_its_digest() -> None:
     moved = (first + second[:1], second[1:], *clip.frames[0][2:])  # the same bytes, another boundary
     changed = [
         dataclasses.replace(clip, scores=scores),
+        dataclasses.replace(clip, xyz=xyz),
+        dataclasses.replace(clip, xyz=None),
         dataclasses.replace(clip, joints=joints),
         dataclasses.replace(clip, frame_index=index),
         dataclasses.replace(clip, box=(-4, 2, 60, 68)),
@@ -167,13 +190,14 @@ def test_lossless_is_exact_and_jpeg_is_close() -> None:
     assert np.abs(decode_picture(encode_picture(edge, "jpeg95")).astype(int) - edge).max() < 12
 
 
+@pytest.mark.parametrize("xyz", [False, True])
 @pytest.mark.parametrize("codec", ["jpeg95", "lossless"])
-def test_sizes_are_known_before_anything_is_made(codec: str) -> None:
-    clips: list[ClipContent | None] = [_clip(i, codec, side=128) if i % 3 else None for i in range(40)]
+def test_sizes_are_known_before_anything_is_made(codec: str, xyz: bool) -> None:
+    clips: list[ClipContent | None] = [_clip(i, codec, side=128, xyz=xyz) if i % 3 else None for i in range(40)]
     pictures = [p for clip in clips if clip is not None for p in itertools.chain(*clip.frames)]
     size = len(_encoded(clips)) - sum(map(len, pictures))
-    size += len(clips) * DRAWS * (config.FRAMES - FRAMES) * (PERSONS * JOINTS * 12 + 16)  # as if of 16 frames
-    known = known_bytes(len(clips), 1, PrepareOptions(draws=DRAWS, max_persons=PERSONS), JOINTS)
+    size += len(clips) * DRAWS * (config.FRAMES - FRAMES) * (PERSONS * JOINTS * (24 if xyz else 12) + 16)  # as if of 16
+    known = known_bytes(len(clips), 1, PrepareOptions(draws=DRAWS, max_persons=PERSONS), JOINTS, xyz=xyz)
     assert 0.5 * known < size < known  # the rest is for the lines in three JSON files
     assert min(map(len, pictures)) > MIN_PICTURE[codec]
 

@@ -68,6 +68,8 @@ def test_axes_types_and_chunks_are_the_design(holey: Path) -> None:
     assert store.gg.metadata.dimension_names == ("N", "K", "T", "P", "D")
     assert store.jm.metadata.dimension_names == ("N", "K", "T", "V", "D'")
     assert store.array("joints").metadata.dimension_names == ("N", "K", "M", "T", "V", "xy")
+    assert store.array("joint_scores").metadata.dimension_names == ("N", "K", "M", "T", "V")
+    assert store.array("xyz").metadata.dimension_names == ("N", "K", "M", "T", "V", "xyz")
     assert (store.gg.dtype, store.gg.chunks, store.gg.shards) == ("float16", (1, 1, 16, 4, 512), (4, 1, 16, 4, 512))
     assert store.array("status").chunks == (4, 1)
     assert [type(codec).__name__ for codec in store.jm.compressors] == ["Crc32cCodec"]
@@ -337,10 +339,10 @@ def test_what_is_no_store_is_named(tmp_path: Path, holey: Path) -> None:
 
 def test_a_store_of_another_format_is_refused(holey: Path) -> None:
     meta = json.loads((holey / "zarr.json").read_text())
-    meta["attributes"]["format"] = "star-tokens/1"
+    meta["attributes"]["format"] = "star-tokens/2"
     (holey / "zarr.json").write_text(json.dumps(meta))
     with pytest.raises(
-        ArtifactError, match=r"another format .got star-tokens/1, expected star-tokens/2.; make it again"
+        ArtifactError, match=r"another format .got star-tokens/2, expected star-tokens/3.; make it again"
     ):
         TokenStore.open(holey)
 
@@ -386,6 +388,33 @@ def test_joints_of_a_clip_are_checked(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7] + b"1234567")
     with pytest.raises(CorruptError, match="joints"):
         TokenStore.open(tmp_path / "s").joints_of(5, 1)
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_joints_are_read_by_clip_and_view(tmp_path: Path, codec: str) -> None:
+    rng = np.random.default_rng(2)
+    given = {
+        "joints": rng.normal(size=(11, 2, 2, 3, 13, 2)).astype(np.float32),
+        "joint_scores": rng.random((11, 2, 2, 3, 13)).astype(np.float32),
+    }
+    small_arrays(tmp_path / "s", codec=codec, joints=given)
+    store = TokenStore.open(tmp_path / "s")
+    rows, views = [7, 0, 7, 10], [1, 0, 0, 1]
+    found = store.read_joints(rows, views)
+    for name, array in given.items():
+        assert np.array_equal(found[name], array[rows, views])
+        assert np.array_equal(store.array(name)[:][rows, views], array[rows, views])
+    assert found["xyz"].shape == (4, 2, 3, 13, 3)
+    assert np.isnan(found["xyz"]).all()  # none was given
+    assert list(store.read_joints([1], 0, fields=["xyz"])) == ["xyz"]
+    with pytest.raises(ConfigError, match=r"fields: no such choice .got 'gg'"):
+        store.read_joints([1], 0, fields=["gg"])
+    with pytest.raises(ConfigError, match="is not in the store"):
+        store.read_joints([11], 0)
+    with pytest.raises(ConfigError, match=r"joints: xyz: is of another shape"):
+        small_arrays(tmp_path / "t", joints={"xyz": given["joints"]})
+    with pytest.raises(ConfigError, match=r"joints: no such choice .got 'gg'"):
+        small_arrays(tmp_path / "t", joints={"gg": given["joints"]})
 
 
 def test_a_truncated_shard_is_told(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def other_worker(stub: pytest.MonkeyPatch, prepared: Path, there: Path, out: Pat
             patch.setattr(compute, "worker_computer", computing(doubled))
         extract(prepared, there, OPTIONS)
     keys = [key for key in tree(there) if key.split("/")[1:4] == ["c", "1", "0"] or key == RECORD]
-    assert len(keys) == 8
+    assert len(keys) == 10
 
     def commit() -> None:
         for key in sorted(keys, key=lambda key: key == RECORD):

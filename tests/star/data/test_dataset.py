@@ -45,6 +45,30 @@ def test_items_are_the_stores_own_tokens(path: Path, in_memory: bool) -> None:
     assert torch.equal(batch.jm[2], dataset[0].jm)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("step", [1, 3])
+def test_joints_come_with_the_tokens_where_they_are_asked_for(path: Path, in_memory: bool, step: int) -> None:
+    store = TokenStore.open(path)
+    dataset = TokenDataset(
+        store, tokens="jm", fields=("joints", "joint_scores", "xyz"), views="all", frame_step=step, in_memory=in_memory
+    )
+    items = [5, 0, 5, 44]
+    batch = dataset.read(items)
+    rows, views = dataset.rows[np.asarray(items) // 3], np.asarray(items) % 3
+    for name in ("joints", "joint_scores", "xyz"):
+        expected = store.array(name)[:][rows, views][:, :, ::step]
+        assert np.array_equal(getattr(batch, name), expected, equal_nan=True)
+        assert np.array_equal(getattr(dataset[5], name), expected[0], equal_nan=True)
+    assert batch.joints.isfinite().any()
+    collated = next(iter(DataLoader(dataset, batch_size=2)))
+    assert torch.equal(collated.joint_scores, dataset.read([0, 1]).joint_scores)
+    without = TokenDataset(store, tokens="jm", views="all", frame_step=step, in_memory=in_memory)
+    assert without.read(items).joints is None
+    assert dataset.nbytes - without.nbytes == 32 * 3 * len(range(0, 4, step)) * 2 * 25 * 6 * 4
+    with pytest.raises(ConfigError, match=r"fields: no such choice .got 'gg'"):
+        TokenDataset(store, fields=("gg",))
+
+
 def test_train_and_test_share_no_clip_and_no_subject(path: Path) -> None:
     train, test = (TokenDataset(path, split=split) for split in ("train", "test"))
     assert len(train) + len(test) == 48

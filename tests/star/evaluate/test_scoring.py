@@ -154,6 +154,8 @@ def test_attention_of_a_run_is_over_the_frames_that_it_uses(run: Run, tmp_path: 
     for name, shares in received.items():
         assert shares.shape == (2, len(frames))
         assert np.allclose(shares[0], expected[name][0], atol=1e-6)
-    baseline = train(store, tmp_path / "linear", config=with_overrides(smoke(), [*settings, "model.kind=linear_probe"]))
+    baseline = train(
+        store, tmp_path / "linear", config=with_overrides(smoke(), [*settings, "model.kind=attentive_probe"])
+    )
     with pytest.raises(ConfigError, match="no attention to show"):
         attention_in_run(baseline, [3])

@@ -17,7 +17,7 @@ from extract_corpus import KEPT, OPTIONS, content, install, write_prepared
 from star_stores import one_thread, write_small_store
 
 from cli.pictures.attention import over_time
-from cli.pictures.frames import frames_of, prepared_of
+from cli.pictures.frames import frames_of, middle_pictures, prepared_of
 from pipeline.artifacts.files import write_atomic
 from pipeline.errors import ArtifactError, CorruptError
 from pipeline.extract.coordinator import SOURCE, extract
@@ -171,6 +171,14 @@ def test_frames_are_those_that_view_0_was_made_from(made: tuple[Path, PreparedFo
         kept = np.stack([decode_picture(picture) for picture in content(row, 1).frames[0]])
         cropped = kept[:, spare : spare + OPTIONS.crop, spare : spare + OPTIONS.crop]
         assert np.array_equal(frames_of(store, prepared_of(store), row), cropped)
+    grey = middle_pictures(store, folder, side=4)
+    for rows in ([7], [0, 7, 7, 3]):
+        found = grey(np.asarray(rows))
+        assert (found.shape, found.dtype) == ((len(rows), 4, 4), np.uint8)
+        for row, picture in zip(rows, found, strict=True):
+            middle = frames_of(store, folder, row)[8].astype(float) @ (0.299, 0.587, 0.114)
+            cells = middle.reshape(4, OPTIONS.crop // 4, 4, OPTIONS.crop // 4).mean(axis=(1, 3))
+            assert np.abs(picture - cells).max() <= 1
     shard = folder.shard(0)
     whole = shard.path.read_bytes()
     picture = whole.index(content(0, 1).frames[0][3])
@@ -180,6 +188,8 @@ def test_frames_are_those_that_view_0_was_made_from(made: tuple[Path, PreparedFo
             CorruptError, match=r"clips-00000.h5: clip 0000 does not match its digest; run `star verify"
         ):
             frames_of(store, folder, 0)
+        with pytest.raises(CorruptError, match="clip 0000 does not match its digest"):
+            middle_pictures(store, folder)(np.asarray([1, 0]))
     finally:
         shard.path.write_bytes(whole)
     (path / SOURCE).unlink()
@@ -204,7 +214,7 @@ def test_class_attention_of_a_run_is_the_mean_over_its_modules(made: tuple[Path,
 
 def test_a_baseline_has_a_page_without_attention(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", subjects=(1, 2, 4, 9))
-    settings = ["model.kind=linear_probe", "data.frame_step=1", "optim.epochs=1", "log_every=1000"]
+    settings = ["model.kind=attentive_probe", "data.frame_step=1", "optim.epochs=1", "log_every=1000"]
     run = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
     shown = star("report", run.path, "--quiet")
     assert shown.exit_code == 0

@@ -187,7 +187,7 @@ def test_config_json_has_what_the_store_decides(path: Path, tmp_path: Path) -> N
     run = train(path, tmp_path / "run", config=config("data.frame_step=2"))
     model = json.loads((run.path / "config.json").read_text())["config"]["model"]
     assert {name: model[name] for name in OF_THE_STORE} == {
-        "frames": 2, "cells": 4, "gg_channels": 6, "joints": 25, "jm_channels": 6, "classes": 4,
+        "frames": 2, "cells": 4, "gg_channels": 6, "joints": 25, "jm_channels": 6, "persons": 2, "classes": 4,
     }  # fmt: skip
     assert vars(open_run(run.path).config.model) == run.checkpoint().model_config
     train(path, run.path, config=config("data.frame_step=2"))  # the same settings still

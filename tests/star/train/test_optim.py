@@ -31,17 +31,16 @@ NOT_DECAYED = {  # beside biases and norms
         *("tokens.cls_global", "tokens.cls_joint", "tokens.cls_total", "tokens.absent"),
         *("tokens.jm_position", "tokens.gg_position"),
     },
-    "linear_probe": set(),
-    "frame_probe": set(),
     "attentive_probe": {"query", "positions.0", "positions.1"},
-    "joint_gru": set(),
+    "token_gru": set(),
+    "coordinate_gru": set(),
 }
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("kind", MODEL_KINDS)
 def test_only_matrices_of_projections_are_decayed(kind: str, optimizer: str) -> None:
-    model = seeded_model(replace(SMALL, kind=kind, tokens="jm" if kind == "joint_gru" else "both"), seed=0)
+    model = seeded_model(replace(SMALL, kind=kind, tokens="jm" if kind == "token_gru" else "both"), seed=0)
     groups = make_optimizer(model, OptimConfig(kind=optimizer, weight_decay=0.3)).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, others = ({names[id(p)] for p in group["params"]} for group in groups)

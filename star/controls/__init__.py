@@ -1,0 +1,1 @@
+"""Controls: what simpler methods reach on the clips of a run."""
