@@ -18,37 +18,7 @@ from torch import Tensor, nn
 from star.attention import ATTENTION, attention_weights
 from star.batch import Batch
 from star.config.options import ModelConfig
-
-MIN_SPREAD = 1e-2  # of the median spread over a token kind's channels
-
-
-class Standardise(nn.Module):
-    """(x - mean) / spread for each channel, both buffers, so a checkpoint holds them.
-
-    They start as 0 and 1, are set from the training split, and are never learnt.
-    """
-
-    mean: Tensor
-    spread: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("spread", torch.ones(channels))
-
-    def set(self, mean: Tensor, spread: Tensor) -> None:
-        """Take (channels,) statistics.
-
-        A channel that never changes in training is only centred. One that hardly changes is divided by `MIN_SPREAD`
-        of the median spread: else the first clip to change it would lie thousands of spreads away from all others.
-        """
-        moving = spread[spread > 0]
-        least = MIN_SPREAD * moving.median() if moving.numel() else spread.new_ones(())
-        self.mean.copy_(mean)
-        self.spread.copy_(torch.where(spread > 0, spread.clamp(min=least), torch.ones_like(spread)))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return (tokens.to(self.mean.dtype) - self.mean) / self.spread
+from star.inputs import Standardise, Whiten, projection
 
 
 class TokenModel(nn.Module):
@@ -58,9 +28,12 @@ class TokenModel(nn.Module):
         super().__init__()
         self.config = config
         if config.uses_gg:
-            self.gg_standard = Standardise(config.gg_channels)
+            self.gg_standard = self._standard(config.cells, config.gg_channels)
         if config.uses_jm:
-            self.jm_standard = Standardise(config.jm_channels)
+            self.jm_standard = self._standard(config.joints, config.jm_channels)
+
+    def _standard(self, places: int, channels: int) -> Standardise | Whiten:
+        return Whiten(self.config.frames, places, channels) if self.config.whiten else Standardise(channels)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -68,7 +41,8 @@ class TokenModel(nn.Module):
         return ("gg",) * self.config.uses_gg + ("jm", "joint_mask") * self.config.uses_jm + self.config.fields
 
     def standardise(self, *, gg: tuple[Tensor, Tensor] | None = None, jm: tuple[Tensor, Tensor] | None = None) -> None:
-        """Take (mean, spread) of each token kind's channels, from the training split."""
+        """Take what `star.data.statistics` finds in the training split: `place_statistics` with `config.whiten`, else
+        `channel_statistics`."""
         if gg is not None and self.config.uses_gg:
             self.gg_standard.set(*gg)
         if jm is not None and self.config.uses_jm:
@@ -87,11 +61,11 @@ class MultiClassTokens(nn.Module):
         width = config.width
         self.cls_total = _small(width)
         if config.uses_gg:
-            self.gg_project = nn.Linear(config.gg_channels, width)
+            self.gg_project = projection(config.gg_projection, config.frames, config.cells, config.gg_channels, width)
             self.cls_global = _small(width)
             self.gg_position = _small(config.frames, config.cells, width) if config.gg_positions else None
         if config.uses_jm:
-            self.jm_project = nn.Linear(config.jm_channels, width)
+            self.jm_project = projection(config.jm_projection, config.frames, config.joints, config.jm_channels, width)
             self.cls_joint = _small(width)
             self.absent = _small(width)
             self.jm_position = _small(config.frames, config.joints, width) if config.jm_positions else None

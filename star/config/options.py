@@ -34,6 +34,11 @@ class ModelConfig:
         encoder_modules, decoder_modules: attention modules of a layer, in order. The paper's: full and zigzag in the
             encoder, full and binary in the decoder.
         uniform_attention: every value has the same weight, instead of softmax. Ours: off.
+        whiten: decorrelate the channels of the tokens as well, so that all directions in which they vary are learnt
+            alike. Ours: off.
+        jm_projection: "shared" (one for all JM tokens; our reading of the paper), "joint" (one for each joint) or
+            "place" (one for each joint of each frame), which then tells where a token comes from.
+        gg_projection: "shared", "cell" or "place", likewise.
         jm_positions: a learned position (T, V, width) on the JM tokens. The paper's: on.
         gg_positions: the same, (T, P, width), on the GG tokens. The paper leaves it open; ours: off.
         mlp_ratio: hidden width of a layer's MLP. Ours: 4.
@@ -56,6 +61,9 @@ class ModelConfig:
     encoder_modules: tuple[str, ...] = ("full", "zigzag")
     decoder_modules: tuple[str, ...] = ("full", "binary")
     uniform_attention: bool = False
+    whiten: bool = False
+    jm_projection: str = "shared"
+    gg_projection: str = "shared"
     jm_positions: bool = True
     gg_positions: bool = False
     mlp_ratio: int = 4
@@ -66,6 +74,8 @@ class ModelConfig:
         one_of("model.tokens", self.tokens, TOKENS)
         if self.kind == "token_gru" and self.tokens != "jm":
             raise ConfigError("model.kind", "token_gru takes JM tokens alone", remedy="add `model.tokens=jm`")
+        one_of("model.jm_projection", self.jm_projection, ("shared", "joint", "place"))
+        one_of("model.gg_projection", self.gg_projection, ("shared", "cell", "place"))
         for name in ("encoder_modules", "decoder_modules"):
             for module in getattr(self, name) or ("",):
                 one_of(f"model.{name}", module, MODULES)
@@ -104,7 +114,7 @@ class DataConfig:
         protocol: "" is the store's first.
         views: of a training clip: "random" (another each epoch), "all", or a view's number. Evaluation uses all views.
         fraction: share of each class's training clips that is used (at least one clip).
-        frame_step: every n-th token frame. The paper's: 1.
+        frame_step: every n-th token frame. The paper's: 1. frame_mean: the mean of each n instead. Ours: off.
         standardise: each channel by its training-split mean and spread. Ours: on (without it, frozen random features
             learn half as well).
         statistics_clips: at most so many training clips, evenly spread, give these statistics.
@@ -121,6 +131,7 @@ class DataConfig:
     views: str | int = "random"
     fraction: float = 1.0
     frame_step: int = 1
+    frame_mean: bool = False
     standardise: bool = True
     statistics_clips: int = 4096
     allow_missing_classes: bool = False

@@ -23,6 +23,7 @@ from pipeline.store.batches import JOINT_FIELDS, TOKEN_KINDS, TokenBatch
 from pipeline.store.layout import spec_of
 from pipeline.store.token_store import TokenStore
 from star.batch import Batch
+from star.data.frames import frames_of, thinned, thinned_joints
 from star.data.sampler import Pick
 from star.data.selection import rows_of_split, share_of_each_class, usable_views
 from star.distributed.machine import free_bytes
@@ -74,7 +75,7 @@ class TokenDataset(Dataset[Batch]):
         views: "random", "all", or a view's number.
         among: numbers of the views that "random" and "all" choose from; None: all in which no clip is pending.
         seed: of random views, of the fraction and of shuffled labels.
-        frame_step: every n-th token frame.
+        frame_step, frame_mean: every n-th token frame, or the mean of each n (`star.data.frames`); fields: every n-th.
         fraction: share of each class's clips, at least one; a smaller share is part of a larger one.
         shuffled_labels: permute the labels at random among the clips (a control).
         validation, fold: which training clips are "val" instead (`star.config.options.DataConfig`); none by default.
@@ -103,6 +104,7 @@ class TokenDataset(Dataset[Batch]):
         among: Sequence[int] | None = None,
         seed: int = 0,
         frame_step: int = 1,
+        frame_mean: bool = False,
         fraction: float = 1.0,
         shuffled_labels: bool = False,
         validation: float = 0.0,
@@ -114,6 +116,7 @@ class TokenDataset(Dataset[Batch]):
         self.sizes, self.attrs = opened.sizes, opened.attrs
         self.protocol = protocol or self.attrs["protocols"][0]
         self.split, self.tokens, self.seed, self.frame_step = split, _kinds_of(tokens), seed, frame_step
+        self.frame_mean = frame_mean
         self.fields = tuple(fields)
         for name in self.fields:
             one_of("fields", name, JOINT_FIELDS)
@@ -148,7 +151,7 @@ class TokenDataset(Dataset[Batch]):
         per_frame = ("gg" in self.tokens) * s.cells * s.gg_channels + ("jm" in self.tokens) * s.joints * s.jm_channels
         fields = sum(spec_of(s, name).clip_bytes for name in self.fields) // s.frames
         per_frame = 2 * per_frame + fields
-        return len(self.rows) * len(self.views) * len(range(0, s.frames, self.frame_step)) * per_frame
+        return len(self.rows) * len(self.views) * frames_of(s.frames, self.frame_step) * per_frame
 
     @property
     def fits_in_memory(self) -> bool:
@@ -196,7 +199,7 @@ class TokenDataset(Dataset[Batch]):
         return batch
 
     def _empty_batch(self, clips: int, pin: bool = False) -> Batch:
-        s, frames = self.sizes, len(range(0, self.sizes.frames, self.frame_step))
+        s, frames = self.sizes, frames_of(self.sizes.frames, self.frame_step)
         gg, jm = s.gg_channels * ("gg" in self.tokens), s.jm_channels * ("jm" in self.tokens)
 
         def empty(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -214,7 +217,7 @@ class TokenDataset(Dataset[Batch]):
     def _field_shape(self, name: str) -> tuple[int, ...]:
         """(M, T, V, ...) of one of `fields`, T as far as it is read."""
         persons, frames, *rest = spec_of(self.sizes, name).tail
-        return persons, len(range(0, frames, self.frame_step)), *rest
+        return persons, frames_of(frames, self.frame_step), *rest
 
     def _clips_and_views(self, epochs: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each item its index into `rows`, and its index into `views`."""
@@ -241,8 +244,9 @@ class TokenDataset(Dataset[Batch]):
             self.store.read(rows, view=views, tokens=self.tokens, out=buffers)
             return
         read = self.store.read(rows, view=views, tokens=self.tokens)
-        for target, values in zip(buffers[:3], read[:3], strict=True):
-            target[:] = values[:, :: self.frame_step]
+        buffers.gg[:] = thinned(read.gg, self.frame_step, mean=self.frame_mean)
+        thin = thinned_joints(read.jm, read.joint_mask, self.frame_step, mean=self.frame_mean)
+        buffers.jm[:], buffers.joint_mask[:] = thin
 
     def hold(self) -> None:
         """Read all tokens of the split into memory, in order of the rows, if they are not there yet."""

@@ -18,6 +18,7 @@ from pipeline.store.token_store import TokenStore
 from star.config.options import ModelConfig
 from star.config.text import TrainConfig
 from star.data.dataset import TokenDataset
+from star.data.frames import frames_of
 from star.data.selection import sides_of
 
 CHOOSING = 0.25  # held out where choices are made and the settings hold nothing out: four groups
@@ -102,6 +103,7 @@ def train_split(
         among=among,
         seed=config.seed,
         frame_step=data.frame_step,
+        frame_mean=data.frame_mean,
         fraction=data.fraction,
         shuffled_labels=data.shuffled_labels,
         validation=data.validation,
@@ -134,6 +136,7 @@ def scored_split(
         views=views,
         among=among,
         frame_step=data.frame_step,
+        frame_mean=data.frame_mean,
         validation=data.validation,
         fold=data.fold,
         in_memory=in_memory,
@@ -160,7 +163,7 @@ def fitted(model: ModelConfig, dataset: TokenDataset) -> ModelConfig:
     sizes = dataset.sizes
     return replace(
         model,
-        frames=len(range(0, sizes.frames, dataset.frame_step)),
+        frames=frames_of(sizes.frames, dataset.frame_step),
         cells=sizes.cells,
         gg_channels=sizes.gg_channels,
         joints=sizes.joints,

@@ -1,11 +1,14 @@
-"""Mean and spread of each token channel over a training split.
+"""Mean and spread of each token channel over a training split, or the means of each place and their covariance.
 
-In: a data set. Out: for each kind (mean, spread), (channels,) float64 each, for `standardise` of a model, which saves
-them with its weights. Absent joints do not count. Only a training split may be measured.
+In: a data set. Out: for each kind two float64 tensors, for `standardise` of a model, which saves them with its weights.
+Absent joints do not count. Only a training split may be measured.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
@@ -27,17 +30,62 @@ def channel_statistics(dataset: TokenDataset, *, most: int = 4096) -> Statistics
     Raises:
         DataError: a token that is not finite; the clip is named.
     """
-    assert dataset.split == "train", "statistics come from the training split alone"
-    items = evenly_spread(len(dataset), most).tolist()
     moments = {kind: RunningMoments() for kind in dataset.tokens}
-    for first in range(0, len(items), READ_AT_ONCE):
-        batch = dataset.read(items[first : first + READ_AT_ONCE])
-        require_finite(dataset, batch)
+    for batch in _batches(dataset, most):
         if "gg" in moments:
             moments["gg"].add(batch.gg.flatten(0, 2).double())
         if "jm" in moments:
             moments["jm"].add(batch.jm[batch.joint_mask].double())
     return {kind: found.mean_and_spread() for kind, found in moments.items()}
+
+
+def place_statistics(dataset: TokenDataset, *, most: int = 4096) -> Statistics:
+    """{"gg": (means (T, P, D), covariance (D, D)), "jm": (means (T, V, D'), covariance (D', D'))}.
+
+    The means are those of each place, over the clips; the covariance is that of the channels about these means, over
+    all places. A place where no joint is ever present has mean 0. Arguments and errors as above.
+    """
+    moments: dict[str, _PlaceMoments] = {}
+    for batch in _batches(dataset, most):
+        for kind in dataset.tokens:
+            tokens = batch.gg if kind == "gg" else batch.jm
+            present = batch.joint_mask if kind == "jm" else tokens.new_ones(tokens.shape[:3], dtype=torch.bool)
+            moments.setdefault(kind, _PlaceMoments(tokens, present)).add(tokens, present)
+    return {kind: found.means_and_covariance() for kind, found in moments.items()}
+
+
+class _PlaceMoments:
+    """Sums over clips (B, T, S, channels), about the mean of the first ones, so that float32 products lose little."""
+
+    def __init__(self, tokens: Tensor, present: Tensor) -> None:
+        shape, channels = tokens.shape[1:], tokens.shape[-1]
+        self.origin = tokens[present].float().mean(dim=0).nan_to_num()
+        self.counts = torch.zeros(*shape[:2], 1, dtype=torch.float64)
+        self.totals = torch.zeros(shape, dtype=torch.float64)
+        self.products = torch.zeros(channels, channels, dtype=torch.float64)
+
+    def add(self, tokens: Tensor, present: Tensor) -> None:
+        from_origin = (tokens.float() - self.origin) * present[..., None]
+        self.counts += present.sum(dim=0)[..., None]
+        self.totals += from_origin.sum(dim=0, dtype=torch.float64)
+        flat = from_origin.flatten(0, 2)
+        self.products += (flat.T @ flat).double()
+
+    def means_and_covariance(self) -> tuple[Tensor, Tensor]:
+        means = self.totals / self.counts.clamp(min=1)
+        between = torch.einsum("tsc,tsd->cd", self.totals, means)
+        covariance = (self.products - between) / self.counts.sum().clamp(min=1)
+        return (self.origin.double() + means) * (self.counts > 0), covariance
+
+
+def _batches(dataset: TokenDataset, most: int) -> Iterator[Batch]:
+    """Some of the clips of a training split, evenly spread, checked."""
+    assert dataset.split == "train", "statistics come from the training split alone"
+    items = evenly_spread(len(dataset), most).tolist()
+    for first in range(0, len(items), READ_AT_ONCE):
+        batch = dataset.read(items[first : first + READ_AT_ONCE])
+        require_finite(dataset, batch)
+        yield batch
 
 
 def require_finite_held(dataset: TokenDataset) -> None:

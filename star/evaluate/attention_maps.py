@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.store.token_store import TokenStore
 from star.batch import Batch
 from star.config.options import ModelConfig
+from star.data.frames import thinned, thinned_joints
 from star.model import StarTransformer
 from star.runs.run import Run
 
@@ -31,7 +32,8 @@ def attention_in_run(
     """Attention by frame of a run's newest model, for some rows of its store.
 
     Returns:
-        The numbers (t,) of the store's frames that the run uses (every `data.frame_step`-th), and `attention_by_frame`
+        The numbers (t,) of the store's frames that the run uses (every `data.frame_step`-th, or the first of
+        those that are averaged), and `attention_by_frame`
         over them: {"encoder 1 full": (B, t), ...}.
 
     Raises:
@@ -68,11 +70,12 @@ def _clips_of_run(
     if not isinstance(model, StarTransformer) or not has_attention(run.config.model):
         raise ConfigError(run.path, "has no attention to show", got=f"model.kind={run.config.model.kind}")
     opened = store if store is not None else TokenStore.open(run.store["url"])
-    step = run.config.data.frame_step
+    step, mean = run.config.data.frame_step, run.config.data.frame_mean
     clips = []
     for row in rows:
         read = opened.read([row], view=view)
-        gg, jm, joint_mask = (torch.from_numpy(array[:, ::step]) for array in (read.gg, read.jm, read.joint_mask))
+        kept = thinned(read.gg, step, mean=mean), *thinned_joints(read.jm, read.joint_mask, step, mean=mean)
+        gg, jm, joint_mask = map(torch.from_numpy, kept)
         clips.append(Batch(gg, jm, joint_mask, torch.from_numpy(read.labels), torch.as_tensor([row])))
     return model, np.arange(0, opened.sizes.frames, step), clips
 

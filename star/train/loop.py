@@ -22,7 +22,7 @@ from star.config.text import TrainConfig, to_dict
 from star.data.loader import loader, workers_for
 from star.data.sampler import Batches
 from star.data.splits import Splits, fitted
-from star.data.statistics import channel_statistics, require_finite
+from star.data.statistics import channel_statistics, place_statistics, require_finite
 from star.distributed.batch_size import clips_at_once, evaluated_at_once
 from star.distributed.world import World
 from star.evaluate.scores import Scores, save_scores
@@ -57,7 +57,8 @@ class Training:
         if checkpoint is not None:
             load_weights(model, checkpoint.model)
         elif self.config.data.standardise:
-            model.standardise(**channel_statistics(data.train, most=self.config.data.statistics_clips))
+            statistics = place_statistics if self.model_config.whiten else channel_statistics
+            model.standardise(**statistics(data.train, most=self.config.data.statistics_clips))
         self.model = model.to(world.device)
         self.optimizer = make_optimizer(self.model, optim)
         self.average = MovingAverage(self.model, optim.ema) if optim.ema > 0 else None
