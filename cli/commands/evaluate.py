@@ -30,7 +30,8 @@ def evaluate(
         ),
     ],
     against: Annotated[
-        Path | None, typer.Option(help="Another run, compared on the same clips by McNemar's exact test.")
+        Path | None,
+        typer.Option(help="Another run, compared on the same clips: McNemar's exact test, a t-test over subjects."),
     ] = None,
     store: Annotated[
         str | None, typer.Option(help="Where the store is now; default: where it was trained from.")

@@ -89,11 +89,10 @@ def report(run: Run, scores: Scores, *, completeness: Completeness, pictures: Se
 
 
 def _head(run: Run, scores: Scores, completeness: Completeness) -> str:
-    low, high = scores.interval
     classes = len(np.unique(scores.labels))
     model, optim = run.config.model, run.config.optim
     numbers = [
-        (f"{100 * scores.top1:.1f} %", f"top-1 accuracy, 95 % interval {100 * low:.1f} to {100 * high:.1f}"),
+        (f"{100 * scores.top1:.1f} %", f"top-1 accuracy, 95 % interval {_intervals(scores)}"),
         (f"{100 * scores.top5:.1f} %", "top-5 accuracy"),
         (f"{100 * scores.mean_class_accuracy:.1f} %", f"mean class accuracy over {classes} classes"),
     ]
@@ -107,6 +106,15 @@ def _head(run: Run, scores: Scores, completeness: Completeness) -> str:
         f"{_cautions(scores, completeness)}"
         f'<div class="numbers">{"".join(boxes)}</div>'
     )
+
+
+def _intervals(scores: Scores) -> str:
+    low, high = scores.interval
+    text = f"{100 * low:.1f} to {100 * high:.1f} over the clips"
+    if scores.clusters.over == "clips":
+        return text
+    low, high = scores.cluster_interval
+    return f"{text}, {100 * low:.1f} to {100 * high:.1f} over {scores.clusters}"
 
 
 def _cautions(scores: Scores, completeness: Completeness) -> str:

@@ -249,7 +249,8 @@ def _limits(name: str, interval: tuple[float, float]) -> dict[str, float]:
 def _csv(rows: Iterable[dict[str, Any]]) -> str:
     text, lines = io.StringIO(), list(rows)
     if lines:
-        table = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+        names = dict.fromkeys(name for line in lines for name in line)  # one row may have fewer seeds than another
+        table = csv.DictWriter(text, list(names), lineterminator="\n")
         table.writeheader()
         table.writerows(lines)
     return text.getvalue()

@@ -98,6 +98,12 @@ def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
         "Unfinished: step 3 of 12. 2 clips of xsub test have no tokens (failed, missing or excluded) and are not sc"
         in text
     )
+    low, high = (100 * end for end in scores.interval)
+    assert f"95 % interval {low:.1f} to {high:.1f} over the clips" in text
+    grouped = dataclasses.replace(scores, subjects=np.arange(len(scores.labels)) % 3)
+    low, high = (100 * end for end in grouped.cluster_interval)
+    text = " ".join(Page(report(run, grouped, completeness=part)).texts)
+    assert f"over the clips, {low:.1f} to {high:.1f} over 3 subjects" in text
     worst = np.nanargmin(scores.per_class)
     assert page.texts.index(hostile.class_names[worst]) < page.texts.index(hostile.class_names[worst - 1])
 

@@ -155,6 +155,9 @@ def test_programs_get_every_number() -> None:
         assert (summary["pair"], summary["holm_p_value"]) == (list(each.pair), each.holm)
         assert (summary["cluster_p_value"], summary["p_value"]) == (each.p_value, each.mcnemar)
     assert pairs_csv(table_of("study", found_scores(), [])) == ""
+    fewer = {"one seed": found_scores()["c"][:1], **found_scores()}
+    rows = list(csv.DictReader(io.StringIO(rows_csv(table_of("study", fewer, [])))))
+    assert [sum(line[f"top1_{seed}"] != "" for seed in range(3)) for line in rows] == [1, 3, 3, 3]
 
 
 def test_scores_of_other_clips_make_no_table() -> None:
