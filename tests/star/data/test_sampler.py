@@ -25,11 +25,12 @@ def interleaved(batches: Batches, world: int) -> list[list[tuple[int, int]]]:
 
 @settings(max_examples=30, deadline=None)
 @given(items=st.integers(1, 23), size=st.integers(1, 9), epochs=st.integers(1, 3), world=st.integers(1, 5),
-       start=st.integers(0, 20), seed=st.integers(0, 3))  # fmt: skip
+       start=st.integers(0, 20), seed=st.integers(0, 3), min_steps=st.integers(0, 40))  # fmt: skip
 def test_any_ranks_from_any_step_see_one_sequence(
-    items: int, size: int, epochs: int, world: int, start: int, seed: int
+    items: int, size: int, epochs: int, world: int, start: int, seed: int, min_steps: int
 ) -> None:
-    whole = Batches(items=items, batch_size=size, epochs=epochs, seed=seed)
+    whole = Batches(items=items, batch_size=size, epochs=epochs, seed=seed, min_steps=min_steps)
+    assert whole.steps == max(min_steps, epochs * whole.steps_per_epoch)
     start = min(start, whole.steps)
     alone = list(whole)
     assert interleaved(dataclasses.replace(whole, start=start), world) == alone[start:]
@@ -37,6 +38,7 @@ def test_any_ranks_from_any_step_see_one_sequence(
         seen = [item for batch in alone for e, item in batch if e == epoch]
         assert sorted(seen) == list(range(items))
         assert seen == epoch_order(items, seed=seed, epoch=epoch).tolist()
+    assert all(epoch <= (whole.steps - 1) // whole.steps_per_epoch for batch in alone for epoch, _ in batch)
     assert [len(batch) for batch in alone] == [whole.count(step) for step in range(whole.steps)]
     assert len(alone) == len(whole) == whole.steps
 

@@ -28,6 +28,7 @@ from star.data.dataset import TokenDataset
 from star.data.splits import fitted
 from star.data.statistics import channel_statistics
 from star.distributed.world import World
+from star.evaluate.completeness import completeness_of
 from star.evaluate.metrics import wilson_interval
 from star.evaluate.scores import load_scores
 from star.evaluate.scoring import evaluate_run
@@ -36,6 +37,7 @@ from star.runs.metrics_log import read_metrics
 from star.runs.run import open_run
 from star.study.seeds import train_seeds
 from star.train.optim import make_optimizer
+from star.train.plan import plan_training
 from star.train.progress import Clock, TrainEvent
 from star.train.start import train
 from star.train.step import mix, train_step
@@ -97,6 +99,19 @@ def test_a_run_learns_and_reports_it(store: Path, tmp_path: Path) -> None:
     assert all(0 <= event.wait_share <= 1 and event.clips_per_s > 0 for event in events)
     assert [event.epoch for event in events if event.top1 is None][::4] == list(range(1, 11))
     assert open_run(run.path).config == run.config
+
+
+def test_a_small_split_gets_more_epochs_up_to_the_steps_asked_for(store: Path, tmp_path: Path) -> None:
+    few = tiny("optim.min_steps=6", "eval_every=0")  # 3 epochs of 4 steps are more
+    assert train(store, tmp_path / "few", config=few).checkpoint().step == 12
+    config = tiny("optim.min_steps=14")
+    assert plan_training(store, config=config, device="cpu").steps == 14
+    events: list[TrainEvent] = []
+    run = train(store, tmp_path / "more", config=config, progress=events.append)
+    lines = run.metrics()
+    assert [line["step"] for line in lines if line.get("split") == "val"] == [4, 8, 12, 14]
+    assert {(event.epoch, event.epochs) for event in events if event.done > 12} == {(4, 4)}
+    assert completeness_of(run).finished
 
 
 def test_the_remaining_time_includes_evaluation_and_saving(monkeypatch: pytest.MonkeyPatch) -> None:
