@@ -121,7 +121,10 @@ def draw_curve(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
         )  # fmt: skip
     other.set_ylim(0, 1.02)
     other.yaxis.set_major_formatter(PercentFormatter(1))
-    other.set_ylabel("validation accuracy", color=ORANGE) if scored["val"] else other.set_ylabel("accuracy")
+    if scored["val"]:
+        other.set_ylabel("validation accuracy", color=ORANGE)
+    else:
+        other.set_ylabel("accuracy")
     other.tick_params(colors=INK, labelsize=9, length=0)
     other.spines[["top", "left", "right", "bottom"]].set_visible(False)
 

@@ -22,7 +22,7 @@ from star.runs.tensorboard import Board, write_errors
 METRICS = "metrics.jsonl"
 LARGEST = 1 << 32  # bytes
 TRAINING = {"step": whole(), "epoch": float, "loss": float, "lr": float}
-EVALUATION = {"step": whole(), "epoch": float, "split": str, "top1": float}
+EVALUATION = {"step": whole(), "epoch": float, "split": ("val", "test"), "top1": float}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -276,9 +276,6 @@ RUN: dict[str, Attack] = {
     "a fold that is none": rewritten(CONFIG, put("config", "data", "fold", value=7)),
     "a fold of text": rewritten(CONFIG, put("config", "data", "fold", value="1")),
     "metrics of an unknown side": line({"step": 1, "epoch": 1, "split": "\x1b[2J", "top1": 0.5}),
-    "validation scores a pipe": fifo("run/val.npz"),
-    "validation scores a pickle": bytes_of("run/val.npz", pickle.dumps(Bomb())),
-    "validation scores a device": linked("run/val.npz", "/dev/zero"),
     "metrics a number": line(3),
     "metrics without a step": line({"loss": 1.0}),
     "metrics of text": line({"step": "1"}),
@@ -399,6 +396,9 @@ HARMLESS: dict[str, Attack] = {
     "checkpoint's groups with a rate of no number": checkpoint(
         put("optimizer", "param_groups", 0, "weight_decay", value=float("nan"))
     ),
+    "validation scores a pipe": fifo("run/val.npz"),
+    "validation scores a pickle": bytes_of("run/val.npz", pickle.dumps(Bomb())),
+    "validation scores a device": linked("run/val.npz", "/dev/zero"),
 }
 # where we write
 LINKS: dict[str, Attack] = {
