@@ -82,8 +82,7 @@ def controls(
     """
     every_frame = replace(config, data=replace(config.data, frame_step=1))
     splits = open_splits(store, every_frame, in_memory=False)
-    validation: TokenDataset | None = None
-    design = design_of(splits.train, validation, splits.test if test else None, seed=config.seed)
+    design = design_of(splits.train, splits.val, splits.test if test else None, seed=config.seed)
     inputs = _inputs(design, config.model.tokens, pictures=frames is not None)
     kept = None if out is None else kept_controls(out, inputs)
     if kept is not None:

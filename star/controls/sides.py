@@ -20,6 +20,7 @@ from pipeline.store.batches import JOINT_FIELDS
 from pipeline.store.token_store import TokenStore
 from star.batch import Batch
 from star.data.dataset import READ_AT_ONCE, TokenDataset
+from star.evaluate.clusters import groups_of
 from star.evaluate.scores import Scores
 
 Fold = tuple[np.ndarray, np.ndarray]  # indices of clips to learn from, and of those that are scored
@@ -89,6 +90,7 @@ class Side:
 
     def scores(self, probabilities: np.ndarray, *, split: str) -> Scores:
         """Scores of these clips from probabilities (n, A)."""
+        records = self.store.records()
         return Scores(
             clip_ids=self.clip_ids,
             labels=self.labels,
@@ -96,6 +98,7 @@ class Side:
             class_names=tuple(self.store.attrs["class_names"]),
             split=split,
             protocol=self.protocol,
+            **groups_of([records[row] for row in self.rows.tolist()]),
         )
 
 
