@@ -43,7 +43,7 @@ class FrameProbe(Baseline):
     """A linear layer on all tokens of the middle frame.
 
     The 3-D kernels of the backbone's first layers mix five frames to each side into such a token, so this probe is not
-    blind to the direction of time; `benchmarks/single_frame.py` has one that is.
+    blind to the direction of time; `benchmarks/drawn_set.py` has one that is.
     """
 
     def __init__(self, config: ModelConfig) -> None:
