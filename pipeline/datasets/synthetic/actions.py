@@ -99,8 +99,9 @@ def _towards_thing(u: Array, style: Style) -> Controls:
 def _reach_out(u: Array, style: Style) -> Act:
     person = _towards_thing(u, style)
     given = track(u, (0, 0.0), (0.1, 0.0), (0.9, 1.0), (1, 1.0))
-    person.wrists += given[:, None, None] * (np.array([-0.10, -0.40, 0.80]) - person.wrists)
-    person.lean = 0.03 + 0.16 * style.amplitude * given
+    near, far = np.array([-0.12, -0.52, 0.52]), np.array([-0.10, -0.40, 0.80])
+    person.wrists[:] = near + style.arms + style.amplitude * given[:, None, None] * (far - near)
+    person.lean = 0.03 + 0.08 * style.amplitude * given
     return Act(persons=[person], across=True)
 
 
@@ -116,7 +117,7 @@ def _point(u: Array, style: Style) -> Act:
 def _put_on_glasses(u: Array, style: Style) -> Act:
     person = standing(u, style)
     raised = track(u, (0, 0.0), (0.15, 0.0), (0.85, 1.0), (1, 1.0))[:, None, None]
-    low, high = np.array([-0.16, -0.22, 0.44]), np.array([-0.12, 0.20, 0.36])
+    low, high = np.array([-0.14, -0.06, 0.42]), np.array([-0.12, 0.18, 0.36])
     person.wrists[:] = low + style.arms + raised * style.amplitude * (high - low)
     person.nod += 0.10
     return Act(persons=[person])
@@ -125,7 +126,7 @@ def _put_on_glasses(u: Array, style: Style) -> Act:
 def _clap(u: Array, style: Style, times: int) -> Act:
     """Claps, the hands apart at the beginning and the end, and for odd `times` together in the middle."""
     person = standing(u, style)
-    gap = 0.36 * style.amplitude * (0.5 + 0.5 * np.cos(2 * np.pi * times * u))
+    gap = 0.24 * style.amplitude * (0.5 + 0.5 * np.cos(2 * np.pi * times * u))
     front = np.stack([gap - 0.06, np.full_like(u, -0.22), np.full_like(u, 0.58)], axis=-1)
     person.wrists[:] = front[:, None] + style.arms
     return Act(persons=[person])

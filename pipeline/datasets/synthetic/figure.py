@@ -6,6 +6,8 @@ between the same joints that the skeleton file holds. It paints on no picture, a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.datasets.synthetic.body import (
@@ -80,6 +82,15 @@ class Pencil:
             red, green, blue = (min(255.0, shade * value) for value in colour)
             shown = (out * (toward - out)).sum(axis=-1) > 0
             self.layers.append(facet(points, depth, (red, green, blue), size=SIZE, shown=shown))
+
+    def pane(self, middle: Array, ahead: Array, extent: tuple[float, float], colour: Colour, brightness: Array) -> None:
+        """An upright rectangle about points (T, 3) that faces `ahead` (3,): metres across and up, `brightness` (T,)."""
+        across, up = np.cross(UP, ahead) * extent[0] / 2, UP * extent[1] / 2
+        rim = np.stack([across + up, across - up, -across - up, up - across])
+        points = colour_pixels(self.view.see(middle[:, None] + rim))
+        shown = (self.view.position - middle) @ ahead > 0
+        layer = facet(points, self.view.see(middle)[:, 2], colour, size=SIZE, shown=shown)
+        self.layers.append(replace(layer, light=layer.light * brightness.astype(np.float32)[:, None, None]))
 
     def shadow(self, above: Array, radius: float, strength: Array) -> None:
         """The soft shadow on the floor below points `above` (T, 3): a disc of `radius` metres, `strength` (T,)."""

@@ -17,7 +17,7 @@ from pipeline.datasets.synthetic.figure import Pencil, draw_person
 from pipeline.datasets.synthetic.paint import Canvas, PaintLayer
 from pipeline.datasets.synthetic.room import empty_room
 from pipeline.datasets.synthetic.scene import Scene
-from pipeline.datasets.synthetic.things import draw_things
+from pipeline.datasets.synthetic.things import draw_fields, draw_stand, draw_things
 from pipeline.records import keyed_rng
 
 # Red, green, blue (0..255) to luma and chroma by ITU-R BT.601, limited range, the offsets (16, 128, 128) left out.
@@ -55,6 +55,7 @@ def layers_of(scene: Scene) -> list[PaintLayer]:
     pencil = Pencil(scene.camera)
     for member, joints in zip(scene.people, scene.joints, strict=True):
         draw_person(pencil, member, joints)
+    draw_fields(pencil, scene.screen)
     return pencil.layers
 
 
@@ -64,6 +65,7 @@ def _background(scene: Scene, *, seed: int) -> Canvas:
     matrix = (LUMA_CHROMA * scene.light).astype(np.float32)
     background = (matrix @ room.reshape(3, -1)).reshape(room.shape)
     pencil = Pencil(scene.camera)
+    draw_stand(pencil, scene.screen)
     draw_things(pencil, scene.props)
     for layer in sorted(pencil.layers, key=lambda layer: -layer.depth[0]):
         layer.blend(background, 0, LUMA_CHROMA @ np.array(layer.colour))

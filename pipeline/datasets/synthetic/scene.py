@@ -7,7 +7,7 @@ drawn from generators keyed without the action field, and the three cameras see 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,32 +24,38 @@ from pipeline.records import VideoRecord, keyed_rng
 FRAMES_PER_SECOND = 30
 SHORTEST, LONGEST = 32, 48  # frames
 THINGS: dict[str, tuple[Colour, ...]] = {
-    "ball": ((196, 70, 58), (222, 168, 56), (66, 112, 178), (84, 152, 92)),
-    "box": ((186, 150, 108), (164, 128, 90), (148, 140, 128), (204, 180, 144)),
+    "ball": ((216, 72, 58), (232, 186, 62), (72, 128, 206), (92, 178, 102)),
+    "box": ((150, 112, 74), (136, 104, 76), (160, 122, 84), (128, 110, 92)),
 }
-PRINTS: tuple[Colour, ...] = ((150, 110, 100), (110, 130, 150), (120, 140, 110), (170, 150, 110), (90, 96, 110))
-PICTURES_AT = (-1.4, -0.7, 0.0, 0.7, 1.4)  # metres across the wall, about
+SCREEN_FIELDS = (2, 4)  # down, across
+PRINTS: tuple[Colour, ...] = ((230, 120, 90), (100, 170, 220), (140, 200, 120), (240, 210, 120), (180, 130, 210))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture on the back wall: its middle (x, y), width and height in metres, and its colour."""
+class Screen:
+    """A screen on a stand that shows coloured fields, which brighten and darken whatever people do.
 
-    middle: tuple[float, float]
-    extent: tuple[float, float]
-    colour: Colour
+    Attributes:
+        middle: (3,) metres; it faces along +z.
+        colours: of the fields, row by row.
+        brightness: (T, fields) 0..1.
+    """
+
+    middle: Array
+    colours: tuple[Colour, ...]
+    brightness: Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Props:
-    """The things in a scene, which stand still, away from everybody's joints.
+    """The things in a scene, which stand still.
 
     Attributes:
         chair: (3,) the middle of its seat on the floor; it faces along `chair_ahead` (3,).
-        thing: (3,) where a thing lies on the floor if the action has one; `kind` is "ball", "box" or None.
+        kind: "ball", "box" or None, of the thing on the floor.
+        thing: (3,) where it lies, away from every joint.
         size: of the thing, in metres; `turn` in radians about y.
         colours: of the thing, by its kind.
-        pictures: on the wall.
     """
 
     chair: Array
@@ -59,7 +65,6 @@ class Props:
     size: float
     turn: float
     colours: dict[str, Colour]
-    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,7 @@ class Scene:
         lost: (M, T) whether the sensor lost the person in that frame.
         doubtful: (M, T, 25) whether the sensor only inferred the joint, though nothing hid it.
         people: (M,) bodies and looks.
+        props, screen: the things about them.
         light: (3,) gain of red, green and blue in this clip.
     """
 
@@ -81,6 +87,7 @@ class Scene:
     doubtful: NDArray[np.bool_]
     people: tuple[Person, ...]
     props: Props
+    screen: Screen
     light: Array
 
 
@@ -103,12 +110,15 @@ def scene(name: str, *, seed: int) -> Scene:
     act = movement.act(phase, style)
     people = (actor, partner)[: len(act.persons)]
     joints, spot, ahead = _stage(act, people, record.replication, rng)
-    props = _props(movement, act, style, spot, ahead, keyed_rng(seed, "synthetic things", *performance))
+    things = keyed_rng(seed, "synthetic things", *performance)
+    props = _props(movement, act, style, spot, ahead, things)
+    screen = _screen(len(phase), things)
     sensor = keyed_rng(seed, "synthetic sensor", *performance, record.camera)
     light = sensor.uniform(0.98, 1.02) * sensor.uniform(0.993, 1.007, 3)
     lost, doubtful = _faults(len(people), len(phase), sensor)
     if movement.backwards:
         joints, lost, doubtful = joints[:, ::-1], lost[:, ::-1], doubtful[:, ::-1]
+        screen = replace(screen, brightness=screen.brightness[::-1])
     return Scene(
         record=record,
         camera=camera(record.setup, record.camera, seed=seed),
@@ -117,6 +127,7 @@ def scene(name: str, *, seed: int) -> Scene:
         doubtful=doubtful,
         people=people,
         props=props,
+        screen=screen,
         light=light,
     )
 
@@ -166,7 +177,6 @@ def _props(movement: Movement, act: Act, style: Style, spot: Array, ahead: Array
     place = spot + rng.uniform(0.84, 0.90) * _heading(style.side * rng.uniform(1.60, 1.75))
     size, turn = rng.uniform(0.35, 0.40), rng.uniform(-0.6, 0.6)
     colours = {kind: _dyed(palette, rng) for kind, palette in THINGS.items()}
-    pictures = tuple(_picture(x, rng) for x in PICTURES_AT if rng.random() < 0.8)
     return Props(
         chair=spot - chair_distance * ahead,
         chair_ahead=ahead,
@@ -175,13 +185,19 @@ def _props(movement: Movement, act: Act, style: Style, spot: Array, ahead: Array
         size=size,
         turn=turn,
         colours=colours,
-        pictures=pictures,
     )
 
 
-def _picture(x: float, rng: np.random.Generator) -> Picture:
-    middle = (x + rng.uniform(-0.15, 0.15), rng.uniform(1.25, 1.75))
-    return Picture(middle=middle, extent=(rng.uniform(0.3, 0.55), rng.uniform(0.3, 0.55)), colour=_dyed(PRINTS, rng))
+def _screen(frames: int, rng: np.random.Generator) -> Screen:
+    """A screen behind the actor, each field's brightness a sine of its own over time."""
+    fields = SCREEN_FIELDS[0] * SCREEN_FIELDS[1]
+    seconds = np.arange(frames)[:, None] / FRAMES_PER_SECOND
+    waves = np.sin(2 * np.pi * rng.uniform(0.4, 2.5, fields) * seconds + rng.uniform(0, 2 * np.pi, fields))
+    return Screen(
+        middle=np.array([rng.uniform(-0.2, 0.2), rng.uniform(1.35, 1.50), -1.15]),
+        colours=tuple(_dyed(PRINTS, rng) for _ in range(fields)),
+        brightness=0.6 + 0.4 * waves,
+    )
 
 
 def _heading(turn: float) -> Array:

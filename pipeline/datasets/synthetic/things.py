@@ -1,7 +1,8 @@
-"""The shapes of the things that stand still in a clip: a ball or a box on the floor, a chair, pictures on the wall.
+"""The shapes of the things in a clip: a ball or a box on the floor, a chair, a screen whose fields change.
 
-In: Props (metres, the room's frame). Out: PaintLayers of one frame as one camera sees them, which belong to the clip's
-background: nothing passes behind a thing. It paints on no picture.
+In: Props and Screen (metres, the room's frame). Out: PaintLayers as one camera sees them: of one frame for what stands
+still, which belongs to the clip's background since nothing passes behind it, of T frames for the screen's fields. It
+paints on no picture.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.datasets.synthetic.body import Array
-from pipeline.datasets.synthetic.figure import UP, Pencil
+from pipeline.datasets.synthetic.figure import FLAT, UP, Pencil
 from pipeline.datasets.synthetic.paint import Colour
-from pipeline.datasets.synthetic.room import BACK
-from pipeline.datasets.synthetic.scene import Props
+from pipeline.datasets.synthetic.scene import SCREEN_FIELDS, Props, Screen
 
 WOOD: Colour = (158, 122, 84)
-FRAME: Colour = (70, 60, 52)
+CASE: Colour = (44, 46, 52)
 WHITE: Colour = (236, 234, 226)
+EXTENT = (1.3, 0.7)  # of the screen, metres
+FORWARD = np.array([0.0, 0.0, 1.0])  # where it faces
 
 
 def draw_things(pencil: Pencil, props: Props) -> None:
-    """All that stands still, far to near as their layers' depths say."""
-    _pictures(pencil, props)
+    """All that stands still but the screen."""
     _chair(pencil, props)
     if props.kind is not None:
         colour = props.colours[props.kind]
@@ -62,13 +63,25 @@ def _box(pencil: Pencil, place: Array, size: float, turn: float, colour: Colour)
         )
 
 
-def _pictures(pencil: Pencil, props: Props) -> None:
-    ahead = np.array([0.0, 0.0, 1.0])
-    for picture in props.pictures:
-        middle = np.array([[*picture.middle, BACK + 0.02]])
-        wide, high = picture.extent
-        pencil.cuboid(middle, ahead, (wide, high, 0.03), FRAME)
-        pencil.cuboid(middle, ahead, (wide - 0.05, high - 0.05, 0.04), picture.colour, nearer=0.05)
+def draw_stand(pencil: Pencil, screen: Screen) -> None:
+    """The screen's case and stand, in one frame."""
+    middle = screen.middle[None]
+    wide, high = EXTENT
+    pencil.bar(middle * FLAT, middle, (0.03, 0.03), CASE)
+    pencil.cuboid(middle * FLAT + 0.02 * UP, FORWARD, (0.5, 0.03, 0.3), CASE)
+    pencil.cuboid(middle - 0.03 * FORWARD, FORWARD, (wide + 0.06, high + 0.06, 0.04), CASE)
+
+
+def draw_fields(pencil: Pencil, screen: Screen) -> None:
+    """The screen's fields over time."""
+    down, across = SCREEN_FIELDS
+    wide, high = EXTENT[0] / across, EXTENT[1] / down
+    frames = len(screen.brightness)
+    for index, colour in enumerate(screen.colours):
+        row, column = divmod(index, across)
+        shift = np.array([(column + 0.5 - across / 2) * wide, (down / 2 - 0.5 - row) * high, 0.0])
+        middle = np.tile(screen.middle + shift, (frames, 1))
+        pencil.pane(middle, FORWARD, (wide, high), colour, screen.brightness[:, index])
 
 
 def _chair(pencil: Pencil, props: Props) -> None:

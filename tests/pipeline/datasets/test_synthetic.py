@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -157,11 +158,22 @@ def test_only_the_movement_depends_on_the_action() -> None:
         assert first.people[0].look == other.people[0].look
         assert first.people[0].body == other.people[0].body
         assert first.joints.shape[1] == other.joints.shape[1]
-        assert first.props.pictures == other.props.pictures
+        assert repr(first.screen.colours) == repr(other.screen.colours)
         assert first.props.colours == other.props.colours
         assert (first.props.size, first.props.turn) == (other.props.size, other.props.turn)
         if len(other.people) == 1:
             assert np.array_equal(first.lost, other.lost) or np.array_equal(first.lost, other.lost[:, ::-1])
+
+
+def test_the_screen_changes_whatever_people_do_and_no_two_clips_see_the_same() -> None:
+    one, same, other = (
+        scene(f"S001C001P{subject:03d}R001A{action:03d}", seed=0) for subject, action in ((3, 1), (3, 9), (4, 1))
+    )
+    assert np.array_equal(one.screen.brightness, same.screen.brightness)
+    assert one.screen.brightness.min() >= 0
+    assert np.ptp(one.screen.brightness, axis=0).min() > 0.2
+    frames_of_both = slice(min(len(one.screen.brightness), len(other.screen.brightness)))
+    assert np.abs(one.screen.brightness[frames_of_both] - other.screen.brightness[frames_of_both]).mean() > 0.1
 
 
 def test_three_cameras_see_one_performance() -> None:
@@ -455,9 +467,10 @@ def test_listing_is_ntus(raw: Path) -> None:
 
 
 def test_frames_and_joints_are_drawn_from_one_scene() -> None:
-    """A hand that moves is where pixels change: nothing else in the picture does, but for the grain."""
+    """A hand that moves is where pixels change: nothing else does, but for the grain; the screen is stopped."""
     name = f"{KEY}A007"
-    clip: Scene = scene(name, seed=0)
+    clip = scene(name, seed=0)
+    clip = replace(clip, screen=replace(clip.screen, brightness=np.ones_like(clip.screen.brightness)))
     told = recipe.painted_joints(name, seed=0)
     pictures = np.stack([picture[:HEIGHT].astype(float) for picture in frames(clip, seed=0)])
     moving = pictures.std(axis=0) > 4.0
