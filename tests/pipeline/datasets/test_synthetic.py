@@ -467,7 +467,7 @@ def test_listing_is_ntus(raw: Path) -> None:
 
 
 def test_frames_and_joints_are_drawn_from_one_scene() -> None:
-    """A hand that moves is where pixels change: nothing else does, but for the grain; the screen is stopped."""
+    """An arm that moves is where pixels change: nothing else does, but for the grain; the screen is stopped."""
     name = f"{KEY}A007"
     clip = scene(name, seed=0)
     clip = replace(clip, screen=replace(clip.screen, brightness=np.ones_like(clip.screen.brightness)))
@@ -478,6 +478,6 @@ def test_frames_and_joints_are_drawn_from_one_scene() -> None:
     reach = told[0].reshape(-1, 2)
     assert columns.min() > reach[:, 0].min() - 12
     assert columns.max() < reach[:, 0].max() + 12
-    assert rows.min() > reach[:, 1].min() - 12
+    assert rows.min() > reach[:, 1].min() - 20  # the crown is some 0.15 m above the head's joint
     hand = np.rint(told[0, :, max((7, 11), key=lambda joint: np.ptp(told[0, :, joint], axis=0).sum())]).astype(int)
     assert moving[hand[:, 1], hand[:, 0]].mean() > 0.8
