@@ -95,7 +95,7 @@ def smoke() -> TrainConfig:
             schedule="cosine",
             warmup=0.1,
             epochs=20,
-            min_steps=800,
+            min_steps=600,
             batch_size=8,
             clip_norm=1.0,
             label_smoothing=0.3,

@@ -63,6 +63,19 @@ def test_forward_equals_the_loop_oracle(changes: dict[str, object]) -> None:
     assert ours.std() > 1e-3
 
 
+def test_without_layers_the_sum_of_all_tokens_gives_the_action() -> None:
+    config = dataclasses.replace(SMALL, encoder_depth=0, decoder_depth=0, jm_projection="place", gg_projection="cell")
+    model = seeded_model(config, seed=3).double().eval()
+    gg, jm, mask = clips(config)
+    with torch.no_grad():
+        z = model.tokens(gg, jm, mask)
+        expected = model.head(z.flatten(1, 2).mean(dim=1) * (4 * 10) ** 0.5)
+        assert torch.allclose(model(gg, jm, mask), expected)
+        other = gg.clone()
+        other[:, 2, 1] += 1
+        assert not torch.allclose(model(other, jm, mask), expected)
+
+
 @pytest.mark.parametrize("modules", [("full", "zigzag"), ("full", "binary")])
 def test_one_layer_equals_the_equations(modules: tuple[str, str]) -> None:
     with torch.random.fork_rng():
