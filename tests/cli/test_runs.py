@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import done, one_sentence, star
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain_options, write_small_store
 
 from pipeline import manifest
 from pipeline.artifacts.files import write_atomic
@@ -23,9 +23,8 @@ from star.runs.run import open_run
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
-SMALL = ["--preset", "smoke", "--quiet", "--device", "cpu"]
-for setting in ("model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.lr=3e-3", "eval_every=0"):
-    SMALL += ["--set", setting]
+SETTINGS = ("model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.lr=3e-3", "eval_every=0")
+SMALL = ["--quiet", "--device", "cpu", *plain_options(*SETTINGS)]
 
 
 @pytest.fixture(scope="module")
