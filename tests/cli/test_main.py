@@ -155,7 +155,8 @@ class TestBadInput:
 
     def test_a_target_that_cannot_be_written(self, tmp_path: Path, small_store: Path) -> None:
         (tmp_path / "file").write_text("in the way")
-        one_sentence(star("train", "--from-cache", small_store, "--out", tmp_path / "file" / "run"), "file")
+        train = ("train", "--from-cache", small_store, "--out", tmp_path / "file" / "run")
+        one_sentence(star(*train, *plain_options("data.validation=0")), "file")
         one_sentence(star("prepare", "synthetic", "--out", tmp_path / "file" / "set"), "file")
 
     def test_a_target_that_is_something_else(self, tmp_path: Path, raw_synthetic: Path) -> None:
