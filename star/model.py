@@ -178,6 +178,8 @@ class StarTransformer(TokenModel):
         z = self.tokens(gg, jm, joint_mask)
         for layer in (*self.encoder, *self.decoder):
             z = layer(z, weights)
+        if not (self.encoder or self.decoder):  # no class token has seen another token: all are pooled, a control
+            return self.head(z.sum(dim=(1, 2)) / (z.shape[1] * z.shape[2]) ** 0.5)
         # slices, not z[:, :, slots]: a list of indices would be copied to a GPU in each step, which waits for it
         classes = torch.stack([z[:, :, slot] for slot in self.tokens.class_slots], dim=2)  # (B, T, kinds, width)
         return self.head(classes.mean(dim=(1, 2)))

@@ -25,8 +25,9 @@ def test_data() -> Path:
 def raw_synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic set as `star prepare synthetic --raw-only` writes it: videos/ and skeletons/ of 12 clips.
 
-    Sit down, stand up, jump and shake hands (two persons), three clips each: two of subjects that train, one of a
-    subject that tests under xsub, each by another camera. Seed 0. Tests read it and never write into it.
+    Sit down, stand up, point at a box and walk towards each other (two persons), three clips each: two of subjects
+    that train, one of a subject that tests under xsub, each by another camera. Seed 0. Tests read it and never write
+    into it.
     """
     from pipeline.datasets.synthetic.recipe import clip_names, write_clip
 

@@ -1,4 +1,4 @@
-"""Claims about the synthetic set: its clips can be learnt, one frame of each cannot, nor can shuffled labels."""
+"""Claims about the synthetic set: it can be learnt, but from no kind of input alone, nor with shuffled labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_soak_the_demo_reaches_its_accuracy(tmp_path: Path) -> None:
     assert (run.config.preset, run.config.seed, run.store["protocol"]) == ("smoke", 0, "xsub")
     scores = evaluate_run(run)
     assert len(scores.labels) == 112
-    assert scores.top1 >= 0.95
+    assert scores.top1 >= 0.85
     assert float(re.search(r"test accuracy (\S+)$", printed.strip()).group(1)) == pytest.approx(scores.top1, abs=6e-4)
 
 
@@ -41,10 +41,15 @@ def test_soak_shuffled_labels_stay_at_chance(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_soak_one_picture_does_not_tell_a_pair_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe on one frame alone stays near guessing on the time-reversed pairs; one on all frames does not."""
+@pytest.mark.parametrize("seed", [0, 1])
+def test_soak_the_set_needs_both_kinds_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Neither coordinates, nor one frame, nor one kind of tokens tells all actions apart; both kinds together do."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    right, clips = import_module("single_frame").right_of_rows(tmp_path, 24, "layer1")
-    assert clips == {"train": 96, "test": 48}
-    assert right["one frame alone"] / clips["test"] < 0.65
-    assert right["all frames of the clip"] / clips["test"] > 0.85
+    drawn_set = import_module("drawn_set")
+    clips = drawn_set.draw(tmp_path, 24, seed, "layer1")
+    assert (clips.train.sum(), (~clips.train).sum()) == (224, 112)
+    found = drawn_set.table(clips)
+    assert found["joint coordinates"] <= 0.80
+    assert max(found[row] for row in found if row.endswith("one frame")) <= 0.60
+    assert found["both of all frames"] >= 0.85
+    assert max(found["JM tokens of all frames"], found["GG tokens of all frames"]) <= found["both of all frames"] - 0.1

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from star.evaluate.scores import Scores
     from star.runs.run import Run
 
-DEMO_ACTIONS = ("put on a hat", "stand up", "hug")  # actions to draw, where the test split has them
+# Actions to draw, where the test split has them: told by a thing, by the order of time, by small movements.
+DEMO_ACTIONS = ("point at a ball", "stand up", "clap fast")
 FRAMES_SHOWN = 8
 HEATMAP_STRIDE = 2  # of layer1, from which the demo's tokens are
 

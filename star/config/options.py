@@ -30,7 +30,8 @@ class ModelConfig:
             layer2).
         tokens: "both" (the paper's), "gg" or "jm" (its ablation).
         width, heads: of every layer. Ours: 512 (the width of GG) and 8.
-        encoder_depth, decoder_depth: layers. Ours: 3 and 3.
+        encoder_depth, decoder_depth: layers. Ours: 3 and 3. With 0 and 0 all tokens are pooled: what is left without
+            attention, a control.
         encoder_modules, decoder_modules: attention modules of a layer, in order. The paper's: full and zigzag in the
             encoder, full and binary in the decoder.
         uniform_attention: every value has the same weight, instead of softmax. Ours: off.

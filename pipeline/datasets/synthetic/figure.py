@@ -1,10 +1,12 @@
-"""The shapes that are painted for a person's 25 joints, and for hat, cup, trolley and chair.
+"""The shapes that are painted for a person's 25 joints.
 
-In: joints and props over T frames (metres, the room's frame). Out: PaintLayers as one camera sees them. Every limb is a
-stroke between the same joints that the skeleton file holds. It paints on no picture.
+In: joints over T frames (metres, the room's frame). Out: PaintLayers as one camera sees them. Every limb is a stroke
+between the same joints that the skeleton file holds. It paints on no picture, and knows of no things but people.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,15 +29,9 @@ from pipeline.datasets.synthetic.body import (
 from pipeline.datasets.synthetic.camera import FOCAL, HEIGHT, WIDTH, Camera, colour_pixels
 from pipeline.datasets.synthetic.paint import Colour, PaintLayer, facet, shadow, stroke
 from pipeline.datasets.synthetic.people import Person
-from pipeline.datasets.synthetic.scene import Props
 
 UP, FLAT = np.array([0.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0])
 SIZE = (HEIGHT, WIDTH)
-STEEL: Colour = (150, 154, 160)
-WOOD: Colour = (158, 122, 84)
-CARDBOARD: Colour = (186, 150, 108)
-RUBBER: Colour = (52, 52, 56)
-CHINA: Colour = (232, 232, 226)
 
 
 class Pencil:
@@ -71,10 +67,12 @@ class Pencil:
         radii, depth = np.array(widths) * across[:, None], seen[..., 2].mean(axis=1)
         self.layers.append(stroke(ends, radii, depth, colour, size=SIZE, roundness=0.45))
 
-    def cuboid(self, middle: Array, ahead: Array, extent: tuple[float, float, float], colour: Colour) -> None:
+    def cuboid(
+        self, middle: Array, ahead: Array, extent: tuple[float, float, float], colour: Colour, *, nearer: float = 0.0
+    ) -> None:
         """An upright box about points (T, 3): metres across, up and along `ahead` (3,)."""
         axes = np.stack([np.cross(UP, ahead) * extent[0], UP * extent[1], ahead * extent[2]]) / 2
-        depth = self.view.see(middle)[:, 2]
+        depth = self.view.see(middle)[:, 2] - nearer
         for axis, shade in ((0, 0.78), (1, 1.06), (2, 0.92)):
             toward = self.view.position - middle
             out = axes[axis] * np.where(toward @ axes[axis] > 0, 1.0, -1.0)[:, None]
@@ -84,6 +82,15 @@ class Pencil:
             red, green, blue = (min(255.0, shade * value) for value in colour)
             shown = (out * (toward - out)).sum(axis=-1) > 0
             self.layers.append(facet(points, depth, (red, green, blue), size=SIZE, shown=shown))
+
+    def pane(self, middle: Array, ahead: Array, extent: tuple[float, float], colour: Colour, brightness: Array) -> None:
+        """An upright rectangle about points (T, 3) that faces `ahead` (3,): metres across and up, `brightness` (T,)."""
+        across, up = np.cross(UP, ahead) * extent[0] / 2, UP * extent[1] / 2
+        rim = np.stack([across + up, across - up, -across - up, up - across])
+        points = colour_pixels(self.view.see(middle[:, None] + rim))
+        shown = (self.view.position - middle) @ ahead > 0
+        layer = facet(points, self.view.see(middle)[:, 2], colour, size=SIZE, shown=shown)
+        self.layers.append(replace(layer, light=layer.light * brightness.astype(np.float32)[:, None, None]))
 
     def shadow(self, above: Array, radius: float, strength: Array) -> None:
         """The soft shadow on the floor below points `above` (T, 3): a disc of `radius` metres, `strength` (T,)."""
@@ -144,49 +151,6 @@ def _head(pencil: Pencil, member: Person, joints: Array, left: Array) -> None:
     if look.hair_length:
         nape = head - 0.055 * front
         pencil.bar(nape, nape - look.hair_length * up, (0.075, 0.06), look.hair)
-
-
-def draw_props(pencil: Pencil, props: Props) -> None:
-    """Hat, cup and trolley, where the scene has them."""
-    if props.hat is not None and props.hat_up is not None:
-        up, low = props.hat_up, props.hat + 0.03 * props.hat_up
-        across = _unit(np.cross(up, pencil.view.axes[2]))
-        red, green, blue = (0.7 * value for value in props.hat_colour)
-        pencil.bar(low, low + 0.055 * up, (0.092, 0.078), props.hat_colour, nearer=0.15)
-        pencil.bar(low - 0.07 * across, low + 0.07 * across, (0.026, 0.026), (red, green, blue), nearer=0.16)
-        brim = 0.13 * across
-        pencil.bar(props.hat - brim, props.hat + brim, (0.020, 0.020), props.hat_colour, nearer=0.17)
-    if props.cup is not None:
-        pencil.bar(props.cup - 0.03 * UP, props.cup + 0.05 * UP, (0.030, 0.038), CHINA, nearer=0.12)
-    if props.trolley is not None and props.trolley_ahead is not None:
-        _trolley(pencil, props.trolley, props.trolley_ahead)
-
-
-def _trolley(pencil: Pencil, handle: Array, ahead: Array) -> None:
-    """A platform on wheels with a box on it, pushed and pulled by a handle (T, 3)."""
-    across, floor = np.cross(UP, ahead), handle * FLAT
-    platform = floor + 0.36 * ahead + 0.17 * UP
-    pencil.shadow(platform, 0.30, np.full(len(handle), 0.34))
-    pencil.bar(handle - 0.24 * across, handle + 0.24 * across, (0.018, 0.018), STEEL, nearer=0.02)
-    for side in (-0.24, 0.24):
-        pencil.bar(handle + side * across, floor + side * across + 0.17 * UP, (0.014, 0.014), STEEL)
-        for way in (0.08, 0.62):
-            pencil.ball(floor + side * across + way * ahead + 0.07 * UP, 0.06, RUBBER)
-    pencil.cuboid(platform, ahead, (0.52, 0.05, 0.72), STEEL)
-    pencil.cuboid(platform + 0.04 * ahead + 0.18 * UP, ahead, (0.40, 0.30, 0.44), CARDBOARD)
-
-
-def draw_chair(pencil: Pencil, props: Props) -> None:
-    """A wooden chair, in one frame: it stands behind everybody, so it belongs to the clip's background."""
-    middle, ahead = props.chair[None], props.chair_ahead
-    across = np.cross(UP, ahead)
-    pencil.shadow(middle, 0.26, np.array([0.28]))
-    for side in (-0.19, 0.19):
-        for way, top in ((-0.19, 0.90), (0.19, 0.42)):
-            foot = middle + side * across + way * ahead
-            pencil.bar(foot + 0.02 * UP, foot + top * UP, (0.018, 0.018), WOOD)
-    pencil.cuboid(middle + 0.43 * UP, ahead, (0.44, 0.04, 0.44), WOOD)
-    pencil.cuboid(middle - 0.20 * ahead + 0.76 * UP, ahead, (0.40, 0.26, 0.03), WOOD)
 
 
 def _unit(vectors: Array) -> Array:

@@ -30,7 +30,6 @@ SHIRTS: tuple[Colour, ...] = (
 )
 TROUSERS: tuple[Colour, ...] = ((61, 67, 82), (64, 65, 70), (73, 71, 70), (65, 74, 87), (69, 73, 73))
 SHOES: tuple[Colour, ...] = ((56, 48, 45), (67, 54, 46), (80, 60, 48))
-HATS: tuple[Colour, ...] = ((196, 170, 122), (60, 66, 84), (150, 62, 56))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +48,12 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """A body, how it looks, and its manner: `tempo` and `rate` about 1, `hand` the leading side (0 left, 1 right)."""
+    """A body, how it looks, and its manner: `tempo` and `amplitude` about 1, `arms` as in `actions.Style`."""
 
     body: Body
     look: Look
     tempo: float
-    rate: float
     amplitude: float
-    hand: int
     arms: Array
 
 
@@ -80,9 +77,7 @@ def person(seed: int, *key: object) -> Person:
         ),
         look=_look(rng),
         tempo=rng.uniform(0.86, 1.18),
-        rate=rng.uniform(0.9, 1.15),
         amplitude=rng.uniform(0.88, 1.12),
-        hand=int(rng.random() < 0.92),
         arms=rng.uniform(-1.0, 1.0, (2, 3)) * np.array([0.04, 0.01, 0.05]),
     )
 

@@ -1,7 +1,7 @@
 """A scene as its camera records it: the frames of the video.
 
-In: a Scene and the seed. Out: frames in 4:2:0 as video codecs take them, (H * 3/2, W) uint8. The room and the chair are
-painted once; then, in each frame, shadows, people and props from far to near, and the sensor's noise. Painting in luma
+In: a Scene and the seed. Out: frames in 4:2:0 as video codecs take them, (H * 3/2, W) uint8. The room and its things
+are painted once; then, in each frame, shadows and people from far to near, and the sensor's noise. Painting in luma
 and chroma, which blend like red, green and blue, saves a conversion of each frame.
 """
 
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.synthetic.camera import HEIGHT, WIDTH
-from pipeline.datasets.synthetic.figure import Pencil, draw_chair, draw_person, draw_props
+from pipeline.datasets.synthetic.figure import Pencil, draw_person
 from pipeline.datasets.synthetic.paint import Canvas, PaintLayer
 from pipeline.datasets.synthetic.room import empty_room
 from pipeline.datasets.synthetic.scene import Scene
+from pipeline.datasets.synthetic.things import draw_fields, draw_stand, draw_things
 from pipeline.records import keyed_rng
 
 # Red, green, blue (0..255) to luma and chroma by ITU-R BT.601, limited range, the offsets (16, 128, 128) left out.
@@ -54,17 +55,18 @@ def layers_of(scene: Scene) -> list[PaintLayer]:
     pencil = Pencil(scene.camera)
     for member, joints in zip(scene.people, scene.joints, strict=True):
         draw_person(pencil, member, joints)
-    draw_props(pencil, scene.props)
+    draw_fields(pencil, scene.screen)
     return pencil.layers
 
 
 def _background(scene: Scene, *, seed: int) -> Canvas:
-    """The room in this clip's light with its chair: luma and chroma (3, H, W)."""
+    """The room in this clip's light with its things: luma and chroma (3, H, W)."""
     room = empty_room(scene.record.setup, scene.record.camera, seed=seed)
     matrix = (LUMA_CHROMA * scene.light).astype(np.float32)
     background = (matrix @ room.reshape(3, -1)).reshape(room.shape)
     pencil = Pencil(scene.camera)
-    draw_chair(pencil, scene.props)
+    draw_stand(pencil, scene.screen)
+    draw_things(pencil, scene.props)
     for layer in sorted(pencil.layers, key=lambda layer: -layer.depth[0]):
         layer.blend(background, 0, LUMA_CHROMA @ np.array(layer.colour))
     return background

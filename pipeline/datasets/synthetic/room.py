@@ -2,7 +2,7 @@
 
 In: the numbers of a setup and a camera, and the seed. Out: a picture (3, H, W) float32, 0..255, a pure function of
 them. Contrast is low on purpose: strong clutter behind the figures drowns the features of a random network.
-People and the chair, whose position differs from clip to clip, are painted elsewhere.
+People and things, which differ from clip to clip, are painted elsewhere.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -13,23 +14,28 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from pipeline.datasets.ntu import record_from_name
 from pipeline.datasets.synthetic import recipe
 from pipeline.datasets.synthetic.actions import MOVEMENTS
 from pipeline.datasets.synthetic.body import SHOULDERS, two_bones
 from pipeline.datasets.synthetic.camera import FOCAL, HEIGHT, WIDTH, camera, colour_pixels, ntu_pixels
+from pipeline.datasets.synthetic.encode import skeleton_text
 from pipeline.datasets.synthetic.figure import Pencil
 from pipeline.datasets.synthetic.paint import PaintLayer, facet, shadow, stroke
 from pipeline.datasets.synthetic.render import frames, layers_of
 from pipeline.datasets.synthetic.scene import LONGEST, SHORTEST, Scene, scene
 from pipeline.errors import ConfigError, DataError
+from pipeline.geometry import KEPT_PIXELS, geometry_of
 from pipeline.manifest import class_names, split
 from pipeline.skeletons.read import read_skeleton
 
 KEY = "S001C002P003R002"
-PAIRS = [(1, 2), (3, 4), (5, 6)]
+REVERSED = [(1, 2), (3, 5), (4, 6), (9, 10), (13, 14)]  # actions that are each other's reverse
+THINGS = [(3, 4), (5, 6), (7, 8)]  # actions that differ in the thing beside the actor alone
 SIZE = (90, 120)
+CROP = 112
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +98,55 @@ def test_manifest_names_the_movements() -> None:
 # --- what a clip is keyed by -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("forward", "backward"), PAIRS)
+@pytest.mark.parametrize(("forward", "backward"), REVERSED)
 def test_pairs_are_the_same_clip_read_backwards(forward: int, backward: int) -> None:
     one, other = (scene(f"{KEY}A{action:03d}", seed=3) for action in (forward, backward))
     assert np.array_equal(one.joints, other.joints[:, ::-1])
     assert np.array_equal(one.lost, other.lost[:, ::-1])
     assert np.array_equal(one.doubtful, other.doubtful[:, ::-1])
     assert not np.allclose(one.joints, one.joints[:, ::-1], atol=0.1), "a pair that is its own reverse"
-    for mine, its in zip(layers_of(one), layers_of(other), strict=True):  # every painted thing, props included
+    for mine, its in zip(layers_of(one), layers_of(other), strict=True):  # all that moves
         assert np.array_equal(mine.top, its.top[::-1])
         assert np.array_equal(mine.left, its.left[::-1])
         assert np.array_equal(mine.keep, its.keep[::-1])
         assert np.array_equal(mine.light, its.light[::-1])
         assert mine.colour == its.colour
+    assert _still(one) == _still(other)
+
+
+def _still(clip: Scene) -> str:
+    """All that stands still in a clip, as text."""
+    return repr(clip.props)
+
+
+@pytest.mark.parametrize(("ball", "box"), THINGS)
+def test_nothing_but_the_thing_tells_a_pair_apart(ball: int, box: int) -> None:
+    one, other = (scene(f"{KEY}A{action:03d}", seed=1) for action in (ball, box))
+    assert skeleton_text(one, seed=1) == skeleton_text(other, seed=1)
+    assert _still(one).replace("kind='ball'", "kind='box'") == _still(other) != _still(one)
+    for mine, its in zip(layers_of(one), layers_of(other), strict=True):
+        assert np.array_equal(mine.keep, its.keep)
+        assert np.array_equal(mine.light, its.light)
+
+
+@pytest.mark.parametrize(("ball", "box"), THINGS)
+def test_a_thing_lies_in_the_crop_and_away_from_every_joint(ball: int, box: int) -> None:
+    """Out of reach of the joints' tokens: in layer 1, one sees 11 pixels each way, and a Gaussian of a cell or two."""
+    shares = []
+    for key in [name[:16] for name in recipe.clip_names(24, seed=1)[:: 2 * len(MOVEMENTS)]]:
+        clips = (scene(f"{key}A{action:03d}", seed=1) for action in (ball, box))
+        picture, another = (next(frames(clip, seed=1))[:HEIGHT].astype(int) for clip in clips)
+        rows, columns = np.nonzero(np.abs(picture - another) > 8)
+        joints = recipe.painted_joints(f"{key}A{ball:03d}", seed=1)
+        geometry = geometry_of("person", joints, HEIGHT, WIDTH)
+        thing, body = (
+            geometry.joints(points).reshape(-1, 2) - (KEPT_PIXELS - CROP) / 2
+            for points in (np.stack([columns, rows], axis=-1), joints)
+        )
+        assert cKDTree(body).query(thing)[0].min() > 12
+        shares.append(((thing >= 0) & (thing < CROP)).all(axis=1).mean())
+    assert min(shares) > 0.4
+    assert np.mean(shares) > 0.8
 
 
 def test_only_the_movement_depends_on_the_action() -> None:
@@ -116,9 +158,22 @@ def test_only_the_movement_depends_on_the_action() -> None:
         assert first.people[0].look == other.people[0].look
         assert first.people[0].body == other.people[0].body
         assert first.joints.shape[1] == other.joints.shape[1]
-        assert first.props.hat_colour == other.props.hat_colour
+        assert repr(first.screen.colours) == repr(other.screen.colours)
+        assert first.props.colours == other.props.colours
+        assert (first.props.size, first.props.turn) == (other.props.size, other.props.turn)
         if len(other.people) == 1:
             assert np.array_equal(first.lost, other.lost) or np.array_equal(first.lost, other.lost[:, ::-1])
+
+
+def test_the_screen_changes_whatever_people_do_and_no_two_clips_see_the_same() -> None:
+    one, same, other = (
+        scene(f"S001C001P{subject:03d}R001A{action:03d}", seed=0) for subject, action in ((3, 1), (3, 9), (4, 1))
+    )
+    assert np.array_equal(one.screen.brightness, same.screen.brightness)
+    assert one.screen.brightness.min() >= 0
+    assert np.ptp(one.screen.brightness, axis=0).min() > 0.2
+    frames_of_both = slice(min(len(one.screen.brightness), len(other.screen.brightness)))
+    assert np.abs(one.screen.brightness[frames_of_both] - other.screen.brightness[frames_of_both]).mean() > 0.1
 
 
 def test_three_cameras_see_one_performance() -> None:
@@ -412,9 +467,10 @@ def test_listing_is_ntus(raw: Path) -> None:
 
 
 def test_frames_and_joints_are_drawn_from_one_scene() -> None:
-    """A hand that moves is where pixels change: nothing else in the picture does, but for the grain."""
+    """An arm that moves is where pixels change: nothing else does, but for the grain; the screen is stopped."""
     name = f"{KEY}A007"
-    clip: Scene = scene(name, seed=0)
+    clip = scene(name, seed=0)
+    clip = replace(clip, screen=replace(clip.screen, brightness=np.ones_like(clip.screen.brightness)))
     told = recipe.painted_joints(name, seed=0)
     pictures = np.stack([picture[:HEIGHT].astype(float) for picture in frames(clip, seed=0)])
     moving = pictures.std(axis=0) > 4.0
@@ -422,6 +478,6 @@ def test_frames_and_joints_are_drawn_from_one_scene() -> None:
     reach = told[0].reshape(-1, 2)
     assert columns.min() > reach[:, 0].min() - 12
     assert columns.max() < reach[:, 0].max() + 12
-    assert rows.min() > reach[:, 1].min() - 12
-    hand = np.rint(told[0, :, 11 if clip.people[0].hand else 7]).astype(int)
+    assert rows.min() > reach[:, 1].min() - 20  # the crown is some 0.15 m above the head's joint
+    hand = np.rint(told[0, :, max((7, 11), key=lambda joint: np.ptp(told[0, :, joint], axis=0).sum())]).astype(int)
     assert moving[hand[:, 1], hand[:, 0]].mean() > 0.8
