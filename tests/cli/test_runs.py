@@ -129,6 +129,10 @@ def test_clips_that_were_trained_on_are_printed(store: Path, seeded: tuple[Path,
     opened = TokenStore.open(store)
     sides = [manifest.split(opened.records(), "synthetic", protocol) for protocol in ("xsub", "xview")]
     trained, scored = ({record.clip_id for record in side} for side in (sides[0]["train"], sides[1]["test"]))
+    held_out = set(load_scores(run / "val.npz").clip_ids.tolist())
+    assert len(held_out) == 16
+    assert held_out < trained
+    trained -= held_out
     assert 0 < len(trained & scored) < len(scored)
     assert json.loads(done("evaluate", run, "--json"))["trained_on"] == 0
     assert json.loads(done("evaluate", run, "--split", "train", "--json"))["trained_on"] == len(trained)
