@@ -24,7 +24,8 @@ CONFIG = plain("model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.l
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs")
-    return train(write_small_store(folder / "small.zarr", signal=0.3, views=2), folder / "run", config=CONFIG)
+    store = write_small_store(folder / "small.zarr", signal=0.3, views=2, subjects=(1, 2, 4, 9))
+    return train(store, folder / "run", config=CONFIG)
 
 
 def test_each_class_and_the_confusion_are_printed(run: Run, tmp_path: Path) -> None:
