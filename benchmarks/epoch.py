@@ -43,8 +43,9 @@ from pipeline.records import Listing
 from star.batch import Batch
 from star.build import seeded_model
 from star.config.presets import preset
-from star.config.text import TrainConfig
+from star.config.text import TrainConfig, with_overrides
 from star.data.dataset import TokenDataset
+from star.data.frames import thinned, thinned_joints
 from star.data.splits import fitted, open_splits
 from star.distributed.world import join_world
 from star.train.optim import make_optimizer
@@ -91,12 +92,12 @@ class Origin:
         rows = self.data.rows[items]
         views = [self._view(row, clip) for row, clip in zip(rows.tolist(), clips, strict=True)]
         frames, joints, scores = (np.stack([getattr(view, name) for view in views]) for name in ClipView._fields[:3])
-        gg, jm, mask = (
-            torch.from_numpy(array)[:, :: self.data.frame_step]
-            for array in self.compute(frames, joints, scores > 0).wait()
-        )
+        gg, jm, mask = self.compute(frames, joints, scores > 0).wait()
+        step, mean = self.data.frame_step, self.data.frame_mean
+        gg, (jm, mask) = thinned(gg, step, mean=mean), thinned_joints(jm, mask, step, mean=mean)
         gg, jm = (kept if kind in self.data.tokens else kept[..., :0] for kind, kept in (("gg", gg), ("jm", jm)))
-        return Batch(gg, jm, mask, torch.from_numpy(self.data.labels[items]), torch.from_numpy(rows))
+        arrays = (gg.astype(np.float16), jm.astype(np.float16), mask, self.data.labels[items], rows)
+        return Batch(*map(torch.from_numpy, arrays))
 
     def _view(self, row: int, clip: ClipContent) -> ClipView:
         shard, place = divmod(row, self.prepared.options.shard_clips)
@@ -173,7 +174,8 @@ def main() -> None:
             write_set(raw, clips_per_class=given.clips_per_class, seed=0)
             rows = recipe.listing(raw)
         options = ExtractOptions(weights="random", jm_layer="layer1", device="cpu", batch_clips=4)
-        table(Origin(rows, Path(folder), options, preset(given.preset)), given.rounds)
+        config = with_overrides(preset(given.preset), ["data.validation=0"])  # an epoch of all training clips
+        table(Origin(rows, Path(folder), options, config), given.rounds)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def sections(device: torch.device, scratch: Path, tiny: bool) -> dict[str, list[
     training = TrainRows(
         device,
         scratch,
-        clips=540 if tiny else 2160,  # 2160: whole steps of 128 and of 16 in each epoch
+        clips=540 if tiny else 2160,  # 2160: whole steps of 64 and of 16 in each epoch
         settings=SMALL if tiny else (),
         seconds=0.1 if tiny else 8.0,
         warm_up=1 if tiny else 10,

@@ -34,7 +34,7 @@ from star.config.presets import preset
 from star.config.text import TrainConfig, with_overrides
 from star.data.dataset import TokenDataset
 from star.data.splits import fitted, train_split
-from star.distributed.machine import choose_device
+from star.distributed.machine import autocast_precision, choose_device
 from star.distributed.world import World
 from star.train.memory import made_up_batch
 from star.train.optim import make_optimizer
@@ -103,7 +103,7 @@ def of_steps(dataset: TokenDataset, config: TrainConfig, device: torch.device) -
 def of_products(dataset: TokenDataset, config: TrainConfig, device: torch.device) -> float:
     """Clips a second if all the model's matrix products were as fast as a large one."""
     size = 8192 if device.type == "cuda" else 1024
-    precision = torch.bfloat16 if config.optim.precision == "bf16" else torch.float32
+    precision = torch.bfloat16 if autocast_precision(config.optim.precision, device) == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=precision) for _ in range(2))
     speed = 2 * size**3 / _seconds(lambda: a @ b, device)
     return speed / (PASSES * forward_flops(fitted(config.model, dataset)))
@@ -156,7 +156,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--disk", action="store_true", help="read every batch from the store, though it would fit")
     given = parser.parse_args()
-    settings = [f"optim.epochs={given.epochs}", "eval_every=0", *given.settings]
+    # whole epochs, of all training clips
+    settings = [f"optim.epochs={given.epochs}", "optim.min_steps=0", "data.validation=0", "eval_every=0"]
+    settings += given.settings
     config = with_overrides(preset(given.preset), settings)
     if given.disk:
         TokenDataset.fits_in_memory = property(lambda self: False)  # type: ignore[assignment, method-assign]

@@ -1,6 +1,7 @@
-"""Small token stores for tests, whose joint tokens carry their class, written by the store's own writer.
+"""Small token stores for tests, whose joint tokens carry their class, written by the store's own writer; a small run.
 
-In: a folder and sizes. Out: the folder of a complete store in the NTU60 or synthetic layout. No backbone, no video.
+In: a folder and sizes. Out: the folder of a complete store in the NTU60 or synthetic layout, and settings of a run that
+do not depend on any preset. No backbone, no video.
 """
 
 from __future__ import annotations
@@ -19,8 +20,29 @@ from pipeline.records import VideoRecord
 from pipeline.store.commit_records import file_entry
 from pipeline.store.metadata import GROUP, METADATA_RECORD
 from pipeline.store.write import write_arrays
+from star.config.options import OF_THE_STORE, DataConfig, ModelConfig, OptimConfig
+from star.config.text import TrainConfig, leaves, to_dict, with_overrides
 
 JOINTS = 25  # of the topology ntu25
+
+
+def plain(*settings: str) -> TrainConfig:
+    """A small run that learns these stores in a second or two, with `key=value` settings."""
+    config = TrainConfig(
+        eval_every=4,
+        model=ModelConfig(tokens="jm", width=64, heads=2, encoder_depth=1, decoder_depth=1, mlp_ratio=2),
+        data=DataConfig(frame_step=2, validation=0.25),
+        optim=OptimConfig(kind="adamw", lr=1e-3, schedule="cosine", warmup=0.1, epochs=20, batch_size=8, clip_norm=1.0),
+    )
+    return with_overrides(config, settings)
+
+
+def plain_options(*settings: str) -> list[str]:
+    """The options of `star train` with which it runs `plain(*settings)`, whatever its preset: every value is set."""
+    of_the_store = {f"model.{name}" for name in OF_THE_STORE}
+    values = {key: value for key, value in leaves(to_dict(plain(*settings))).items() if key not in of_the_store}
+    texts = {key: ",".join(value) if isinstance(value, tuple) else str(value) for key, value in values.items()}
+    return [f"--set={key}={text}" for key, text in texts.items()]
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 from command_line import one_sentence, star
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, plain_options, write_small_store
 
 from pipeline.artifacts.files import write_unbuffered
 from pipeline.artifacts.lock import sole_writer
 from pipeline.errors import ArtifactError
-from star.config.presets import smoke
-from star.config.text import TrainConfig, with_overrides
+from star.config.text import TrainConfig
 from star.runs.metrics_log import read_metrics
 from star.train.progress import TrainEvent
 from star.train.start import train
@@ -28,7 +27,7 @@ TOLD = r"the disk is full; free some space and run the same command again: .*the
 
 
 def config() -> TrainConfig:
-    return with_overrides(smoke(), SETTINGS)
+    return plain(*SETTINGS)
 
 
 @pytest.mark.parametrize("tensorboard", [False, True])
@@ -70,8 +69,8 @@ def test_the_command_tells_it_in_one_sentence(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("star.runs.metrics_log.write_unbuffered", full)
-    command = ["train", "--from-cache", store, "--out", tmp_path / "run", "--preset", "smoke", "--quiet"]
-    one_sentence(star(*command, "--device", "cpu"), f"{tmp_path}/run/metrics.jsonl: the disk is full")
+    command = ["train", "--from-cache", store, "--out", tmp_path / "run", "--quiet", "--device", "cpu"]
+    one_sentence(star(*command, *plain_options(*SETTINGS)), f"{tmp_path}/run/metrics.jsonl: the disk is full")
 
 
 def test_what_is_taken_in_parts_is_given_in_parts(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def test_reports_seeds_and_comparisons(walked: tuple[Path, list[str]], monkeypat
     assert "Attention on frames" in Path("runs/first/report.html").read_text()
     assert re.search(r"mean top-1 [01]\.\d+, standard deviation over 2 seeds", printed[1])
     assert re.search(r"McNemar's exact test p = \d", printed[2])
-    assert printed[3] == "runs/studies/attention\n" + Path("runs/studies/attention/table.md").read_text()
+    assert re.search(r"fold 0: top-1 [01]\.\d+ on \d+ clips held out of training", printed[3])
+    assert printed[4] == "runs/studies/attention\n" + Path("runs/studies/attention/table.md").read_text()
 
 
 def test_the_ten_lines_read_the_store(walked: tuple[Path, list[str]]) -> None:

@@ -59,7 +59,7 @@ class TrainRows:
         return row
 
     def _planned(self, name: str, row: str, measure: Callable[[TrainConfig], Measured]) -> Planned:
-        settings = ["eval_every=0", "optim.epochs=1000", *self.settings]
+        settings = ["eval_every=0", "optim.epochs=1000", "data.validation=0", *self.settings]
         config = with_overrides(preset(name), settings)
         return Planned(f"preset {name}", row, 2 * self.seconds, lambda: measure(config))
 

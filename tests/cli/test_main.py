@@ -18,6 +18,7 @@ import pytest
 import torch
 from command_line import done, one_sentence, star
 from extract_corpus import OPTIONS, commit_prepared, write_prepared
+from star_stores import plain_options
 
 from cli.progress import ClipProgress
 from pipeline.artifacts.outcomes import Damage
@@ -154,7 +155,8 @@ class TestBadInput:
 
     def test_a_target_that_cannot_be_written(self, tmp_path: Path, small_store: Path) -> None:
         (tmp_path / "file").write_text("in the way")
-        one_sentence(star("train", "--from-cache", small_store, "--out", tmp_path / "file" / "run"), "file")
+        train = ("train", "--from-cache", small_store, "--out", tmp_path / "file" / "run")
+        one_sentence(star(*train, *plain_options("data.validation=0")), "file")
         one_sentence(star("prepare", "synthetic", "--out", tmp_path / "file" / "set"), "file")
 
     def test_a_target_that_is_something_else(self, tmp_path: Path, raw_synthetic: Path) -> None:
@@ -399,7 +401,8 @@ def test_deep_verification_of_a_whole_store(small_store: Path) -> None:
 
 
 def test_a_training_is_planned_without_a_run(small_store: Path, tmp_path: Path) -> None:
-    shown = star("train", "--from-cache", small_store, "--out", tmp_path / "run", "--preset", "smoke", "--dry-run")
+    train = ("train", "--from-cache", small_store, "--out", tmp_path / "run", *plain_options("data.validation=0"))
+    shown = star(*train, "--dry-run")
     plan = json.loads(shown.stdout)
     assert (plan["train_clips"], plan["test_clips"]) == (2, 2)
     assert plan["parameters"] > 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import done, star
-from star_stores import change_attributes, write_small_store
+from star_stores import change_attributes, plain_options, write_small_store
 
 from cli.main import PrintableText
 from cli.progress import ClipProgress
@@ -64,8 +64,8 @@ def test_classes_may_have_any_name_from_training_to_the_report(tmp_path: Path) -
     store = write_small_store(tmp_path / "s", classes=2, subjects=(1, 9), replications=2)
     names = ["cost $\\frac{1$ x", "<b>x</b>\x1b[31m"]
     change_attributes(store, lambda attributes: attributes.update(class_names=names))
-    settings = ("--set", "model.width=16", "--set", "optim.epochs=1", "--preset", "smoke", "--device", "cpu")
-    done("train", "--from-cache", store, "--out", tmp_path / "run", *settings, "--loader-workers", 0)
+    settings = plain_options("model.width=16", "optim.epochs=1", "data.validation=0")  # of one training subject
+    done("train", "--from-cache", store, "--out", tmp_path / "run", "--device", "cpu", *settings, "--loader-workers", 0)
     printed = done("evaluate", tmp_path / "run", "--device", "cpu", "--per-class")
     assert names[0] in printed
     assert "<b>x</b>\\x1b[31m" in printed

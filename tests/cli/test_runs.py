@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import done, one_sentence, star
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain_options, write_small_store
 
 from pipeline import manifest
 from pipeline.artifacts.files import write_atomic
@@ -23,9 +23,8 @@ from star.runs.run import open_run
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
-SMALL = ["--preset", "smoke", "--quiet", "--device", "cpu"]
-for setting in ("model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.lr=3e-3", "eval_every=0"):
-    SMALL += ["--set", setting]
+SETTINGS = ("model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.lr=3e-3", "eval_every=0")
+SMALL = ["--quiet", "--device", "cpu", *plain_options(*SETTINGS)]
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +129,10 @@ def test_clips_that_were_trained_on_are_printed(store: Path, seeded: tuple[Path,
     opened = TokenStore.open(store)
     sides = [manifest.split(opened.records(), "synthetic", protocol) for protocol in ("xsub", "xview")]
     trained, scored = ({record.clip_id for record in side} for side in (sides[0]["train"], sides[1]["test"]))
+    held_out = set(load_scores(run / "val.npz").clip_ids.tolist())
+    assert len(held_out) == 16
+    assert held_out < trained
+    trained -= held_out
     assert 0 < len(trained & scored) < len(scored)
     assert json.loads(done("evaluate", run, "--json"))["trained_on"] == 0
     assert json.loads(done("evaluate", run, "--split", "train", "--json"))["trained_on"] == len(trained)

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, write_small_store
 
 from pipeline.errors import ConfigError
 from star.batch import Batch
 from star.build import MODELS, seeded_model
 from star.config.options import MODEL_KINDS, ModelConfig
-from star.config.presets import smoke
-from star.config.text import with_overrides
 from star.evaluate.scoring import evaluate_run
 from star.train.start import train
 
@@ -113,7 +111,7 @@ def test_they_train_and_are_evaluated_like_the_model(kind: str, precision: str, 
         "optim.lr=1e-2",
         "eval_every=0",
     ]
-    run = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
+    run = train(store, tmp_path / "run", config=plain(*settings))
     top1 = evaluate_run(run).top1
     assert top1 == run.metrics()[-1]["top1"]
     assert top1 > 0.6

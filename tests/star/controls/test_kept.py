@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from attack.attacks import JSON_DAMAGE
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, write_small_store
 
 from pipeline.artifacts.sealed_json import seal, unseal
-from star.config.presets import smoke
 from star.config.text import with_overrides
 from star.controls import gru, run
 from star.controls.kept import RECORD, Control
@@ -22,7 +21,7 @@ from star.evaluate.scores import load_scores, save_scores
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
-CONFIG = smoke()
+CONFIG = plain()
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from star_stores import JOINTS, one_thread, record, write_small_store
+from star_stores import JOINTS, one_thread, plain, record, write_small_store
 
 from pipeline.errors import DataError
 from pipeline.records import UNKNOWN
 from pipeline.store.token_store import TokenStore
 from pipeline.store.write import write_arrays
-from star.config.presets import smoke
 from star.config.text import TrainConfig, with_overrides
 from star.controls import gru, inputs, run
 from star.controls.kept import Control
@@ -25,7 +24,7 @@ from star.data.dataset import TokenDataset
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
-CONFIG = smoke()
+CONFIG = plain()
 COORDINATES = "joint coordinates in the picture"
 
 
@@ -114,7 +113,8 @@ def test_a_store_without_joints_has_controls_of_its_tokens(tmp_path: Path) -> No
         tmp_path / "s", gg=tokens, jm=tokens, joint_mask=np.zeros(tokens.shape[:-1], bool), records=records,
         class_names=["a", "b"], dataset="synthetic",
     )  # fmt: skip
-    names = [control.name for control in controls(tmp_path / "s", CONFIG, test=False)]
+    config = plain("data.validation=0")  # of one training subject
+    names = [control.name for control in controls(tmp_path / "s", config, test=False)]
     assert "ridge on all JM tokens" in names  # every one is absent: all rows are the same
     assert not [name for name in names if "coordinates" in name]
 

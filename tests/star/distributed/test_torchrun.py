@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import done
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain_options, write_small_store
 
 from star.config.text import with_overrides
 from star.evaluate.scoring import evaluate_run
@@ -35,9 +35,7 @@ def test_two_processes_of_torchrun_give_the_run_of_one(tmp_path: Path) -> None:
     for name in ("pipeline", "star", "cli"):  # of the user's own, where they work
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not the installed package')")
-    train = ["train", "--from-cache", str(store), "--preset", "smoke", "--device", "cpu", "--json"]
-    for setting in SETTINGS:
-        train += ["--set", setting]
+    train = ["train", "--from-cache", str(store), "--device", "cpu", "--json", *plain_options(*SETTINGS)]
     shown = subprocess.run(
         [sys.executable, "-m", *TORCHRUN, str(STAR), *train, "--out", str(tmp_path / "together")],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=tmp_path,

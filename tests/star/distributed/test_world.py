@@ -17,11 +17,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, plain_options, write_small_store
 
 from pipeline.errors import ConfigError
-from star.config.presets import smoke
-from star.config.text import with_overrides
 from star.data.sampler import Batches
 from star.distributed.machine import _control_groups, _left_in, choose_device, free_bytes
 from star.distributed.world import PATIENCE_S, join_world
@@ -45,10 +43,9 @@ SETTINGS = [
 
 CHILD = """
 import json, os, sys
-from star.config import with_overrides
+from star_stores import plain
 from star.data import TokenDataset
 from star.evaluate import evaluate_run
-from star.config.presets import smoke
 from star.train import train
 store, run, stop, *settings = sys.argv[1:]
 read = TokenDataset.read
@@ -62,7 +59,7 @@ TokenDataset.read = logged
 def progress(event):
     if event.done == int(stop):
         os._exit(3)
-train(store, run, config=with_overrides(smoke(), settings), device="cpu", save_every_s=0, progress=progress)
+train(store, run, config=plain(*settings), device="cpu", save_every_s=0, progress=progress)
 scores = evaluate_run(run, device="cpu", batch_size=3)
 print(json.dumps(scores.summary()))
 """
@@ -89,8 +86,7 @@ import sys, time
 from contextlib import nullcontext
 from pathlib import Path
 import star.train.loop
-from star.config import with_overrides
-from star.config.presets import smoke
+from star_stores import plain
 from star.train import train
 save = star.train.loop.save_checkpoint
 def slow(*given):
@@ -100,7 +96,7 @@ star.train.loop.save_checkpoint = slow
 store, run, *settings = sys.argv[1:]
 answers = iter([False, True])
 try:
-    train(store, run, config=with_overrides(smoke(), settings), device="cpu", save_every_s=1e9,
+    train(store, run, config=plain(*settings), device="cpu", save_every_s=1e9,
           stop=nullcontext(lambda: next(answers)))
 except KeyboardInterrupt:
     print([path.name for path in Path(run).glob("checkpoint-*.pt")])
@@ -143,7 +139,7 @@ def saved_step(run: Path) -> int:
 @pytest.mark.processes
 def test_from_one_process_to_two_and_back_and_to_three(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.3, subjects=(1, 2, 4, 9))
-    config = with_overrides(smoke(), SETTINGS)
+    config = plain(*SETTINGS)
     train(store, tmp_path / "alone", config=config)
     plan = Batches(items=32, batch_size=10, epochs=3, seed=0)
     run = tmp_path / "run"
@@ -187,7 +183,7 @@ def test_soak_kills_of_one_two_and_three_processes(tmp_path: Path) -> None:
     """N (50) kills of all processes at random moments, each time with another number of them: the picks of every
     process are those of the step it went on from, and the run ends as one process's alone."""
     store = write_small_store(tmp_path / "small.zarr", signal=0.3, subjects=(1, 2, 4, 9))
-    train(store, tmp_path / "alone", config=with_overrides(smoke(), SETTINGS))
+    train(store, tmp_path / "alone", config=plain(*SETTINGS))
     alone = read_metrics(tmp_path / "alone")
     steps = Batches(items=32, batch_size=10, epochs=3, seed=0).steps
     rng = np.random.default_rng(int(os.environ.get("SEED") or 0))
@@ -208,7 +204,7 @@ def test_soak_kills_of_one_two_and_three_processes(tmp_path: Path) -> None:
                 if Path(f"{run}.picks-{rank}").exists():
                     read = picks_of(run, rank)
                     assert read == [picks for picks in picks_from(start, rank=rank, world=world) if picks][: len(read)]
-        train(store, run, config=with_overrides(smoke(), SETTINGS))  # the last evaluation may still be due
+        train(store, run, config=plain(*SETTINGS))  # the last evaluation may still be due
         together = read_metrics(run)
         assert [line["step"] for line in together] == [line["step"] for line in alone]
         losses = [[line["loss"] for line in lines if "loss" in line] for lines in (alone, together)]
@@ -228,7 +224,7 @@ def test_no_process_ends_before_the_step_is_saved(tmp_path: Path) -> None:
 @pytest.mark.processes
 def test_an_error_is_reported_by_one_process(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.3, subjects=(1, 2, 4, 9))
-    config = with_overrides(smoke(), SETTINGS)
+    config = plain(*SETTINGS)
     for folder in ("run-0", "run-1"):  # of hosts that do not see the same folder
         train(store, tmp_path / folder, config=config)
         (tmp_path / folder / "metrics.jsonl").unlink()
@@ -253,7 +249,7 @@ def test_an_error_is_reported_by_one_process(tmp_path: Path) -> None:
         (["--out", f"{tmp_path}/run-RANK"], "is not the same for every process of this training: another checkpoint"),
         (["--out", str(tmp_path / "new"), "full"], "metrics.jsonl: the disk is full"),  # amid the training
     ]
-    options = ["--preset", "smoke", "--device", "cpu", "--quiet", *(f"--set={setting}" for setting in SETTINGS)]
+    options = ["--device", "cpu", "--quiet", *plain_options(*SETTINGS)]
     commands = [["train", "--from-cache", str(store), *options, *words] for words, _ in cases]
     for command in commands[:-1]:
         command.append("")

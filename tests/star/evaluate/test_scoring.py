@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, write_small_store
 
 from pipeline.errors import ArtifactError, ConfigError, DataError
 from pipeline.store.token_store import TokenStore
-from star.config.presets import smoke
-from star.config.text import with_overrides
 from star.data.dataset import TokenDataset
 from star.evaluate.attention_maps import attention_by_frame, attention_in_run
 from star.evaluate.scores import Scores, save_scores
@@ -30,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("evaluate")
     store = write_small_store(folder / "small.zarr", views=2, signal=0.15, subjects=(1, 2, 4, 9))
     settings = ["model.width=16", "data.frame_step=1", "data.validation=0.34", "optim.epochs=4", "optim.lr=3e-3"]
-    config = with_overrides(smoke(), settings)
+    config = plain(*settings)
     return train(store, folder / "run", config=config)
 
 
@@ -143,7 +141,7 @@ def test_bad_input_is_one_sentence(run: Run, tmp_path: Path) -> None:
 def test_attention_of_a_run_is_over_the_frames_that_it_uses(run: Run, tmp_path: Path, step: int) -> None:
     store = TokenStore.open(run.store["url"])
     settings = ["model.width=16", "optim.epochs=1", f"data.frame_step={step}"]
-    other = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
+    other = train(store, tmp_path / "run", config=plain(*settings))
     frames, received = attention_in_run(other, [3, 40])
     assert frames.tolist() == list(range(0, 4, step))
     dataset = TokenDataset(store, tokens=("jm",), frame_step=step)
@@ -154,8 +152,6 @@ def test_attention_of_a_run_is_over_the_frames_that_it_uses(run: Run, tmp_path: 
     for name, shares in received.items():
         assert shares.shape == (2, len(frames))
         assert np.allclose(shares[0], expected[name][0], atol=1e-6)
-    baseline = train(
-        store, tmp_path / "linear", config=with_overrides(smoke(), [*settings, "model.kind=attentive_probe"])
-    )
+    baseline = train(store, tmp_path / "linear", config=plain(*settings, "model.kind=attentive_probe"))
     with pytest.raises(ConfigError, match="no attention to show"):
         attention_in_run(baseline, [3])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from command_line import done, one_sentence, star
 from extract_corpus import KEPT, OPTIONS, content, install, write_prepared
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, write_small_store
 
 from cli.pictures.attention import over_time
 from cli.pictures.frames import frames_of, middle_pictures, prepared_of
@@ -24,8 +24,6 @@ from pipeline.extract.coordinator import SOURCE, extract
 from pipeline.prepare.folder import PreparedFolder
 from pipeline.prepare.hdf5 import decode_picture
 from pipeline.store.token_store import TokenStore
-from star.config.presets import smoke
-from star.config.text import with_overrides
 from star.data.dataset import TokenDataset
 from star.evaluate.attention_maps import class_attention, class_attention_in_run
 from star.evaluate.completeness import Completeness, completeness_of
@@ -77,7 +75,7 @@ class Page(HTMLParser):
 
 def test_the_page_is_whole_and_needs_nothing(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.4, subjects=(1, 2, 4, 9))
-    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.epochs=3"])
+    config = plain("model.width=16", "data.frame_step=1", "eval_every=1", "optim.epochs=3")
     run = train(store, tmp_path / "run", config=config)
     scores = evaluate_run(run)
     hostile = dataclasses.replace(scores, class_names=("<script>alert(1)</script>", 'a "b"', "c & d", "e"))
@@ -116,7 +114,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Prepare
     extract(folder.path, tmp_path / "store", OPTIONS)
     settings = ["model.width=16", "model.tokens=both", "optim.epochs=1", "data.frame_step=2"]
     settings += ["data.validation=0"]
-    run = train(tmp_path / "store", tmp_path / "run", config=with_overrides(smoke(), settings))
+    run = train(tmp_path / "store", tmp_path / "run", config=plain(*settings))
     return tmp_path / "store", folder, run
 
 
@@ -221,7 +219,7 @@ def test_class_attention_of_a_run_is_the_mean_over_its_modules(made: tuple[Path,
 def test_a_baseline_has_a_page_without_attention(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", subjects=(1, 2, 4, 9))
     settings = ["model.kind=attentive_probe", "data.frame_step=1", "optim.epochs=1", "log_every=1000"]
-    run = train(store, tmp_path / "run", config=with_overrides(smoke(), settings))
+    run = train(store, tmp_path / "run", config=plain(*settings))
     shown = star("report", run.path, "--quiet")
     assert shown.exit_code == 0
     assert "without attention" in shown.stderr

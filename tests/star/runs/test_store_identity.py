@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import done, one_sentence, star
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, plain_options, write_small_store
 
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.store.token_store import TokenStore
 from star.config.options import OF_THE_STORE
-from star.config.presets import smoke
-from star.config.text import TrainConfig, with_overrides
+from star.config.presets import preset
+from star.config.text import TrainConfig
 from star.evaluate.completeness import completeness_of
 from star.evaluate.scoring import evaluate_run, trained_clips
 from star.runs.run import Run, open_run
@@ -31,7 +31,7 @@ DONE, FAILED, PENDING = 1, 3, 0
 def config(*settings: str) -> TrainConfig:
     tiny = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.epochs=2", "optim.batch_size=8"]
     tiny += ["data.validation=0.34"]  # subject 1; subjects 2 and 4 train
-    return with_overrides(smoke(), [*tiny, *settings])
+    return plain(*tiny, *settings)
 
 
 class Shown(TokenStore):
@@ -195,10 +195,11 @@ def test_config_json_has_what_the_store_decides(path: Path, tmp_path: Path) -> N
     again = json.loads(done(*command, "--out", tmp_path / "again", "--config", run.path / "config.json"))
     assert again["top1"] == run.metrics()[-1]["top1"]
     mine = tmp_path / "mine.json"
-    mine.write_text('{"optim": {"epochs": 1}}')
+    mine.write_text('{"optim": {"epochs": 1, "min_steps": 0}}')
     done(*command, "--out", tmp_path / "mine", "--preset", "smoke", "--config", mine)
     found = open_run(tmp_path / "mine").config
-    assert (found.preset, found.optim.epochs, found.model.tokens) == ("smoke", 1, "jm")
+    assert (found.preset, found.optim.epochs) == ("smoke", 1)
+    assert found.optim.lr == preset("smoke").optim.lr != preset("paper").optim.lr
     one_sentence(star(*command, "--out", tmp_path / "no", "--preset", "bogus", "--config", mine), "bogus", "smoke")
 
 
@@ -247,10 +248,11 @@ def test_a_server_that_a_run_names_is_not_asked(path: Path, tmp_path: Path) -> N
 )  # fmt: skip
 def test_a_model_beyond_all_memory_leaves_nothing_behind(path: Path, tmp_path: Path, setting: str) -> None:
     words = ("do not fit into the memory of cpu", setting.split("=")[0], "make model.width")
-    command = ("train", "--from-cache", path, "--out", tmp_path / "run", "--device", "cpu", "--quiet", "--set", setting)
-    one_sentence(star(*command, "--preset", "smoke"), *words)
+    command = ("train", "--from-cache", path, "--out", tmp_path / "run", "--device", "cpu", "--quiet")
+    command += tuple(plain_options(setting))
+    one_sentence(star(*command), *words)
     assert not (tmp_path / "run").exists()
-    one_sentence(star(*command, "--preset", "smoke", "--dry-run"), *words)
+    one_sentence(star(*command, "--dry-run"), *words)
 
 
 def test_a_device_that_is_not_supported_leaves_nothing_behind(path: Path, tmp_path: Path) -> None:

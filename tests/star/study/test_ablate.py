@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, write_small_store
 
 from pipeline.errors import ConfigError
 from star.build import seeded_model
-from star.config.presets import paper, smoke
+from star.config.presets import PRESETS, paper
 from star.config.text import TrainConfig, with_overrides
 from star.data.sampler import Batches
 from star.data.splits import CHOOSING, open_splits
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
 
 @pytest.mark.parametrize("study", sorted(STUDIES))
-@pytest.mark.parametrize("preset", [smoke(), TrainConfig()])
-def test_every_variant_is_another_config(study: str, preset: TrainConfig) -> None:
-    found = variants(study, preset, views=2, items=32)
-    configs = [with_overrides(preset, settings) for settings in found.values()]
+@pytest.mark.parametrize("base", [plain(), TrainConfig(), *(preset() for preset in PRESETS.values())])
+def test_every_variant_is_another_config(study: str, base: TrainConfig) -> None:
+    found = variants(study, base, views=2, items=32)
+    configs = [with_overrides(base, settings) for settings in found.values()]
     assert len({repr(config) for config in configs}) == len(configs) >= 2
     assert len({file_name(label) for label in found}) == len(found)
 
@@ -52,7 +52,7 @@ def test_only_positions_of_tokens_in_use_are_varied(tokens: str, labels: list[st
 @pytest.mark.parametrize("views", ["random", "all", "0", "1"])
 @pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_sampling_changes_one_choice_of_the_config(step: int, views: str) -> None:
-    base = with_overrides(smoke(), [f"data.frame_step={step}", f"data.views={views}"])
+    base = plain(f"data.frame_step={step}", f"data.views={views}")
     first, *others = [
         with_overrides(base, settings) for settings in variants("sampling", base, views=2, items=32).values()
     ]
@@ -67,7 +67,7 @@ def test_sampling_changes_one_choice_of_the_config(step: int, views: str) -> Non
 
 
 def test_frames_are_named() -> None:
-    labels = variants("sampling", with_overrides(smoke(), ["data.frame_step=3"]), views=2, items=32)
+    labels = variants("sampling", plain("data.frame_step=3"), views=2, items=32)
     assert list(labels) == ["every 3rd frame", "every frame", "every 2nd frame", "every 4th frame", "view 0 alone"]
 
 
@@ -100,7 +100,7 @@ def test_pairs_are_differences_that_a_claim_makes_positive() -> None:
 ])  # fmt: skip
 def test_shares_of_the_data_take_equal_steps(tmp_path: Path, settings: list[str], steps: int) -> None:
     store = write_small_store(tmp_path / "small.zarr", subjects=(1, 2, 4, 9))  # one of three is held out
-    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", *settings])
+    config = plain("model.width=16", "data.frame_step=1", *settings)
     clips = []
     for variant in planned(store, tmp_path / "out", study="data-fraction", config=config, seeds=1):
         train, optim = open_splits(store, variant.config, in_memory=False).train, variant.config.optim
@@ -114,7 +114,7 @@ def test_shares_of_the_data_take_equal_steps(tmp_path: Path, settings: list[str]
 
 def test_a_study_with_a_variant_that_does_not_fit_trains_none(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr")  # 4 frames: every 4th leaves one, and zigzag needs two
-    config = with_overrides(smoke(), ["model.width=16"])
+    config = plain("model.width=16")
     calls: list[str] = []
     study = {"study": "sampling", "config": config, "progress": lambda name, *_: calls.append(name)}
     with pytest.raises(ConfigError, match=r"variant 'every 4th frame': zigzag_attention.*got 1 frame"):
@@ -133,12 +133,12 @@ def test_the_papers_own_pair_is_among_the_modules() -> None:
         == TrainConfig()
     )
     with pytest.raises(ConfigError, match="baselines"):
-        variants("everything", smoke(), views=1, items=32)
+        variants("everything", plain(), views=1, items=32)
 
 
 def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", signal=0.5, subjects=(1, 2, 4, 9))
-    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=1", "optim.epochs=2", "eval_every=0"])
+    config = plain("model.width=16", "data.frame_step=1", "optim.epochs=2", "eval_every=0")
     calls: list[tuple[str, int, int]] = []
 
     def listen(name: str, done: int, total: int, event: object) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import done, one_sentence, star
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, plain_options, write_small_store
 
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.store.token_store import TokenStore
-from star.config.presets import smoke
-from star.config.text import TrainConfig, with_overrides
+from star.config.text import TrainConfig
 from star.data.dataset import TokenDataset
 from star.evaluate.metrics import wilson_interval
 from star.evaluate.scores import Scores, load_scores
@@ -30,7 +29,7 @@ TINY = ["model.width=16", "data.frame_step=1", "optim.epochs=2", "optim.lr=3e-3"
 
 
 def config(*settings: str) -> TrainConfig:
-    return with_overrides(smoke(), [*TINY, *settings])
+    return plain(*TINY, *settings)
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +132,14 @@ def test_what_cannot_be_rotated_is_one_sentence(store: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"data\.fold: all folds are trained in turn .got 1"):
         train_folds(store, tmp_path / "out", config=config("data.fold=1"))
     lonely = write_small_store(tmp_path / "lonely.zarr", subjects=(1, 9))
-    command = ("train", "--out", tmp_path / "out", "--preset", "smoke", "--device", "cpu", "--quiet", "--folds")
+    command = ("train", "--out", tmp_path / "out", "--device", "cpu", "--quiet", "--folds", *plain_options())
     one_sentence(star(*command, "--from-cache", lonely), "data.validation", "all training clips are of one subject")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_prints_each_fold_and_all_clips(store: Path, tmp_path: Path) -> None:
-    settings = [word for setting in (*TINY, "data.validation=0") for word in ("--set", setting)]
-    command = ("train", "--from-cache", store, "--preset", "smoke", "--device", "cpu", "--quiet", "--folds", *settings)
+    settings = plain_options(*TINY, "data.validation=0")
+    command = ("train", "--from-cache", store, "--device", "cpu", "--quiet", "--folds", *settings)
     shown = star(*command, "--out", tmp_path / "out", "--json")
     assert shown.exit_code == 0, shown.stderr
     assert "25 % of the training subjects were held out to choose by (data.validation=0.25)" in shown.stderr
@@ -158,8 +157,8 @@ def test_the_command_prints_each_fold_and_all_clips(store: Path, tmp_path: Path)
 
 
 def test_a_run_without_any_scores_prints_its_folder(store: Path, tmp_path: Path) -> None:
-    settings = [word for setting in (*TINY, "data.validation=0", "score_test=false") for word in ("--set", setting)]
-    command = ("train", "--from-cache", store, "--preset", "smoke", "--device", "cpu", "--quiet", *settings)
+    settings = plain_options(*TINY, "data.validation=0", "score_test=false")
+    command = ("train", "--from-cache", store, "--device", "cpu", "--quiet", *settings)
     assert done(*command, "--out", tmp_path / "run") == f"{tmp_path / 'run'}\n"
     one_sentence(star("report", tmp_path / "run"), "no validation side", "name a side with --split")
     refused = star(*command, "--out", tmp_path / "seeds", "--seeds", "2")
@@ -171,9 +170,8 @@ def test_a_run_without_any_scores_prints_its_folder(store: Path, tmp_path: Path)
 
 
 def test_a_run_to_choose_by_reports_its_validation_side(store: Path, tmp_path: Path) -> None:
-    settings = [word for setting in (*TINY, "score_test=false") for word in ("--set", setting)]
-    command = ("train", "--from-cache", store, "--out", tmp_path / "run", "--preset", "smoke", "--device", "cpu")
-    facts = json.loads(done(*command, "--quiet", "--json", *settings))
+    command = ("train", "--from-cache", store, "--out", tmp_path / "run", "--device", "cpu", "--quiet", "--json")
+    facts = json.loads(done(*command, *plain_options(*TINY, "score_test=false")))
     assert facts["split"] == "val"
     assert facts["top1"] == json.loads(done("evaluate", tmp_path / "run", "--split", "val", "--json"))["top1"]
     assert json.loads(done("evaluate", tmp_path / "run", "--split", "val", "--json"))["trained_on"] == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from star_stores import change_attributes, one_thread, write_small_store
+from star_stores import change_attributes, one_thread, plain, plain_options, write_small_store
 
 from cli.training import StopOnSignal
 from pipeline.errors import ArtifactError, ConfigError, CorruptError, DataError
@@ -22,8 +22,7 @@ from pipeline.records import keyed_rng
 from pipeline.store.token_store import TokenStore
 from star.batch import Batch
 from star.build import seeded_model
-from star.config.presets import smoke
-from star.config.text import TrainConfig, with_overrides
+from star.config.text import TrainConfig
 from star.data.dataset import TokenDataset
 from star.data.splits import fitted
 from star.data.statistics import channel_statistics
@@ -48,10 +47,11 @@ TINY = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.batch_size
 TINY += ["data.validation=0.34"]
 SUBJECTS = (1, 2, 4, 9)  # of three training subjects one validates
 CPU = World(device=torch.device("cpu"))
+TESTS = Path(__file__).resolve().parents[2]
 
 
 def tiny(*settings: str) -> TrainConfig:
-    return with_overrides(smoke(), [*TINY, *settings])
+    return plain(*TINY, *settings)
 
 
 @pytest.fixture(scope="module")
@@ -189,10 +189,9 @@ def test_a_finished_run_is_left_alone(store: Path, undisturbed: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from star.config import with_overrides
-from star.config.presets import smoke
+from star_stores import plain
 from star.train import train
-train(Path(sys.argv[1]), Path(sys.argv[2]), config=with_overrides(smoke(), sys.argv[3:]), save_every_s=0)
+train(Path(sys.argv[1]), Path(sys.argv[2]), config=plain(*sys.argv[3:]), save_every_s=0)
 """
 
 
@@ -200,7 +199,7 @@ def killed_while_it_trains(store: Path, run: Path, settings: list[str], rng: np.
     """Resume a run in a child process and kill it at a random moment; whether it was still running."""
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(store), str(run), *settings],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
     )
     more, lines = rng.integers(1, 4), len(read_metrics(run))
     while child.poll() is None and len(read_metrics(run)) < lines + more:
@@ -241,8 +240,8 @@ def test_soak_fifty_kills_at_random_moments(store: Path, undisturbed: Path, tmp_
 def test_a_signal_ends_a_training_with_its_step_saved(store: Path, tmp_path: Path, number: int) -> None:
     settings = [*TINY, "optim.epochs=20000", "eval_every=10000"]
     command = [sys.executable, "-m", "cli.main", "train", "--from-cache", str(store), "--out", str(tmp_path / "run")]
-    command += ["--preset", "smoke", "--device", "cpu", *(word for s in settings for word in ("--set", s))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    command += ["--device", "cpu", *plain_options(*settings)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
     child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while len(read_metrics(tmp_path / "run")) < 5 and child.poll() is None:
         time.sleep(0.01)
@@ -364,13 +363,13 @@ def one_step(store: Path, batch: Batch, *settings: str) -> tuple[float, float, t
 
 def test_each_option_of_a_step_does_what_it_says(store: Path) -> None:
     batch = TokenDataset(store, tokens=("jm",)).read(range(8))
-    plain, norm, logits = one_step(store, batch, "optim.clip_norm=0")
+    hard, norm, logits = one_step(store, batch, "optim.clip_norm=0")
     logs = logits.log_softmax(dim=1)
     right = logs[torch.arange(8), batch.labels]
-    assert plain == pytest.approx(-right.mean().item(), rel=1e-5)
+    assert hard == pytest.approx(-right.mean().item(), rel=1e-5)
     smoothed, *_ = one_step(store, batch, "optim.label_smoothing=0.2")
     assert smoothed == pytest.approx(-(0.8 * right + 0.2 * logs.mean(dim=1)).mean().item(), rel=1e-5)
-    assert abs(smoothed - plain) > 1e-3
+    assert abs(smoothed - hard) > 1e-3
     assert one_step(store, batch, f"optim.clip_norm={norm / 4}")[1] == pytest.approx(norm / 4, rel=1e-3)
     *_, rounded = one_step(store, batch, "optim.precision=bf16")
     assert (logits.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, write_small_store
 
 from pipeline.errors import ConfigError
 from star.build import seeded_model
 from star.config.options import ModelConfig
-from star.config.presets import smoke
-from star.config.text import TrainConfig, with_overrides
+from star.config.text import TrainConfig
 from star.distributed.batch_size import clips_at_once, evaluated_at_once
 from star.distributed.world import World
 from star.train import memory
@@ -25,9 +24,7 @@ CPU = World(device=torch.device("cpu"))
 
 
 def small(*settings: str) -> TrainConfig:
-    return with_overrides(
-        smoke(), ["model.width=16", "data.frame_step=1", "model.dropout=0", "optim.epochs=1", *settings]
-    )
+    return plain("model.width=16", "data.frame_step=1", "model.dropout=0", "optim.epochs=1", *settings)
 
 
 def test_what_is_kept_is_at_least_each_layers_input_and_doubles_with_depth() -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from star_stores import JOINTS, one_thread, record, write_small_store
+from star_stores import JOINTS, one_thread, plain, record, write_small_store
 
 from pipeline.store.token_store import TokenStore
 from pipeline.store.write import write_arrays
-from star.config.presets import smoke
-from star.config.text import TrainConfig, with_overrides
+from star.config.text import TrainConfig
 from star.data.splits import open_splits
 from star.data.statistics import channel_statistics
 from star.runs.checkpoint import load_checkpoint
@@ -31,7 +30,7 @@ TRAIN, VALIDATION, TEST = (2, 4), 1, 9  # subjects
 
 def config(*settings: str) -> TrainConfig:
     tiny = ["model.width=16", "data.frame_step=1", "eval_every=1", "optim.epochs=3", "optim.mixup=0.4", "optim.ema=0.9"]
-    return with_overrides(smoke(), [*tiny, "data.validation=0.34", *settings])
+    return plain(*tiny, "data.validation=0.34", *settings)
 
 
 class Spy:

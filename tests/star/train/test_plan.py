@@ -6,11 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from star_stores import one_thread, write_small_store
+from star_stores import one_thread, plain, write_small_store
 
 from star.config.options import ModelConfig
-from star.config.presets import smoke
-from star.config.text import with_overrides
 from star.runs.checkpoint import checkpoints
 from star.train.plan import forward_flops, plan_training
 from star.train.start import train
@@ -56,7 +54,7 @@ def test_zigzag_and_binary_cost_half_of_full_attention() -> None:
 def test_a_plan_has_the_runs_numbers(tmp_path: Path) -> None:
     store = write_small_store(tmp_path / "small.zarr", views=2, subjects=(1, 2, 4, 9))
     settings = ["model.width=16", "data.frame_step=1", "data.validation=0.34", "optim.epochs=2", "optim.ema=0.5"]
-    config = with_overrides(smoke(), settings)
+    config = plain(*settings)
     plan = plan_training(store, config=config, device="cpu")
     run = train(store, tmp_path / "run", config=config)
     model = run.model()
@@ -78,9 +76,7 @@ def test_a_large_batch_is_not_run_whole_where_that_takes_long(tmp_path: Path, mo
     )
     monkeypatch.setattr("star.train.plan.timed_pieces", partial(timed_pieces, clock=lambda: 2.0 * sum(taken)))
     store = write_small_store(tmp_path / "small.zarr", replications=16)
-    config = with_overrides(
-        smoke(), ["model.width=16", "data.frame_step=1", "data.validation=0", "optim.batch_size=128"]
-    )
+    config = plain("model.width=16", "data.frame_step=1", "data.validation=0", "optim.batch_size=128")
     plan = plan_training(store, config=config, device="cpu")
     assert plan.train_clips == 128
     assert taken == [1, 1, 1, 2]
