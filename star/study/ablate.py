@@ -19,6 +19,7 @@ from pipeline.errors import StarError
 from pipeline.store.token_store import TokenStore
 from star.config.text import TrainConfig, with_overrides
 from star.controls.inputs import Pictures
+from star.controls.kept import Control
 from star.controls.run import planned_controls as control_names
 from star.controls.shown import whole
 from star.data.splits import for_choosing, open_splits
@@ -169,31 +170,34 @@ def ablate(
 
     found = {variant.label: trained(variant, i * seeds) for i, variant in enumerate(chosen)}
     beside = {variant.label: trained(variant, total - 1) for variant in shuffled}
-    table = table_of(study, found, pairs(study, list(found)))
+    best = table_of(study, found, []).best
     runs = {each.label: [open_run(path) for path in each.runs] for each in [*chosen, *shuffled]}
-    for label in {"best": [table.best], "all": list(found), "none": []}[test]:
+    for label in {"best": [best], "all": list(found), "none": []}[test]:
         look_at_test(runs[label], opened, device=device, workers=workers)
     tested, looks = looked_at(runs), sum(was_looked_at(runs[label]) for label in found)
+    shown: list[Control] = []
+    own = with_tokens_of(for_choosing(opened, config), [variant.config for variant in chosen])
     if controls:
         for variant in shuffled if tested else []:
             tested[variant.label] = look_at_test(runs[variant.label], opened, device=device, workers=workers)
-        own = with_tokens_of(for_choosing(opened, config), [variant.config for variant in chosen])
         how = {"frames": frames, "progress": control_progress, "world": world}
         shown = study_controls(opened, Path(out), own, test=bool(tested), **how)
-        beside = {**{each.name: [each.validation] for each in shown}, **beside}
-        tested |= {each.name: [each.test] for each in shown if each.test is not None}
-        against = [
-            (against_controls(study, list(found)), each.name) for each in shown if each.sees == whole(own.model.tokens)
-        ]
-        table = table_of(study, found, [*pairs(study, list(found)), *against], beside)
+    strongest = [each.name for each in shown if each.sees == whole(own.model.tokens)]
+    compared = [*pairs(study, list(found)), *((against_controls(study, list(found)), name) for name in strongest)]
+    table = table_of(study, found, compared, {each.name: [each.validation] for each in shown} | beside)
+    tested |= {each.name: [each.test] for each in shown if each.test is not None}
     table = with_test(table, tested, looks=looks)
     if world.leads:
-        write_atomic(folder / "table.md", markdown(table).encode())
-        write_atomic(folder / "table.csv", rows_csv(table).encode())
-        write_atomic(folder / "pairs.csv", pairs_csv(table).encode())
-        figure = comparison_figure(list(found), [row.top1 for row in table.rows], title=f"Study: {study}")
-        write_atomic(folder / "figure.png", png(figure))
+        _write(table, folder)
     return table
+
+
+def _write(table: Table, folder: Path) -> None:
+    write_atomic(folder / "table.md", markdown(table).encode())
+    write_atomic(folder / "table.csv", rows_csv(table).encode())
+    write_atomic(folder / "pairs.csv", pairs_csv(table).encode())
+    labels, values = [row.label for row in table.rows], [row.top1 for row in table.rows]
+    write_atomic(folder / "figure.png", png(comparison_figure(labels, values, title=f"Study: {table.title}")))
 
 
 def _shuffled(first: Variant) -> Variant:
