@@ -271,7 +271,7 @@ def test_ridge_sees_tokens_as_the_model_reads_them(tokens_tell: Path) -> None:
     expected = model.jm_standard(batch.jm) * batch.joint_mask[..., None]
     side = Side.of(train)
     (seen,) = inputs.tokens_as_read(side, ["jm"], inputs.Reading.of(config))
-    assert np.allclose(seen.begin(side)(side), expected.flatten(1).numpy(), atol=1e-4)
+    assert np.allclose(seen.begin(side)(side), expected.flatten(1).numpy(), atol=0.01)  # the data set holds float16
     assert seen.columns == expected[0].numel()
     assert seen.name == "JM tokens as the model reads them (means of 2 frames, whitened)"
     whole = Side.of(TokenDataset(tokens_tell))
