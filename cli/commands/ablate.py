@@ -64,7 +64,7 @@ def ablate(
     from star.study.ablate import ablate as run_study
     from star.study.table import markdown
 
-    frames = pictures_of(store) if controls else None
+    frames = pictures_of(store) if controls and study in STUDIES.rstrip(".").split(" | ") else None
     with TrainProgress(f"ablate {study}", quiet=quiet) as progress:
         table = run_study(
             store,

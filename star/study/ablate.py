@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts.files import write_atomic
 from pipeline.config import one_of
@@ -180,7 +181,7 @@ def ablate(
     if controls:
         for variant in shuffled if tested else []:
             tested[variant.label] = look_at_test(runs[variant.label], opened, device=device, workers=workers)
-        how = {"frames": frames, "progress": control_progress, "world": world}
+        how: dict[str, Any] = {"frames": frames, "progress": control_progress, "world": world}
         shown = study_controls(opened, Path(out), own, test=bool(tested), **how)
     strongest = [each.name for each in shown if each.sees == whole(own.model.tokens)]
     compared = [*pairs(study, list(found)), *((against_controls(study, list(found)), name) for name in strongest)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts.files import write_atomic
 from pipeline.store.token_store import TokenStore
@@ -42,7 +43,7 @@ def study_controls(
 
     The first process computes them, and the others read what it has kept. Raises as `star.controls.run.controls`.
     """
-    shared = {"out": out / FOLDER, "frames": frames}
+    shared: dict[str, Any] = {"out": out / FOLDER, "frames": frames}
 
     def both() -> tuple[list[Control], list[Control]]:
         found = controls(store, config, test=False, progress=progress, **shared)

@@ -268,11 +268,11 @@ def test_a_study_tells_its_controls(store: Path, tmp_path: Path, monkeypatch: py
 def test_what_a_small_split_makes_of_the_steps_is_told(store: Path, tmp_path: Path) -> None:
     train = ("train", "--from-cache", store, "--json", *(each for each in SMALL if each != "--quiet"))
     shown = star(*train, "--out", tmp_path / "run", "--set", "optim.batch_size=64", "--set", "optim.min_steps=3")
-    assert "star: note: a step takes all 48 training clips (optim.batch_size=64)\n" in shown.stderr
-    assert "3 steps are 3 epochs of 48 training clips, not 2 (optim.min_steps=3)\n" in shown.stderr
+    assert "star: note: a step takes all 32 training clips (optim.batch_size=64)\n" in shown.stderr
+    assert "3 steps are 3 epochs of 32 training clips, not 2 (optim.min_steps=3)\n" in shown.stderr
     assert json.loads(shown.stdout)["clips"] == 16
     assert open_run(tmp_path / "run").metrics()[-1]["epoch"] == 3
-    shown = star(*train, "--out", tmp_path / "fits", "--set", "optim.batch_size=48", "--set", "optim.min_steps=2")
+    shown = star(*train, "--out", tmp_path / "fits", "--set", "optim.batch_size=32", "--set", "optim.min_steps=2")
     assert "note" not in shown.stderr
     shown = star(*train, "--out", tmp_path / "quiet", "--set", "optim.batch_size=64", "--quiet")
     assert "note" not in shown.stderr

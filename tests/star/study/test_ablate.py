@@ -244,7 +244,7 @@ def test_controls_stand_below_and_are_computed_once(tmp_path: Path, monkeypatch:
     assert all(name in whole and control.chosen in whole for name, control in kept.items())
     lines = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
     assert [(line["variant"], int(line["control"])) for line in lines] == [
-        (row.label, int(row in table.controls)) for row in table.every
+        (row.label, int(row.label in labels)) for row in table.every
     ]
     assert f"| control: {labels[0]} |" in markdown(table)
     names = planned_controls(
