@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from cli.progress import EVERY_S, eta, terminal_bar
-from pipeline.errors import StarError
+from pipeline.errors import ArtifactError, StarError, printable
 
 if TYPE_CHECKING:
     from star.config.text import TrainConfig
+    from star.controls.inputs import Pictures
     from star.evaluate.scores import Scores
     from star.study.folds import FoldsResult
     from star.study.seeds import Spread
@@ -82,6 +83,49 @@ def note_held_out(store: str, config: TrainConfig) -> None:
     if share != config.data.validation:
         held = f"{100 * share:g} % of the training subjects were held out to choose by"
         print(f"star: note: {held} (data.validation={share:g})", file=sys.stderr)
+
+
+def note_steps(store: str, config: TrainConfig) -> None:
+    """Tell on stderr where a small training split changes what a step or the number of epochs is.
+
+    What keeps the split from being opened is left to the training, which tells it.
+    """
+    from pipeline.store.token_store import TokenStore
+    from star.data.sampler import Batches
+    from star.data.splits import train_split
+
+    optim = config.optim
+    try:
+        items = len(train_split(TokenStore.open(store), config, in_memory=False))
+    except StarError:
+        return
+    if optim.batch_size > items:
+        all_of_them = f"a step takes all {items} training clips"
+        print(f"star: note: {all_of_them} (optim.batch_size={optim.batch_size})", file=sys.stderr)
+    plan = Batches(
+        items=items, batch_size=optim.batch_size, epochs=optim.epochs, min_steps=optim.min_steps, seed=config.seed
+    )
+    epochs = -(-plan.steps // plan.steps_per_epoch)
+    if epochs > optim.epochs:
+        made = f"{plan.steps} steps are {epochs} epochs of {items} training clips, not {optim.epochs}"
+        print(f"star: note: {made} (optim.min_steps={optim.min_steps})", file=sys.stderr)
+
+
+def pictures_of(store: str) -> Pictures | None:
+    """A picture of each clip for the controls; None, told on stderr, where the prepared clips are not at hand."""
+    from cli.pictures.frames import middle_pictures, prepared_of
+    from pipeline.store.token_store import TokenStore
+
+    try:
+        opened = TokenStore.open(store)
+    except StarError:
+        return None  # the study tells it
+    try:
+        return middle_pictures(opened, prepared_of(opened))
+    except ArtifactError as error:
+        if leads():
+            print(printable(f"star: note: no control sees pixels: {error.item} {error.problem}"), file=sys.stderr)
+        return None
 
 
 class StopOnSignal:
@@ -147,6 +191,11 @@ class TrainProgress:
             self._printed_at = time.monotonic()
             state += eta(event.eta_s) if event.done < event.total else ""
             print(f"{self.title}: step {event.done}/{event.total}, {state}", file=sys.stderr, flush=True)
+
+    def of_control(self, name: str) -> None:
+        """Take the name of a control that is computed next."""
+        if not self.quiet:
+            print(f"{self.command}: {name}", file=sys.stderr, flush=True)
 
     def of_run(self, name: str, done: int, total: int, event: TrainEvent) -> None:
         """Take one event of a run, when `done` of `total` runs are finished."""

@@ -14,7 +14,7 @@ import typer
 
 from cli.options import Debug, Quiet, Seed
 from cli.progress import ClipProgress
-from cli.training import StopOnSignal, TrainProgress
+from cli.training import SIDES, StopOnSignal, TrainProgress
 from pipeline.config import ExtractOptions, PrepareOptions
 
 if TYPE_CHECKING:
@@ -44,11 +44,12 @@ def demo(
     from cli.pictures.demo import demo_picture
     from star.evaluate.scoring import final_scores
 
+    beside = _controls(run, prepared, out / "controls", quiet)
     scores = final_scores(run)
     picture = out / "demo.png"
     demo_picture(picture, run=run, scores=scores, prepared=prepared)
     low, high = scores.interval
-    model = run.config.model
+    model, last = run.config.model, run.metrics()[-1]
     print(f"videos    {prepared / 'raw'}")
     print(f"prepared  {prepared}")
     print(f"tokens    {store}")
@@ -57,9 +58,13 @@ def demo(
     print(
         f"{model.tokens.upper()} tokens of {JM_LAYER} of a random-weight MC3-18; STAR-Transformer of width "
         f"{model.width}, {model.encoder_depth} + {model.decoder_depth} layers, {model.heads} heads; "
-        f"{run.config.optim.epochs} epochs"
+        f"{last['step']} steps, {last['epoch']} epochs"
     )
     print(f"{len(scores.labels)} test clips of subjects that training never saw; 95 % interval {low:.3f} to {high:.3f}")
+    sides = {
+        side: final_scores(run, split=side).top1 for side in (["val"] if "val" in run.store["clips"] else []) + ["test"]
+    }
+    _print_table({"STAR-Transformer": sides, **beside})
     print(f"{time.monotonic() - start:.0f} s in all")
     print(f"test accuracy {scores.top1:.3f}")
 
@@ -90,7 +95,42 @@ def _train(store: Path, run_path: Path, epochs: int | None, seed: int, quiet: bo
     from star.train.start import train
 
     settings = ["data.protocol=xsub", f"seed={seed}"]
-    settings += [f"optim.epochs={epochs}"] if epochs is not None else []
+    settings += [f"optim.epochs={epochs}", "optim.min_steps=0"] if epochs is not None else []
     with TrainProgress("4/4 train", quiet=quiet) as progress:
         config = with_overrides(preset("smoke"), settings)
         return train(store, run_path, config=config, progress=progress, stop=StopOnSignal())
+
+
+def _controls(run: Run, prepared: Path, out: Path, quiet: bool) -> dict[str, dict[str, float]]:
+    """{name: {"val": top-1, "test": top-1}} of simpler methods on the same clips, as far as they take seconds."""
+    from cli.pictures.frames import middle_pictures, prepared_of
+    from pipeline.store.token_store import TokenStore
+    from star.controls.inputs import COORDINATES, PIXELS
+    from star.controls.linear import METHODS
+    from star.controls.run import CHANCE, controls
+    from star.controls.shown import handful, whole
+
+    kinds = run.config.model.tokens
+    seen = {whole(kind) for kind in ((kinds, "gg", "jm") if kinds == "both" else (kinds,))}
+
+    def quick(method: str, sees: str) -> bool:
+        linear = method in METHODS and (sees == PIXELS or sees.startswith(COORDINATES))
+        return linear or method == CHANCE or (method == "ridge" and sees in seen)
+
+    store = TokenStore.open(run.store["url"])
+    frames = middle_pictures(store, prepared_of(store, prepared))
+    tell = TrainProgress("controls", quiet=quiet).of_control
+    found = controls(store, run.config, test=True, only=quick, out=out, frames=frames, progress=tell)
+    return {
+        each.name: {"val": each.validation.top1, **({} if each.test is None else {"test": each.test.top1})}
+        for each in handful(found, kinds)
+    }
+
+
+def _print_table(rows: dict[str, dict[str, float]]) -> None:
+    """Accuracies by name, aligned; without validation where the model has none."""
+    sides = list(next(iter(rows.values())))
+    width = max(map(len, rows))
+    print(" " * width, *(f"{SIDES[side]:>10}" for side in sides))
+    for name, top1 in rows.items():
+        print(f"{name:{width}}", *(f"{top1[side]:>10.3f}" for side in sides))

@@ -23,6 +23,7 @@ from cli.training import (
     config_of,
     leads,
     note_held_out,
+    note_steps,
     print_folds,
     print_result,
     print_seeds,
@@ -63,6 +64,8 @@ def train(
             return  # the plan is of one process, and the same in all
         print(json.dumps(_plan(from_cache, train_config, seeds, folds, device), indent=1))
         return
+    if leads() and not quiet:
+        note_steps(from_cache, train_config)
     from star.evaluate.scoring import final_scores
     from star.study.folds import train_folds
     from star.study.seeds import spread_of, train_seeds

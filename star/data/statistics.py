@@ -6,7 +6,7 @@ Absent joints do not count. Only a training split may be measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -30,13 +30,7 @@ def channel_statistics(dataset: TokenDataset, *, most: int = 4096) -> Statistics
     Raises:
         DataError: a token that is not finite; the clip is named.
     """
-    moments = {kind: RunningMoments() for kind in dataset.tokens}
-    for batch in _batches(dataset, most):
-        if "gg" in moments:
-            moments["gg"].add(batch.gg.flatten(0, 2).double())
-        if "jm" in moments:
-            moments["jm"].add(batch.jm[batch.joint_mask].double())
-    return {kind: found.mean_and_spread() for kind, found in moments.items()}
+    return channel_moments(_batches(dataset, most), dataset.tokens)
 
 
 def place_statistics(dataset: TokenDataset, *, most: int = 4096) -> Statistics:
@@ -45,9 +39,25 @@ def place_statistics(dataset: TokenDataset, *, most: int = 4096) -> Statistics:
     The means are those of each place, over the clips; the covariance is that of the channels about these means, over
     all places. A place where no joint is ever present has mean 0. Arguments and errors as above.
     """
+    return place_moments(_batches(dataset, most), dataset.tokens)
+
+
+def channel_moments(batches: Iterable[Batch], kinds: Sequence[str]) -> Statistics:
+    """`channel_statistics` of training clips that somebody else has read and checked."""
+    moments = {kind: RunningMoments() for kind in kinds}
+    for batch in batches:
+        if "gg" in moments:
+            moments["gg"].add(batch.gg.flatten(0, 2).double())
+        if "jm" in moments:
+            moments["jm"].add(batch.jm[batch.joint_mask].double())
+    return {kind: found.mean_and_spread() for kind, found in moments.items()}
+
+
+def place_moments(batches: Iterable[Batch], kinds: Sequence[str]) -> Statistics:
+    """`place_statistics`, likewise."""
     moments: dict[str, _PlaceMoments] = {}
-    for batch in _batches(dataset, most):
-        for kind in dataset.tokens:
+    for batch in batches:
+        for kind in kinds:
             tokens = batch.gg if kind == "gg" else batch.jm
             present = batch.joint_mask if kind == "jm" else tokens.new_ones(tokens.shape[:3], dtype=torch.bool)
             moments.setdefault(kind, _PlaceMoments(tokens, present)).add(tokens, present)

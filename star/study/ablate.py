@@ -12,21 +12,27 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts.files import write_atomic
 from pipeline.config import one_of
 from pipeline.errors import StarError
 from pipeline.store.token_store import TokenStore
 from star.config.text import TrainConfig, with_overrides
+from star.controls.inputs import Pictures
+from star.controls.kept import Control
+from star.controls.run import planned_controls as control_names
+from star.controls.shown import whole
 from star.data.splits import for_choosing, open_splits
 from star.distributed.world import World, join_world
 from star.evaluate.scores import Scores
 from star.report.figures import comparison_figure, png
 from star.runs.run import CONFIG, open_run
+from star.study.beside import study_controls, with_tokens_of
 from star.study.folders import require_folder_of_seeds, require_folder_of_studies, require_folder_of_variants
 from star.study.held_back import look_at_test, looked_at, was_looked_at
 from star.study.seeds import SeedProgress, seed_folders, train_seeds, views_begun_with
-from star.study.studies import pairs, variants
+from star.study.studies import against_controls, pairs, variants
 from star.study.table import Table, markdown, pairs_csv, rows_csv, table_of, with_test
 from star.train.plan import fitting_model
 from star.train.progress import TrainEvent
@@ -75,6 +81,12 @@ def planned(
     return found
 
 
+def planned_controls(store: TokenStore, config: TrainConfig, found: Sequence[Variant], *, pictures: bool) -> list[str]:
+    """The names of the controls that `ablate` would compute below these variants, the trained one first."""
+    own = with_tokens_of(for_choosing(store, config), [variant.config for variant in found])
+    return [_shuffled(found[0]).label, *control_names(store, own, pictures=pictures)]
+
+
 def require_all_fit(store: TokenStore, found: Sequence[Variant], *, world: World) -> None:
     """Refuse a study if any variant would be refused, before the first is trained.
 
@@ -108,7 +120,10 @@ def ablate(
     device: str = "auto",
     workers: int | None = None,
     test: str = "best",
+    controls: bool = True,
+    frames: Pictures | None = None,
     progress: StudyProgress | None = None,
+    control_progress: Callable[[str], None] | None = None,
     stop: Stop | None = None,
 ) -> Table:
     """Train every variant with seeds config.seed, config.seed + 1, ... and write the study's table and figure.
@@ -119,6 +134,9 @@ def ablate(
     Args:
         test: which variants are scored on the test split, after all are trained: "best" (by the mean on validation),
             "all" or "none". What an earlier call scored is not scored again, and is shown, too.
+        controls: whether simpler methods stand below the variants (`star.study.beside`), and the first variant trained
+            on shuffled labels; on the test split if any variant is.
+        frames, control_progress: for them, see `star.controls.run.controls`.
 
     Raises:
         ConfigError: no such study, or no seeds. ArtifactError: `out` holds something else. Else as `star.train.train`,
@@ -135,31 +153,61 @@ def ablate(
             require_folder_of_seeds(variant.folder)
         require_all_fit(opened, chosen, world=world)
         among = views_begun_with(run for variant in chosen for run in variant.runs)
-    found: dict[str, list[Scores]] = {}
-    for i, variant in enumerate(chosen):
-        found[variant.label] = train_seeds(
+    shuffled = [_shuffled(chosen[0])] if controls else []
+    total = len(chosen) * seeds + len(shuffled)
+
+    def trained(variant: Variant, done: int) -> list[Scores]:
+        return train_seeds(
             opened,
             variant.folder,
             config=variant.config,
-            seeds=seeds,
+            seeds=len(variant.runs),
             device=device,
             workers=workers,
-            progress=_named(progress, variant.label, first=config.seed, done=i * seeds, total=len(chosen) * seeds),
+            progress=_named(progress, variant.label, first=config.seed, done=done, total=total),
             stop=stop,
             among=among,
         )
-    table = table_of(study, found, pairs(study, list(found)))
-    runs = {variant.label: [open_run(path) for path in variant.runs] for variant in chosen}
-    for label in {"best": [table.best], "all": list(runs), "none": []}[test]:
+
+    found = {variant.label: trained(variant, i * seeds) for i, variant in enumerate(chosen)}
+    beside = {variant.label: trained(variant, total - 1) for variant in shuffled}
+    best = table_of(study, found, []).best
+    runs = {each.label: [open_run(path) for path in each.runs] for each in [*chosen, *shuffled]}
+    for label in {"best": [best], "all": list(found), "none": []}[test]:
         look_at_test(runs[label], opened, device=device, workers=workers)
-    table = with_test(table, looked_at(runs), looks=sum(map(was_looked_at, runs.values())))
+    tested, looks = looked_at(runs), sum(was_looked_at(runs[label]) for label in found)
+    shown: list[Control] = []
+    own = with_tokens_of(for_choosing(opened, config), [variant.config for variant in chosen])
+    if controls:
+        for variant in shuffled if tested else []:
+            tested[variant.label] = look_at_test(runs[variant.label], opened, device=device, workers=workers)
+        how: dict[str, Any] = {"frames": frames, "progress": control_progress, "world": world}
+        shown = study_controls(opened, Path(out), own, test=bool(tested), **how)
+    strongest = [each.name for each in shown if each.sees == whole(own.model.tokens)]
+    compared = [*pairs(study, list(found)), *((against_controls(study, list(found)), name) for name in strongest)]
+    table = table_of(study, found, compared, {each.name: [each.validation] for each in shown} | beside)
+    tested |= {each.name: [each.test] for each in shown if each.test is not None}
+    table = with_test(table, tested, looks=looks)
     if world.leads:
-        write_atomic(folder / "table.md", markdown(table).encode())
-        write_atomic(folder / "table.csv", rows_csv(table).encode())
-        write_atomic(folder / "pairs.csv", pairs_csv(table).encode())
-        figure = comparison_figure(list(found), [row.top1 for row in table.rows], title=f"Study: {study}")
-        write_atomic(folder / "figure.png", png(figure))
+        _write(table, folder)
     return table
+
+
+def _write(table: Table, folder: Path) -> None:
+    write_atomic(folder / "table.md", markdown(table).encode())
+    write_atomic(folder / "table.csv", rows_csv(table).encode())
+    write_atomic(folder / "pairs.csv", pairs_csv(table).encode())
+    labels, values = [row.label for row in table.rows], [row.top1 for row in table.rows]
+    write_atomic(folder / "figure.png", png(comparison_figure(labels, values, title=f"Study: {table.title}")))
+
+
+def _shuffled(first: Variant) -> Variant:
+    """A control: the first variant, trained with one seed on labels that tell nothing."""
+    settings = [*first.settings, "data.shuffled_labels=true"]
+    config, folder = with_overrides(first.config, settings[-1:]), first.folder.parent / "shuffled-labels"
+    (folder_of_seed,) = seed_folders(folder, config=config, seeds=1).values()
+    label = f"{first.label}, shuffled labels"
+    return Variant(label=label, settings=settings, config=config, folder=folder, runs={folder_of_seed: config})
 
 
 def file_name(label: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.artifacts.kinds import MARKERS, NAMES, type_of
 from pipeline.errors import ArtifactError
+from star.controls.kept import FOLDER, RECORD
 
 SEED_FOLDER, FOLD_FOLDER = re.compile(r"seed-\d+"), re.compile(r"fold-\d+")
 REMEDY = "choose another `out`, a new folder"
@@ -35,8 +36,8 @@ def require_folder_of_folds(out: Path, *, several_seeds: bool) -> None:
 
 
 def require_folder_of_studies(out: Path) -> None:
-    """The same for OUT and its studies: folders of variants, each with its seed-N runs."""
-    _require(out, lambda: any(map(_is_study, _entries(out))), "study")
+    """The same for OUT and its studies: folders of variants, each with its seed-N runs; and their controls."""
+    _require(out, lambda: (out / FOLDER / RECORD).exists() or any(map(_is_study, _entries(out))), "study")
 
 
 def require_folder_of_variants(study: Path) -> None:

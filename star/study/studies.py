@@ -105,6 +105,7 @@ STUDIES: dict[str, Callable[[TrainConfig], Variants]] = {
 }
 # the variant whose difference from each other one is shown; in the other studies, each one's from the first
 CLAIMED = {
+    "tokens": "both",
     "modules": "full zigzag | full binary",
     "attention": "softmax",
     "data-fraction": "100 %",
@@ -134,7 +135,11 @@ def pairs(study: str, labels: Sequence[str]) -> list[Pair]:
     """What a study compares, whatever comes out; `labels`: of its variants."""
     if study == "tokens":  # the paper's claim: joints and pixels together are better than either
         return [("both", "jm"), ("both", "gg")]
-    claimed = CLAIMED.get(study)
-    if claimed is not None:
-        return [(claimed, other) for other in labels if other != claimed]
+    if study in CLAIMED:
+        return [(CLAIMED[study], other) for other in labels if other != CLAIMED[study]]
     return [(other, labels[0]) for other in labels[1:]]
+
+
+def against_controls(study: str, labels: Sequence[str]) -> str:
+    """The variant that is compared with a control, whatever comes out: the claimed one, else the first."""
+    return CLAIMED.get(study, labels[0])

@@ -1,7 +1,7 @@
 """The table of a study: a row for each variant, and its named pairs compared on the same clips.
 
-In: the scores of each variant's seeds, pairs of variants. Out: `Table`, as Markdown for people, as CSV and plain values
-for programs. Trains nothing, and does not choose: every row and every pair is shown, in the order given.
+In: the scores of each variant's seeds, and of controls; pairs of them. Out: `Table`, as Markdown for people, as CSV and
+plain values for programs. Trains nothing, and does not choose: every row and every pair is shown, in the order given.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from star.evaluate.clusters import Difference, paired_difference
@@ -57,6 +57,7 @@ class Table:
     Attributes:
         title: of the first column. clips: those of the validation side, on which rows and pairs are.
         looks: the number of variants that were ever scored on the test split.
+        controls: rows of simpler methods on the same clips, below the variants.
     """
 
     title: str
@@ -64,6 +65,12 @@ class Table:
     comparisons: list[Comparison]
     clips: int
     looks: int = 0
+    controls: list[Row] = field(default_factory=list)
+
+    @property
+    def every(self) -> list[Row]:
+        """Variants, then controls."""
+        return [*self.rows, *self.controls]
 
     @property
     def best(self) -> str:
@@ -72,23 +79,39 @@ class Table:
 
 
 def with_test(table: Table, test: Mapping[str, Sequence[Scores]], *, looks: int) -> Table:
-    """The table with the test scores of some variants' seeds beside."""
-    rows = [replace(row, test=spread_of(test[row.label]) if row.label in test else None) for row in table.rows]
-    return replace(table, rows=rows, looks=looks)
+    """The table with the test scores of some variants' seeds, and of some controls, beside."""
+
+    def beside(rows: Sequence[Row]) -> list[Row]:
+        return [replace(row, test=spread_of(test[row.label]) if row.label in test else None) for row in rows]
+
+    return replace(table, rows=beside(table.rows), controls=beside(table.controls), looks=looks)
 
 
-def table_of(title: str, scores: Mapping[str, Sequence[Scores]], pairs: Sequence[Pair]) -> Table:
-    """The table of variants by label, each with the scores of its seeds, all of the same clips.
+def table_of(
+    title: str,
+    scores: Mapping[str, Sequence[Scores]],
+    pairs: Sequence[Pair],
+    controls: Mapping[str, Sequence[Scores]] | None = None,
+) -> Table:
+    """The table of variants and controls by label, each with the scores of its seeds, all of the same clips.
 
     Raises:
         ConfigError: scores of different clips.
     """
-    first, *_ = scores.values()
-    for label, seeds in scores.items():
+    beside = controls or {}
+    every = {**scores, **beside}
+    first, *_ = every.values()
+    for label, seeds in every.items():
         for each in seeds:
             require_same_clips(first[0], each, what=f"the scores of {label}")
-    rows = [Row(label=label, **vars(spread_of(seeds))) for label, seeds in scores.items()]
-    return Table(title=title, rows=rows, comparisons=_compared(scores, pairs), clips=len(first[0].labels))
+    rows = {label: Row(label=label, **vars(spread_of(seeds))) for label, seeds in every.items()}
+    return Table(
+        title=title,
+        rows=[rows[label] for label in scores],
+        controls=[rows[label] for label in beside],
+        comparisons=_compared(every, pairs),
+        clips=len(first[0].labels),
+    )
 
 
 def _compared(scores: Mapping[str, Sequence[Scores]], pairs: Sequence[Pair]) -> list[Comparison]:
@@ -106,9 +129,9 @@ def _compared(scores: Mapping[str, Sequence[Scores]], pairs: Sequence[Pair]) -> 
 
 def markdown(table: Table) -> str:
     """The table for people, in per cent, and below it the pairs with what their clips could show at all."""
-    clusters = table.rows[0].clusters
+    clusters = table.every[0].clusters
     grouped = clusters.over != "clips"
-    tested = any(row.test is not None for row in table.rows)
+    tested = any(row.test is not None for row in table.every)
     heads = [
         table.title,
         "validation top-1",
@@ -122,7 +145,7 @@ def markdown(table: Table) -> str:
         [head for head in heads if grouped or head != heads[4]] + (TEST_HEADS if tested else []),
         [
             [
-                row.label,
+                ("control: " if i >= len(table.rows) else "") + row.label,
                 _percent(row.mean),
                 "" if math.isnan(row.spread) else _percent(row.spread),
                 _range(row.interval),
@@ -131,7 +154,7 @@ def markdown(table: Table) -> str:
                 str(len(row.top1)),
                 *(_test_cells(row.test) if tested else []),
             ]
-            for row in table.rows
+            for i, row in enumerate(table.every)
         ],
     )
     pairs = _pair_lines(table.comparisons, str(clusters) if grouped else "clips")
@@ -153,7 +176,12 @@ def _sides(table: Table) -> str:
     """Which clips the table is on, and how often the test split was looked at."""
     tested = ", ".join(row.label.replace("|", "/") for row in table.rows if row.test is not None)
     of = f" ({tested}; all seeds of a variant are one look)" if tested else ""
-    return f"Variants are compared on {table.clips} validation clips. Looks at the test split: {table.looks}{of}."
+    number = sum(row.test is not None for row in table.controls)
+    beside = f" {number} control{'s were' if number > 1 else ' was'} scored there as well, all choices made."
+    return (
+        f"{'Variants are compared' if table.rows else 'Controls are scored'} on {table.clips} validation clips. "
+        f"Looks at the test split: {table.looks}{of}.{beside if number else ''}"
+    )
 
 
 def _pair_lines(comparisons: Sequence[Comparison], over: str) -> list[str]:
@@ -206,6 +234,7 @@ def rows_csv(table: Table) -> str:
     return _csv(
         {
             "variant": row.label,
+            "control": int(i >= len(table.rows)),
             "top1_mean": row.mean,
             "top1_std": row.spread,
             **_limits("", row.interval),
@@ -219,7 +248,7 @@ def rows_csv(table: Table) -> str:
             **_limits("test_cluster_", (math.nan, math.nan) if row.test is None else row.test.cluster_interval),
             **{f"top1_{k}": top1 for k, top1 in enumerate(row.top1)},
         }
-        for row in table.rows
+        for i, row in enumerate(table.every)
     )
 
 

@@ -91,7 +91,7 @@ def test_several_runs_are_not_written_among_other_things(store: Path, seeded: tu
     both = {**refused, "half": "thesis.tex", "studies": "attention"}
     before = contents(tmp_path)
     seeds = ("train", "--from-cache", store, "--seeds", 2, *SMALL, "--out")
-    study = ("ablate", store, "--study", "attention", "--seeds", 1, *SMALL, "--out")
+    study = ("ablate", store, "--study", "attention", "--seeds", 1, "--no-controls", *SMALL, "--out")
     for name, words in both.items():
         one_sentence(star(*study, tmp_path / name), name, words, "another --out")
         if name in refused:
@@ -227,12 +227,13 @@ def test_other_clips_are_refused(seeded: tuple[Path, str], tmp_path: Path) -> No
 
 
 def test_a_study_is_planned_trained_and_printed(store: Path, tmp_path: Path) -> None:
-    study = ("ablate", store, "--study", "attention", "--seeds", 2, "--out", tmp_path / "out", *SMALL)
+    study = ("ablate", store, "--study", "attention", "--seeds", 2, "--out", tmp_path / "out", "--no-controls", *SMALL)
     plan = json.loads(done(*study, "--dry-run"))
     assert plan["runs"] == 4
     assert [variant["label"] for variant in plan["variants"]] == ["softmax", "uniform"]
     assert (plan["train_clips"], plan["validation_clips"], plan["test_clips"]) == (32, 16, 16)
     assert plan["variants"][1]["settings"] == ["model.uniform_attention=true"]
+    assert plan["controls"] == []
     assert not (tmp_path / "out").exists()
     printed = done(*study)
     folder = tmp_path / "out" / "attention"
@@ -251,10 +252,39 @@ def test_a_study_is_planned_trained_and_printed(store: Path, tmp_path: Path) -> 
     assert {run: (run / "metrics.jsonl").stat().st_mtime_ns for run in runs} == written  # nothing is trained again
 
 
+def test_a_study_tells_its_controls(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("star.controls.gru.MOST_STEPS", 5)
+    study = ("ablate", store, "--study", "attention", "--seeds", 1, "--out", tmp_path / "out", *SMALL)
+    shown = star(*study, "--dry-run")
+    plan = json.loads(shown.stdout)
+    assert plan["runs"] == 3
+    assert plan["controls"][:2] == ["softmax, shuffled labels", "most frequent class"]
+    assert "star: note: no control sees pixels: " in shown.stderr  # the store was made from none
+    assert not (tmp_path / "out").exists()
+    facts = json.loads(done(*study, "--json", "--test", "none"))
+    labels = [row["label"] for row in facts["controls"]]
+    assert set(labels) <= set(plan["controls"])
+    assert facts["pairs"][-1]["pair"] == ["softmax", "ridge on all JM tokens"]
+    assert f"| control: {labels[0]} |" in done(*study, "--test", "none")
+
+
+def test_what_a_small_split_makes_of_the_steps_is_told(store: Path, tmp_path: Path) -> None:
+    train = ("train", "--from-cache", store, "--json", *(each for each in SMALL if each != "--quiet"))
+    shown = star(*train, "--out", tmp_path / "run", "--set", "optim.batch_size=64", "--set", "optim.min_steps=3")
+    assert "star: note: a step takes all 32 training clips (optim.batch_size=64)\n" in shown.stderr
+    assert "3 steps are 3 epochs of 32 training clips, not 2 (optim.min_steps=3)\n" in shown.stderr
+    assert json.loads(shown.stdout)["clips"] == 16
+    assert open_run(tmp_path / "run").metrics()[-1]["epoch"] == 3
+    shown = star(*train, "--out", tmp_path / "fits", "--set", "optim.batch_size=32", "--set", "optim.min_steps=2")
+    assert "note" not in shown.stderr
+    shown = star(*train, "--out", tmp_path / "quiet", "--set", "optim.batch_size=64", "--quiet")
+    assert "note" not in shown.stderr
+
+
 def test_a_study_that_was_stopped_goes_on(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cli.training import TrainProgress
 
-    study = ("ablate", store, "--study", "attention", "--seeds", 1, "--out", tmp_path / "out", *SMALL)
+    study = ("ablate", store, "--study", "attention", "--seeds", 1, "--out", tmp_path / "out", "--no-controls", *SMALL)
     seen: list[tuple[str, int]] = []
 
     def stop(self: TrainProgress, name: str, done: int, total: int, event: object) -> None:

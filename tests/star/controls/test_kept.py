@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,13 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One entry each time controls are computed."""
-    calls, whole = list[str](), run.controls_on
+    calls, whole = list[str](), run._computed
 
-    def counted(*args: object, **named: object) -> list[Control]:
+    def counted(*args: object) -> list[Control]:
         calls.append("computed")
-        return whole(*args, **named)  # type: ignore[arg-type]
+        return whole(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "controls_on", counted)
+    monkeypatch.setattr(run, "_computed", counted)
     return calls
 
 
@@ -75,7 +76,9 @@ def test_results_come_back_as_they_were(place: Path, computed: list[str]) -> Non
     assert computed == ["computed"]  # the model's settings change no control
 
 
-@pytest.mark.parametrize("setting", ["seed=1", "model.tokens=gg", "data.fraction=0.5", "data.shuffled_labels=true"])
+@pytest.mark.parametrize(
+    "setting", ["seed=1", "model.tokens=gg", "data.fraction=0.5", "data.shuffled_labels=true", "model.whiten=true"]
+)
 def test_other_settings_are_computed_anew(place: Path, tmp_path: Path, computed: list[str], setting: str) -> None:
     shutil.copytree(place / "kept", tmp_path / "kept")
     found = controls(place / "store", with_overrides(CONFIG, [setting]), test=True, out=tmp_path / "kept")
@@ -87,7 +90,34 @@ def test_other_settings_are_computed_anew(place: Path, tmp_path: Path, computed:
 def test_a_test_side_is_not_told_to_who_does_not_ask(place: Path, tmp_path: Path, computed: list[str]) -> None:
     shutil.copytree(place / "kept", tmp_path / "kept")
     assert all(control.test is None for control in controls(place / "store", CONFIG, test=False, out=tmp_path / "kept"))
-    assert computed == ["computed"]
+    assert computed == []
+
+
+def test_only_what_is_missing_is_computed(place: Path, tmp_path: Path, computed: list[str]) -> None:
+    def ridge(method: str, sees: str) -> bool:
+        return method == "ridge" and sees.startswith(("all", "one frame"))
+
+    told = list[str]()
+    shared = {"out": tmp_path / "kept", "progress": told.append}
+    some = controls(place / "store", CONFIG, test=False, only=ridge, **shared)
+    assert [control.name for control in some] == told
+    whole = {control.name: control for control in controls(place / "store", CONFIG, test=True, out=place / "kept")}
+    same([replace(whole[control.name], test=None) for control in some], some)
+    told.clear()
+    tested = controls(
+        place / "store", CONFIG, test=True, only=lambda *each: each == ("ridge", "all JM tokens"), **shared
+    )
+    assert told == ["ridge on all JM tokens"]
+    told.clear()
+    every = controls(place / "store", CONFIG, test=False, **shared)
+    assert "ridge on one frame's JM tokens" not in told
+    assert "logistic regression on one frame's JM tokens" in told
+    same(every, [replace(control, test=None) for control in whole.values()])
+    same(
+        controls(place / "store", CONFIG, test=True, only=lambda *each: each == ("ridge", "all JM tokens"), **shared),
+        tested,
+    )
+    assert computed == ["computed"] * 3  # the last was kept
 
 
 def of_other_clips(kept: Path) -> None:
@@ -148,7 +178,7 @@ def test_damaged_results_are_computed_again(
     DAMAGE[name](tmp_path / "kept")
     whole = controls(place / "store", CONFIG, test=True, out=place / "kept")
     calls = list[str]()
-    monkeypatch.setattr(run, "controls_on", lambda *args, **named: calls.append("computed") or whole)
+    monkeypatch.setattr(run, "_computed", lambda *args: calls.append("computed") or whole)
     same(controls(place / "store", CONFIG, test=True, out=tmp_path / "kept"), whole)
     assert calls == ["computed"]
     same(controls(place / "store", CONFIG, test=True, out=tmp_path / "kept"), whole)

@@ -15,12 +15,17 @@ from pipeline.errors import DataError
 from pipeline.records import UNKNOWN
 from pipeline.store.token_store import TokenStore
 from pipeline.store.write import write_arrays
+from star.build import seeded_model
 from star.config.text import TrainConfig, with_overrides
 from star.controls import gru, inputs, run
 from star.controls.kept import Control
 from star.controls.run import controls, controls_on, design_of
+from star.controls.shown import handful, whole
 from star.controls.sides import Side, folds
 from star.data.dataset import TokenDataset
+from star.data.splits import fitted, train_split
+from star.data.statistics import place_statistics
+from star.model import StarTransformer
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -251,3 +256,39 @@ def test_only_the_tokens_of_the_run_are_read(moving: Path, tokens: str, few_step
     kinds = {"gg": {"GG"}, "jm": {"JM"}, "both": {"GG", "JM", "GG and JM"}}[tokens]
     whole = {name.removeprefix("ridge on all ").removesuffix(" tokens") for name in names if "ridge on all" in name}
     assert {name for name in whole if "shuffled" not in name} == kinds
+
+
+def test_ridge_sees_tokens_as_the_model_reads_them(tokens_tell: Path) -> None:
+    """Its rows are the whitened, thinned tokens of the run's own data set and model."""
+    config = with_overrides(CONFIG, ["data.frame_step=2", "data.frame_mean=true", "model.whiten=true"])
+    train = train_split(TokenStore.open(tokens_tell), config)
+    model = seeded_model(fitted(config.model, train), seed=0)
+    assert isinstance(model, StarTransformer)
+    model.standardise(**place_statistics(train))
+    batch = train.read(range(len(train)))
+    expected = model.jm_standard(batch.jm) * batch.joint_mask[..., None]
+    side = Side.of(train)
+    (seen,) = inputs.tokens_as_read(side, ["jm"], inputs.Reading.of(config))
+    assert np.allclose(seen.begin(side)(side), expected.flatten(1).numpy(), atol=0.01)  # the data set holds float16
+    assert seen.columns == expected[0].numel()
+    assert seen.name == "JM tokens as the model reads them (means of 2 frames, whitened)"
+    whole = Side.of(TokenDataset(tokens_tell))
+    assert inputs.tokens_as_read(whole, ["jm"], inputs.AS_STORED) == []
+    assert accuracy(controls(tokens_tell, config, test=False, only=lambda _, sees: sees == seen.name)) == {
+        f"ridge on {seen.name}": pytest.approx(1, abs=0.1)
+    }
+
+
+def test_of_each_kind_the_best_on_validation_is_shown(moving: Path, few_steps: None) -> None:
+    found = controls(moving, with_overrides(CONFIG, ["model.tokens=both"]), test=False)
+    assert whole("both") == "all GG and JM tokens"
+    shown = handful(found, "both")
+    assert [control.sees for control in shown[:3]] == [whole("both"), whole("gg"), whole("jm")]
+    linear = [each for each in found if each.sees == COORDINATES and each.method != "GRU"]
+    (one,) = (each for each in shown if each in linear)
+    assert one.validation.top1 == max(each.validation.top1 for each in linear)
+    assert [control.name for control in shown[-2:]] == [f"GRU on {COORDINATES}", "most frequent class"]
+    assert not [control for control in shown if "shuffled" in control.sees]
+    assert len(shown) == 9  # with the model's own reading and pooled tokens, one frame's; no pixels
+    worst = [replace(each, validation=found[0].validation) for each in found if each not in linear[:1]]
+    assert linear[0] in handful([*worst, linear[0]], "both")

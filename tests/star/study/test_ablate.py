@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import shutil
 from pathlib import Path
 
 import pytest
 from star_stores import one_thread, plain, write_small_store
 
 from pipeline.errors import ConfigError
+from pipeline.store.token_store import TokenStore
 from star.build import seeded_model
 from star.config.presets import PRESETS, paper
 from star.config.text import TrainConfig, with_overrides
+from star.controls import gru
+from star.controls.run import controls
 from star.data.sampler import Batches
-from star.data.splits import CHOOSING, open_splits
+from star.data.splits import CHOOSING, for_choosing, open_splits
 from star.evaluate.scores import Scores
 from star.evaluate.scoring import evaluate_run
 from star.runs.run import Run, open_run
-from star.study.ablate import ablate, file_name, planned
-from star.study.studies import STUDIES, pairs, variants
+from star.study.ablate import ablate, file_name, planned, planned_controls
+from star.study.beside import with_tokens_of
+from star.study.studies import STUDIES, against_controls, pairs, variants
 from star.study.table import markdown, pairs_csv, rows_csv
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -147,7 +154,7 @@ def test_a_study_is_a_table_of_its_runs_and_resumes(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     stop = True
-    study = {"study": "attention", "config": config, "seeds": 2, "progress": listen}
+    study = {"study": "attention", "config": config, "seeds": 2, "progress": listen, "controls": False}
     with pytest.raises(KeyboardInterrupt):
         ablate(store, tmp_path / "out", **study)
     stop = False
@@ -190,7 +197,7 @@ def test_each_variant_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.Monk
         return evaluate_run(run, split=split, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr("star.study.held_back.evaluate_run", counted)
-    study = {"study": "attention", "config": config, "seeds": 2}
+    study = {"study": "attention", "config": config, "seeds": 2, "controls": False}
     table = ablate(store, tmp_path / "out", **study, test="none")
     text = (tmp_path / "out/attention/table.md").read_text()
     assert (looked, table.looks, "test top-1" in text) == ([], 0, False)
@@ -212,3 +219,73 @@ def test_each_variant_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert [float(line.split(",")[column]) for line in lines] == [row.test.mean for row in table.rows if row.test]
     with pytest.raises(ConfigError, match=r"test: .*best \| all \| none"):
         ablate(store, tmp_path / "out", **study, test="worst")
+
+
+def test_controls_stand_below_and_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gru, "MOST_STEPS", 5)
+    store = write_small_store(tmp_path / "small.zarr", signal=0.5, subjects=(1, 2, 4, 9))
+    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=2", "optim.epochs=1", "eval_every=0"])
+    told: list[str] = []
+    study = {"config": config, "seeds": 1, "control_progress": told.append}
+    table = ablate(store, tmp_path / "out", study="attention", test="none", **study)
+    folder, first = tmp_path / "out/attention", table.rows[0]
+    labels = [row.label for row in table.controls]
+    assert labels[0] == "ridge on all JM tokens"
+    assert labels[1] == "ridge on JM tokens as the model reads them (1 of 2 frames)"
+    assert labels[-2:] == ["most frequent class", "softmax, shuffled labels"]
+    run = open_run(folder / "shuffled-labels/seed-0")
+    assert run.config == with_overrides(open_run(folder / "softmax/seed-0").config, ["data.shuffled_labels=true"])
+    assert all(row.test is None for row in table.every)
+    kept = {control.name: control for control in controls(store, choosing(store, config), test=False)}
+    assert all(row.mean == kept[row.label].validation.top1 for row in table.controls[:-1])
+    assert [each.pair for each in table.comparisons] == [("softmax", "uniform"), ("softmax", labels[0])]
+    assert table.comparisons[1].value == pytest.approx(first.mean - kept[labels[0]].validation.top1)
+    whole = (tmp_path / "out/controls/controls.md").read_text()
+    assert all(name in whole and control.chosen in whole for name, control in kept.items())
+    lines = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
+    assert [(line["variant"], int(line["control"])) for line in lines] == [
+        (row.label, int(row.label in labels)) for row in table.every
+    ]
+    assert f"| control: {labels[0]} |" in markdown(table)
+    names = planned_controls(
+        TokenStore.open(store), config,
+        planned(store, tmp_path / "out", study="attention", config=config, seeds=1), pictures=False,
+    )  # fmt: skip
+    assert names == [labels[-1], *kept]
+    assert len(told) == len({control.sees for control in kept.values()})
+
+    told.clear()
+    table = ablate(store, tmp_path / "out", study="attention", **study)
+    assert len(told) == len({control.sees for control in kept.values() if control.name in labels})  # on test as well
+    assert [row.label for row in table.controls] == labels
+    tested = {control.name: control for control in controls(store, choosing(store, config), test=True)}
+    for row in table.controls[:-1]:
+        assert row.test is not None
+        assert row.test.top1 == (tested[row.label].test.top1,)  # type: ignore[union-attr]
+    assert table.looks == 1
+    text = (folder / "table.md").read_text()
+    assert f"Looks at the test split: 1 ({table.best}; all seeds of a variant are one look). " in text
+    assert text.endswith(f" {len(labels)} controls were scored there as well, all choices made.\n")
+
+    told.clear()
+    assert ablate(store, tmp_path / "out", study="attention", test="none", **study).looks == 1
+    other = ablate(store, tmp_path / "out", study="positions", test="none", **study)
+    assert told == []  # of the same clips
+    assert [row.label for row in other.controls] == [*labels[:-1], "none, shuffled labels"]
+    assert all(row.test is None for row in other.every)
+    shutil.rmtree(tmp_path / "out/attention")
+    shutil.rmtree(tmp_path / "out/positions")
+    assert ablate(store, tmp_path / "out", study="attention", test="none", controls=False, **study).controls == []
+
+
+def choosing(store: Path, config: TrainConfig) -> TrainConfig:
+    return for_choosing(TokenStore.open(store), config)
+
+
+@pytest.mark.parametrize(("study", "kinds"), [("tokens", "both"), ("layers", "jm")])
+def test_controls_see_what_the_variants_see(tmp_path: Path, study: str, kinds: str) -> None:
+    store = write_small_store(tmp_path / "small.zarr")
+    found = planned(store, tmp_path / "out", study=study, config=smoke(), seeds=1)
+    assert with_tokens_of(smoke(), [variant.config for variant in found]).model.tokens == kinds
+    assert against_controls("tokens", ["gg", "jm", "both"]) == "both"
+    assert against_controls("layers", ["1 + 1", "2 + 2"]) == "1 + 1"

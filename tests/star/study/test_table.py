@@ -138,6 +138,35 @@ def test_test_scores_stand_beside_and_their_looks_are_counted() -> None:
     assert table.best == best.label
 
 
+def test_controls_stand_below_on_the_same_clips() -> None:
+    found, beside = found_scores(), {"ridge": seeds_of("ridge", 0.6)[:1], "chance": seeds_of("chance", 0.5)[:1]}
+    table = table_of("study", found, [("a | b", "ridge")], beside)
+    assert [row.label for row in table.controls] == ["ridge", "chance"]
+    assert table.controls[0].mean == beside["ridge"][0].top1
+    assert table.best in found  # a control is never chosen
+    difference = table.rows[0].mean - table.controls[0].mean
+    assert table.comparisons[0].value == pytest.approx(difference)
+    table = with_test(table, {"ridge": beside["chance"], "d": found["d"]}, looks=1)
+    assert [row.label for row in table.every if row.test is not None] == ["d", "ridge"]
+    lines = markdown(table).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:7]] == [
+        "a / b",
+        "c",
+        "d",
+        "control: ridge",
+        "control: chance",
+    ]
+    assert f"| {100 * beside['chance'][0].top1:.1f} |" in lines[5]
+    assert lines[-1].endswith(
+        "Looks at the test split: 1 (d; all seeds of a variant are one look). 1 control was scored there as well, all "
+        "choices made."
+    )
+    rows = list(csv.DictReader(io.StringIO(rows_csv(table))))
+    assert [line["control"] for line in rows] == ["0", "0", "0", "1", "1"]
+    with pytest.raises(ConfigError, match="the scores of ridge: have other subjects"):
+        table_of("study", found, [], {"ridge": seeds_of("ridge", 0.6, subjects=2)})
+
+
 def test_programs_get_every_number() -> None:
     table = table_of("study", found_scores(), PAIRS)
     rows = list(csv.DictReader(io.StringIO(rows_csv(table))))
