@@ -224,7 +224,7 @@ def test_each_variant_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_controls_stand_below_and_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gru, "MOST_STEPS", 5)
     store = write_small_store(tmp_path / "small.zarr", signal=0.5, subjects=(1, 2, 4, 9))
-    config = with_overrides(smoke(), ["model.width=16", "data.frame_step=2", "optim.epochs=1", "eval_every=0"])
+    config = plain("model.width=16", "data.frame_step=2", "optim.epochs=1", "eval_every=0")
     told: list[str] = []
     study = {"config": config, "seeds": 1, "control_progress": told.append}
     table = ablate(store, tmp_path / "out", study="attention", test="none", **study)
@@ -285,7 +285,7 @@ def choosing(store: Path, config: TrainConfig) -> TrainConfig:
 @pytest.mark.parametrize(("study", "kinds"), [("tokens", "both"), ("layers", "jm")])
 def test_controls_see_what_the_variants_see(tmp_path: Path, study: str, kinds: str) -> None:
     store = write_small_store(tmp_path / "small.zarr")
-    found = planned(store, tmp_path / "out", study=study, config=smoke(), seeds=1)
-    assert with_tokens_of(smoke(), [variant.config for variant in found]).model.tokens == kinds
+    found = planned(store, tmp_path / "out", study=study, config=plain(), seeds=1)
+    assert with_tokens_of(plain(), [variant.config for variant in found]).model.tokens == kinds
     assert against_controls("tokens", ["gg", "jm", "both"]) == "both"
     assert against_controls("layers", ["1 + 1", "2 + 2"]) == "1 + 1"
