@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 IN_PICTURE, CHANNELS = 5, 12  # of `coordinate_features`: those of the joints in pixels come first
-SMALLEST = 1e-6  # of a body's size: below it the body is a point, and nothing is divided by it
+SMALLEST = 1e-6  # of a body's size: below it the body is a point, which has no places in units of its size
+MOST_SIZES = 50.0  # from the centre: one clip of two joints that lie together must not outweigh all others
 FARTHEST = 1e6  # pixels or metres: what lies beyond is no place, and its square would leave float32
 
 
@@ -41,6 +42,7 @@ def body_coordinates(points: Tensor) -> Tensor:
     joints = known.sum(dim=(1, 3), keepdim=True)[..., None].clamp(min=1)
     size = (offsets.square().sum(dim=(1, 2, 3, 4), keepdim=True) / (frames * joints)).sqrt()
     places = torch.cat([offsets, (centre - origin) * body], dim=3) / size.clamp(min=SMALLEST)
+    places = torch.where(size > SMALLEST, places.clamp(-MOST_SIZES, MOST_SIZES), 0)
     speeds = torch.diff(places, dim=2, prepend=places[:, :, :1])
     flags = torch.cat([present, present.any(dim=3, keepdim=True)], dim=3)[..., None].to(points.dtype)
     return torch.cat([places, speeds, flags], dim=-1)

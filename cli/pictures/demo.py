@@ -24,26 +24,28 @@ if TYPE_CHECKING:
     from star.evaluate.scores import Scores
     from star.runs.run import Run
 
-# Actions to draw, where the test split has them: told by a thing, by the order of time, by small movements.
-DEMO_ACTIONS = ("point at a ball", "stand up", "clap fast")
+# Actions to draw, where the test split has them: a pair that differs in a thing, and one in the order of time.
+DEMO_ACTIONS = ("point at a ball", "point at a box", "sit down", "stand up")
 FRAMES_SHOWN = 8
 HEATMAP_STRIDE = 2  # of layer1, from which the demo's tokens are
 
 
 def demo_picture(path: Path, *, run: Run, scores: Scores, prepared: Path) -> None:
-    """Write the picture: three test clips with joints and heatmaps, the training curve, confusion, attention."""
+    """Write the picture: two pairs of test clips with joints and heatmaps, the training curve, confusion, attention."""
     store = TokenStore.open(run.store["url"])
     folder = prepared_of(store, prepared)
     chosen = _chosen(scores)
     rows = store.rows_of(scores.clip_ids[chosen])
     frames, received = attention_in_run(run, rows, store=store)
-    seen = np.arange(len(frames))[:: max(1, len(frames) // FRAMES_SHOWN)]
+    total = store.sizes.frames
+    shown = np.arange(0, total, max(1, total // FRAMES_SHOWN))
+    group = np.searchsorted(frames, shown, side="right") - 1  # the model's frame that each of them is part of
     predicted = predictions(scores.probabilities)
     clips = []
     for clip, (i, row) in enumerate(zip(chosen, rows, strict=True)):
         by_frame = np.mean([share[clip] for share in received.values()], axis=0)
-        strip = _strip(store, folder, row, frames[seen])
-        strip["attention"] = by_frame[seen]
+        strip = _strip(store, folder, row, shown)
+        strip["attention"] = by_frame[group]
         strip["name"] = scores.class_names[scores.labels[i]]
         strip["predicted"] = scores.class_names[predicted[i]]
         clips.append(strip)

@@ -23,6 +23,12 @@ EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 300, 5000
 SETTINGS = f"width {WIDTH}, rate {LR:g}, batches of {BATCH}, {EPOCHS} epochs or {FEWEST_STEPS} to {MOST_STEPS} steps"
 
 
+def gru_settings() -> list[float]:
+    """All that decides the training."""
+    sizes = [WIDTH, DROPOUT, SMOOTHING, BATCH, LR, WEIGHT_DECAY, WARMUP, CLIP_NORM]
+    return [*sizes, EPOCHS, FEWEST_STEPS, MOST_STEPS]
+
+
 def gru_probabilities(learnt: Side, others: Side, *, most: int, seed: int) -> np.ndarray:
     """(n, A) of other clips, from at most `most` clips; the same bits for the same clips, seed and threads."""
     sizes, learnt = learnt.store.sizes, learnt.spread(most)

@@ -20,11 +20,12 @@ import numpy as np
 from pipeline.records import keyed_rng
 from pipeline.store.token_store import TokenStore
 from star.config.text import TrainConfig
-from star.controls.gru import SETTINGS, gru_probabilities
+from star.controls.gru import SETTINGS, gru_probabilities, gru_settings
 from star.controls.inputs import AS_STORED, Input, Pictures, Reading, coordinates, pixels, tokens, tokens_as_read
 from star.controls.kept import Control, kept_controls, name_of, save_controls
 from star.controls.linear import METHODS, Trial, validated
 from star.controls.sides import Fold, Side, folds
+from star.coordinates import CHANNELS, MOST_SIZES
 from star.data.dataset import TokenDataset
 from star.data.splits import open_splits, train_split
 from star.runs.store_identity import clips_digest
@@ -98,6 +99,9 @@ def controls(
     if missing:
         some = replace(work, only=lambda method, sees: (method, sees) in missing)
         for control in _computed(design if test else replace(design, test=None), some, progress):
+            if control.test is not None:  # its model learnt from all training clips
+                scores = replace(control.test, trained_on=design.train.clip_ids)
+                control = replace(control, test=scores)
             kept[control.method, control.sees] = control
         if out is not None:
             save_controls(out, inputs, list(kept.values()))
@@ -260,6 +264,10 @@ def _inputs(design: Design) -> dict[str, Any]:
         "validation": _identity(design.held),
         "folds": len(design.folds),
         "test": _identity(design.test),
+        # how, so that results of other settings are not taken for these
+        "strengths": {name: list(strengths) for name, (_, strengths) in METHODS.items()},
+        "gru": gru_settings(),
+        "coordinates": [CHANNELS, MOST_SIZES],
     }
 
 

@@ -51,6 +51,11 @@ class Scores:
     trained_on: np.ndarray | None = None
 
     @property
+    def one_subject(self) -> bool:
+        """Whether all clips are of one known subject: what they show may not hold for others."""
+        return self.subjects[0] != UNKNOWN and bool((self.subjects == self.subjects[0]).all())
+
+    @property
     def top1(self) -> float:
         return top_k(self.probabilities, self.labels, 1)
 

@@ -23,13 +23,14 @@ from star.config.text import TrainConfig
 from star.data.selection import number_of_folds
 from star.data.splits import for_choosing, open_splits
 from star.distributed.world import join_world
-from star.evaluate.scores import Scores
+from star.evaluate.scores import Scores, save_scores
 from star.evaluate.scoring import final_scores
 from star.study.folders import require_folder_of_folds
 from star.study.seeds import SeedProgress, Spread, seed_folders, spread_of, train_seeds, views_begun_with
 from star.train.progress import TrainEvent
 from star.train.start import Stop, train
 
+POOLED = "pooled-seed-{}.npz"  # scores of all training clips, each by the run that did not see it
 FoldProgress = Callable[[str, int, int, TrainEvent], None]  # (run's name, runs done, runs in all, event)
 
 
@@ -123,6 +124,10 @@ def train_folds(
         single = None if report is None else partial(report, 0)
         run = train(opened, folder, config=each, among=among, progress=single, **options)
         found.append([final_scores(run, split="val", store=opened, device=device, workers=workers)])
+    if join_world(device).leads:  # for `star evaluate A --against B`
+        for k in range(seeds):
+            of_seed = pooled([scores[k] for scores in found])
+            save_scores(of_seed, out / POOLED.format(config.seed + k))
     return result_of(found)
 
 

@@ -67,9 +67,14 @@ def sampling(config: TrainConfig) -> Variants:
     The first is the given config; each of the others changes either frames or views.
     """
     steps = dict.fromkeys((config.data.frame_step, 1, 2, 4))
-    frames = {_every(step): [f"data.frame_step={step}"] for step in steps}
+    named = _means_of if config.data.frame_mean else _every
+    frames = {named(step): [f"data.frame_step={step}"] for step in steps}
     views = {label: [f"data.views={value}"] for label, value in VIEWS.items() if value != config.data.views}
     return frames | views
+
+
+def _means_of(step: int) -> str:
+    return "every frame" if step == 1 else f"means of {step} frames"
 
 
 def _every(step: int) -> str:

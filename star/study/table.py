@@ -58,6 +58,7 @@ class Table:
         title: of the first column. clips: those of the validation side, on which rows and pairs are.
         looks: the number of variants that were ever scored on the test split.
         controls: rows of simpler methods on the same clips, below the variants.
+        one_subject: whether all these clips are of one person.
     """
 
     title: str
@@ -66,6 +67,7 @@ class Table:
     clips: int
     looks: int = 0
     controls: list[Row] = field(default_factory=list)
+    one_subject: bool = False
 
     @property
     def every(self) -> list[Row]:
@@ -111,6 +113,7 @@ def table_of(
         controls=[rows[label] for label in beside],
         comparisons=_compared(every, pairs),
         clips=len(first[0].labels),
+        one_subject=first[0].one_subject,
     )
 
 
@@ -161,6 +164,10 @@ def markdown(table: Table) -> str:
     return "\n".join([*lines, *pairs, "", _sides(table)]) + "\n"
 
 
+ONE_SUBJECT = (
+    "All validation clips are of one subject: no interval and no p here is about other people; `star train --folds` "
+    "holds out each in turn."
+)
 TEST_HEADS = ["test top-1", "test ± over seeds", "test 95 % over clips", "test 95 % over clusters"]
 
 
@@ -181,6 +188,7 @@ def _sides(table: Table) -> str:
     return (
         f"{'Variants are compared' if table.rows else 'Controls are scored'} on {table.clips} validation clips. "
         f"Looks at the test split: {table.looks}{of}.{beside if number else ''}"
+        + (f" {ONE_SUBJECT}" if table.one_subject else "")
     )
 
 

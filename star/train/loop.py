@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.errors import DataError
 from star.batch import Batch
@@ -45,6 +46,15 @@ def splits_due(config: TrainConfig, plan: Batches, step: int, *, validates: bool
     return ["val"] * (validates and now) + ["test"] * (last and config.score_test)
 
 
+def _as_in_the_first(model: nn.Module, world: World) -> None:
+    """Give every process the buffers of the first: another machine may round its statistics otherwise, and turn the
+    directions of whitened channels."""
+    if world.size > 1:
+        first = world.gather({name: buffer.clone() for name, buffer in model.named_buffers()})[0]
+        for name, buffer in model.named_buffers():
+            buffer.copy_(first[name])
+
+
 class Training:
     """A run during its training: model, optimiser, moving average, number of steps done."""
 
@@ -59,6 +69,7 @@ class Training:
         elif self.config.data.standardise:
             statistics = place_statistics if self.model_config.whiten else channel_statistics
             model.standardise(**statistics(data.train, most=self.config.data.statistics_clips))
+            _as_in_the_first(model, world)
         self.model = model.to(world.device)
         self.optimizer = make_optimizer(self.model, optim)
         self.average = MovingAverage(self.model, optim.ema) if optim.ema > 0 else None

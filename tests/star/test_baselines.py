@@ -107,8 +107,9 @@ def test_they_train_and_are_evaluated_like_the_model(kind: str, precision: str, 
         f"optim.precision={precision}",
         "data.frame_step=1",
         "model.width=16",
-        "optim.epochs=8",
+        "optim.epochs=20",
         "optim.lr=1e-2",
+        "data.validation=0",
         "eval_every=0",
     ]
     run = train(store, tmp_path / "run", config=plain(*settings))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from star.coordinates import CHANNELS, IN_PICTURE, body_coordinates, coordinate_features, interpolated
+from star.coordinates import CHANNELS, IN_PICTURE, MOST_SIZES, body_coordinates, coordinate_features, interpolated
 
 
 def clip(seed: int, *, channels: int = 2, share: float = 0.7) -> torch.Tensor:
@@ -94,3 +94,20 @@ def test_pixels_come_first_then_metres(known: bool) -> None:
     assert found.shape == (2, 2, 6, 6, CHANNELS)
     assert torch.equal(found[..., :IN_PICTURE], body_coordinates(joints))
     assert found[..., IN_PICTURE:].any() == known
+
+
+def test_a_body_of_one_joint_has_no_places_but_is_there() -> None:
+    points = torch.full((1, 1, 4, 3, 2), torch.nan, dtype=torch.float64)
+    points[0, 0, :, 1] = torch.tensor([[0.0, 0], [50, 0], [90, 0], [50, 0]])  # it moves, and has no size to measure by
+    found = body_coordinates(points)
+    assert (found[..., :4] == 0).all()
+    assert found[0, 0, :, 1, 4].tolist() == [1.0] * 4
+
+
+def test_a_body_of_two_joints_that_lie_together_does_not_outweigh_all_others() -> None:
+    points = torch.zeros(1, 1, 4, 2, 2, dtype=torch.float64)
+    points[0, 0, :, 1, 0] = 1e-4
+    points[0, 0, :, :, 0] += torch.tensor([0.0, 40, 80, 40])[:, None]
+    places = body_coordinates(points)[..., :2]
+    assert places.abs().max() == MOST_SIZES
+    assert abs(places[0, 0, 0, 0, 0] + 1) < 1e-6  # the joints themselves are where they are

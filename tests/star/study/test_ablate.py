@@ -75,6 +75,8 @@ def test_sampling_changes_one_choice_of_the_config(step: int, views: str) -> Non
 
 def test_frames_are_named() -> None:
     labels = variants("sampling", plain("data.frame_step=3"), views=2, items=32)
+    means = variants("sampling", plain("data.frame_step=4", "data.frame_mean=true"), views=1, items=32)
+    assert list(means) == ["means of 4 frames", "every frame", "means of 2 frames"]
     assert list(labels) == ["every 3rd frame", "every frame", "every 2nd frame", "every 4th frame", "view 0 alone"]
 
 
