@@ -57,14 +57,14 @@ def fast() -> TrainConfig:
         optim=OptimConfig(
             kind="adamw",
             lr=1e-3,
-            weight_decay=1.0,
+            weight_decay=3.0,
             schedule="cosine",
             warmup=0.1,
             epochs=30,
             min_steps=600,
             batch_size=64,
             clip_norm=1.0,
-            label_smoothing=0.3,
+            label_smoothing=0.5,
             precision="auto",
         ),
     )
@@ -91,14 +91,14 @@ def smoke() -> TrainConfig:
         optim=OptimConfig(
             kind="adamw",
             lr=1e-3,
-            weight_decay=1.0,
+            weight_decay=3.0,
             schedule="cosine",
             warmup=0.1,
             epochs=20,
             min_steps=600,
             batch_size=8,
             clip_norm=1.0,
-            label_smoothing=0.3,
+            label_smoothing=0.5,
         ),
     )
 
