@@ -1,4 +1,4 @@
-"""The commands of the README: those in `sh` blocks and the ten lines are run, all others are parsed."""
+"""The commands of the README and docs/: `sh` blocks and the ten lines are run, all others are parsed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^[ ]*```{language}\n(.*?)^[ ]*```", README, flags=re.MULTILINE | re.DOTALL)
+def _blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^[ ]*```{language}\n(.*?)^[ ]*```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,9 @@ def test_the_ten_lines_read_the_store(walked: tuple[Path, list[str]]) -> None:
 
 
 def _other_commands() -> list[str]:
-    """Lines of the README that call `star`, by itself or under torchrun, with paths that are the reader's own."""
-    lines = [line.strip() for block in _blocks("text") for line in block.splitlines()]
+    """Lines of the README and of docs/ that call `star`, by itself or under torchrun, with the reader's own paths."""
+    texts = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
+    lines = [line.strip() for text in texts for block in _blocks("text", text) for line in block.splitlines()]
     return [line for line in lines if line.startswith("star ") or " --no-python star " in line]
 
 

@@ -129,19 +129,19 @@ def demo_figure(
     """The whole demo on one page: strips of frames, then training curve, confusion matrix and attention over time.
 
     Args:
-        clips: one to three of {"name": str, "frames": (n, H, W, 3) uint8, "joints": (M, n, V, 2) pixels with NaN where
+        clips: one to four of {"name": str, "frames": (n, H, W, 3) uint8, "joints": (M, n, V, 2) pixels with NaN where
             absent, "heatmap": (n, h, w) of 0 to 1 or None, "attention": (n,) or None, "predicted": str}; equal n, 4 to
             8 are best.
         metrics: the lines of metrics.jsonl. counts: (A, A), rows the true class. class_names: by label.
         received, frames: see `attention_figure`. bones: pairs of joint numbers. title, subtitle: text at the top.
     """
     strips = len(clips)
-    figure = Figure(figsize=(15, 4.9 + 2.0 * strips), facecolor=PAPER)
+    figure = Figure(figsize=(15, 5.3 + 2.0 * strips), facecolor=PAPER)
     height = figure.get_figheight()
     figure.text(0.03, 1 - 0.36 / height, title, size=19, weight="bold", color=INK, va="center")
     figure.text(0.03, 1 - 0.72 / height, subtitle, size=11, color="#52606d", va="center")
     rows = figure.add_gridspec(
-        2, 1, height_ratios=[2.0 * strips, PANEL], left=0.03, right=0.985, top=1 - 1.05 / height, bottom=1.15 / height,
+        2, 1, height_ratios=[2.0 * strips, PANEL], left=0.03, right=0.985, top=1 - 1.05 / height, bottom=1.55 / height,
         hspace=0.75 / (strips + 1.65),
     )  # fmt: skip
     bands = rows[0].subgridspec(strips, 1, hspace=0.14)
@@ -153,7 +153,7 @@ def demo_figure(
     draw_attention(figure.add_subplot(below[2]), received, frames)
     # left edge and width of curve (two axes), confusion matrix and attention, as shares of the figure: the panels'
     # labels need more margin than the strips of frames
-    positions = [(0.055, 0.22), (0.055, 0.22), (0.415, PANEL / figure.get_figwidth()), (0.705, 0.165)]
+    positions = [(0.055, 0.2), (0.055, 0.2), (0.435, PANEL / figure.get_figwidth()), (0.725, 0.15)]
     for axes, (x, width) in zip(figure.axes[-4:], positions, strict=False):
         box = axes.get_position()
         axes.set_position((x, box.y0, width, box.height))
