@@ -161,9 +161,13 @@ class StopOnSignal:
 
 
 class TrainProgress:
-    """Call it with events inside a `with` block: a bar on a terminal, else a line every few seconds."""
+    """Call it with events inside a `with` block: a bar on a terminal, else a line every few seconds.
 
-    def __init__(self, title: str, *, quiet: bool = False) -> None:
+    `first` is called before the first event is shown.
+    """
+
+    def __init__(self, title: str, *, quiet: bool = False, first: Callable[[], None] | None = None) -> None:
+        self._first = first
         self.command, self.title, self.quiet = title, title, quiet or not leads()
         self._printed_at = time.monotonic()
         self._bar: Any = None
@@ -180,6 +184,9 @@ class TrainProgress:
     def __call__(self, event: TrainEvent) -> None:
         if self.quiet:
             return
+        if self._first is not None:
+            first, self._first = self._first, None
+            first()
         if event.top1 is not None:
             self.scored = f", {SIDES[event.split]} top-1 {event.top1:.3f}"
         state = f"loss {event.loss:.3f}, {event.clips_per_s:.0f} clips/s, {100 * event.wait_share:.0f} % waiting"

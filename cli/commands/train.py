@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,8 +65,6 @@ def train(
             return  # the plan is of one process, and the same in all
         print(json.dumps(_plan(from_cache, train_config, seeds, folds, device), indent=1))
         return
-    if leads() and not quiet:
-        note_steps(from_cache, train_config)
     from star.evaluate.scoring import final_scores
     from star.study.folds import train_folds
     from star.study.seeds import spread_of, train_seeds
@@ -77,8 +76,9 @@ def train(
         "tensorboard": tensorboard,
         "stop": StopOnSignal(),
     }
+    notes = partial(note_steps, from_cache, train_config)  # once a step has been made, so that no refusal follows them
     if folds:
-        with TrainProgress("train", quiet=quiet) as progress:
+        with TrainProgress("train", quiet=quiet, first=notes) as progress:
             rotated = train_folds(
                 from_cache, out, config=train_config, seeds=seeds, progress=progress.of_run, **run_options
             )
@@ -86,7 +86,7 @@ def train(
             note_held_out(from_cache, train_config)
             print_folds(rotated, str(out), first=train_config.seed, as_json=as_json)
         return
-    with TrainProgress("train", quiet=quiet) as progress:
+    with TrainProgress("train", quiet=quiet, first=notes) as progress:
         if seeds == 1:
             run = train_one(from_cache, out, config=train_config, progress=progress, **run_options)
         else:

@@ -21,6 +21,9 @@ from pipeline.extract.coordinator import extract
 from pipeline.extract.estimate import _overlapped, estimate_extract
 from pipeline.extract.provenance import sizes_of
 from pipeline.prepare.coordinator import prepare
+from pipeline.store.batches import JOINT_FIELDS
+from pipeline.store.layout import spec_of
+from pipeline.store.token_store import TokenStore
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -59,7 +62,10 @@ def test_bytes_under_a_codec_are_a_bound(
     taken = sum(len(data) for data in tree(tmp_path / "s").values())
     assert taken <= bound
     if done == 9 and dtype == "float16":
-        assert bound < 1.02 * taken
+        # what zstd makes of the joints' places is not foretold
+        sizes = TokenStore.open(tmp_path / "s").sizes
+        places = sum(spec_of(sizes, name).clip_bytes for name in JOINT_FIELDS) * done
+        assert bound < 1.02 * taken + places
 
 
 def test_the_pilot_comes_from_all_over_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

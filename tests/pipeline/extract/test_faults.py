@@ -102,7 +102,7 @@ def test_a_run_stopped_again_and_again_ends_all_the_same(stub: pytest.MonkeyPatc
     for _ in range(100):
         try:
             with stub.context() as patch:
-                changes(patch, 11)  # a shard takes 9
+                changes(patch, 13)  # a shard takes 11
                 extract(folder.path, tmp_path / "s", replace(OPTIONS, views=2))
                 break
         except Stopped:
@@ -111,7 +111,7 @@ def test_a_run_stopped_again_and_again_ends_all_the_same(stub: pytest.MonkeyPatc
             # metadata alone take more writes than that: let the first run get past them
             if not (tmp_path / "s/commits/metadata.json").exists():
                 with stub.context() as patch:
-                    changes(patch, 40)
+                    changes(patch, 44)
                     with pytest.raises(Stopped):
                         extract(folder.path, tmp_path / "s", replace(OPTIONS, views=2))
     assert tree(tmp_path / "s") == tree(tmp_path / "whole")

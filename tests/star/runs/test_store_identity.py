@@ -195,7 +195,7 @@ def test_config_json_has_what_the_store_decides(path: Path, tmp_path: Path) -> N
     again = json.loads(done(*command, "--out", tmp_path / "again", "--config", run.path / "config.json"))
     assert again["top1"] == run.metrics()[-1]["top1"]
     mine = tmp_path / "mine.json"
-    mine.write_text('{"optim": {"epochs": 1, "min_steps": 0}}')
+    mine.write_text('{"optim": {"epochs": 1, "min_steps": 0}, "data": {"frame_step": 1}}')
     done(*command, "--out", tmp_path / "mine", "--preset", "smoke", "--config", mine)
     found = open_run(tmp_path / "mine").config
     assert (found.preset, found.optim.epochs) == ("smoke", 1)
