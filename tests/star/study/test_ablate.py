@@ -203,9 +203,7 @@ def test_each_variant_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     table = ablate(store, tmp_path / "out", **study, test="none")
     text = (tmp_path / "out/attention/table.md").read_text()
     assert (looked, table.looks, "test top-1" in text) == ([], 0, False)
-    assert (
-        "compared on 16 validation clips. Looks at the test split: 0. All validation clips are of one sub" in text
-    )
+    assert "compared on 16 validation clips. Looks at the test split: 0. All validation clips are of one sub" in text
     assert open_run(tmp_path / "out/attention/softmax/seed-0").config.data.validation == CHOOSING  # paper has none
     table = ablate(store, tmp_path / "out", **study)
     text = (tmp_path / "out/attention/table.md").read_text()
