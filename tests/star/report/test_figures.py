@@ -91,7 +91,7 @@ def test_the_demo_page_draws_every_frame_and_changes_nothing() -> None:
     shared = {"metrics": METRICS, "class_names": NAMES, "frames": np.asarray([0, 4, 8]), "bones": [(0, 1)]}
     figure = demo_figure(**given, **shared, title="Test accuracy 70 %")
     picture = Image.open(io.BytesIO(png(figure, dpi=40)))
-    assert picture.size == (600, round(40 * (4.9 + 2 * 2)))
+    assert picture.size == (600, round(40 * (5.3 + 2 * 2)))
     words = {text.get_text() for axes in figure.axes for text in axes.texts} | {t.get_text() for t in figure.texts}
     assert {"Test accuracy 70 %", "sit down", "taken for\nstand up"} <= words
     assert figure.axes[-1].get_xticks().tolist() == [1, 5, 9]
