@@ -118,3 +118,9 @@ def test_the_paper_preset_is_the_papers() -> None:
     assert paper.model.decoder_modules == ("full", "binary")
     with pytest.raises(ConfigError, match="fast"):
         preset("best")
+
+
+def test_tokens_are_not_whitened_without_statistics() -> None:
+    with pytest.raises(ConfigError, match=r"model\.whiten: takes the statistics .*model\.whiten=false"):
+        with_overrides(preset("smoke"), ["data.standardise=false"])
+    assert not with_overrides(preset("smoke"), ["data.standardise=false", "model.whiten=false"]).model.whiten
