@@ -50,8 +50,8 @@ class TrainConfig:
         if self.seed >= 1 << 63:
             raise ConfigError("seed", "the number is too large", got=self.seed, expected="below 2^63")
         if self.model.whiten and not self.data.standardise:
-            problem, remedy = "takes the statistics that `data.standardise=false` leaves out", "add `model.whiten=false`"
-            raise ConfigError("model.whiten", problem, remedy=remedy)
+            problem = "takes the statistics that `data.standardise=false` leaves out"
+            raise ConfigError("model.whiten", problem, remedy="add `model.whiten=false`")
         at_least("eval_every", self.eval_every, 0)
         at_least("log_every", self.log_every, 1)
 
